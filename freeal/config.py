@@ -1,0 +1,388 @@
+"""What a run is told: frozen models, read from YAML, a preset beneath and `--set` on top.
+
+Order of precedence, last wins: the defaults here, the preset, the configuration file, `--set a.b=c`.
+An unknown key is an error that names the key meant. Relative paths are taken from the folder of the
+configuration file; `${NAME}` and `${NAME:-fallback}` in paths are replaced from the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from freeal.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class Section(BaseModel):
+    """Frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class DataConfig(Section):
+    """Where the texts are. Only `pool` is needed; a file of one text a line will do."""
+
+    pool: str = Field(description="csv, tsv, jsonl, parquet, txt; a saved data set's folder; or a hub name")
+    test: str | None = Field(None, description="a separate file to measure on; nothing selects by it")
+    text: str = Field("text", description="column with the text")
+    id: str | None = Field("id", description="column with ids; rows without one get a hash of their text")
+    gold: str | None = Field(None, description="column with true labels, for measuring only")
+    rewording: str | None = Field(None, description="column with a second wording (back-translation)")
+    split: str = Field("train", description="split of a Hugging Face data set to take the pool from")
+    test_split: str = Field("test", description="split of a Hugging Face data set to take the test from")
+    sample: Positive | None = Field(None, description="take this many rows of the pool, shuffled by `seed`")
+    test_sample: Positive | None = Field(None, description="take this many rows of the test, shuffled by seed 0")
+    encoding: str = Field("utf-8", description="of text files; a byte order mark is accepted")
+    max_words: Positive | None = Field(None, description="cut texts after so many words, for LLM and student")
+
+
+class LocalConfig(Section):
+    """A causal model in this process, through transformers."""
+
+    kind: Literal["local"] = "local"
+    model: str = Field("qwen2.5-coder-0.5b", description="embedded name, folder, GGUF file or hub name")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_tokens: Positive | None = Field(None, description="tokens in one forward pass; default 512, on a GPU 8192")
+    max_prompt_tokens: Positive = Field(4096, description="longer prompts are skipped and counted")
+
+
+class OpenAIConfig(Section):
+    """Any server that speaks the OpenAI chat protocol."""
+
+    kind: Literal["openai"] = "openai"
+    model: str
+    base_url: str | None = Field(None, description="default: the environment's OPENAI_BASE_URL, or OpenAI itself")
+    key_env: str = Field("OPENAI_API_KEY", description="name of the environment variable that holds the key")
+    concurrency: Positive = 32
+    timeout: float = Field(60.0, gt=0, description="seconds for one attempt")
+    attempts: Positive = 6
+    logprobs: bool = Field(True, description="ask for the probabilities of the first token")
+
+
+class RecordedConfig(Section):
+    """Kept replies: a label file (column `label`, found by id), or the ledger of an earlier run."""
+
+    kind: Literal["recorded"] = "recorded"
+    replies: str = Field(description="csv, jsonl or parquet with ids and labels; or a run directory")
+    id: str = "id"
+    label: str = "label"
+
+
+class ScriptedConfig(Section):
+    """The test double: answers by keywords, with chosen noise, without any model."""
+
+    kind: Literal["scripted"] = "scripted"
+    keywords: Mapping[str, Sequence[str]] = Field(description="label: words that give it away")
+    noise: Share = Field(0.0, description="share of rows answered with another label, fixed by text and seed")
+    unreadable: Share = Field(0.0, description="share of rows answered with prose, fixed by text and seed")
+    probabilities: bool = True
+
+
+LLMConfig = Annotated[
+    LocalConfig | OpenAIConfig | RecordedConfig | ScriptedConfig, Field(discriminator="kind")
+]
+
+
+class ColdStartConfig(Section):
+    """What the LLM is shown in the first round, before there is a student."""
+
+    kind: Literal["none", "generated"] = "none"
+    total: Positive = Field(100, description="labelled texts the LLM is to write, over all labels")
+    seen: Positive = Field(5, description="pool texts shown to it as examples of style")
+    temperature: float = Field(0.9, ge=0)
+
+
+class CalibrationConfig(Section):
+    """How the LLM's taste for some labels is taken out, without gold."""
+
+    kind: Literal["none", "batch", "prior"] = "batch"
+    prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
+    passes: Literal["latest", "average"] = Field("average", description="what becomes of several passes over a row")
+
+
+class QueryConfig(Section):
+    """Which rows the LLM is asked about after the first round, in which it is asked about all."""
+
+    kind: Literal["all", "not_clean", "uncertain", "random", "none"] = "not_clean"
+    share: Share = Field(1.0, description="at most this share of the pool a round")
+
+
+class DemosConfig(Section):
+    """Which rows return to the LLM as demonstrations, and how they are shown."""
+
+    kind: Literal["clustered", "none"] = "clustered"
+    total: Positive = Field(100, description="size of the demonstration pool, shared out among the labels")
+    top: Share = Field(0.2, description="most confident share of a label's rows that may demonstrate it")
+    labelled_by: Literal["student", "posterior"] = "posterior"
+    retrieve: Literal["nearest", "shared"] = Field("shared", description="per row, or one set for all (cheap)")
+    shots: Positive = Field(8, description="demonstrations in a prompt, over all labels")
+    max_words: Positive = Field(60, description="longer texts do not become demonstrations")
+
+
+class EncoderConfig(Section):
+    """A frozen sentence encoder: for retrieval, and for the linear student."""
+
+    kind: Literal["encoder"] = "encoder"
+    model: str = "all-minilm-l6-v2"
+
+
+class TfidfConfig(Section):
+    """Words and characters, no model at all."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    dimensions: Positive = 256
+
+
+EmbedderConfig = Annotated[EncoderConfig | TfidfConfig, Field(discriminator="kind")]
+
+
+class TransformerConfig(Section):
+    """An encoder fine-tuned on the noisy labels."""
+
+    kind: Literal["transformer"] = "transformer"
+    model: str = Field("all-minilm-l6-v2", description="embedded name, folder or hub name")
+    objective: Literal["plain", "freeal"] = "plain"
+    epochs: Positive = 4
+    warmup_epochs: int = Field(3, ge=0, description="freeal: epochs before the mask of clean rows is used")
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    batch_size: Positive = 32
+    max_tokens: Positive = 128
+    clip: float = Field(1.0, gt=0)
+    warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
+    mixup_alpha: float = Field(4.0, gt=0, description="freeal: Beta(alpha, alpha)")
+    temperature: float = Field(0.85, gt=0, description="freeal: sharpening of the consistency targets")
+    ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
+    device: str = "auto"
+
+
+class LinearConfig(Section):
+    """Logistic regression on frozen embeddings: seconds, and its losses are out of fold."""
+
+    kind: Literal["linear"] = "linear"
+    c: float = Field(1.0, gt=0, description="inverse strength of the regularisation")
+    folds: Positive = 5
+
+
+class NoStudentConfig(Section):
+    """Nobody learns: the LLM's labels are the result."""
+
+    kind: Literal["none"] = "none"
+
+
+StudentConfig = Annotated[TransformerConfig | LinearConfig | NoStudentConfig, Field(discriminator="kind")]
+
+
+class FilterConfig(Section):
+    """Which labels are believed, by the student's losses."""
+
+    kind: Literal["gmm", "quantile", "none"] = "gmm"
+    threshold: Share = Field(0.7, description="gmm: P(clean) above which a label is believed")
+    share: Share = Field(0.5, description="quantile: share of the smallest losses that is believed")
+
+
+class FusionConfig(Section):
+    """How LLM and student become one distribution a row."""
+
+    kind: Literal["log_linear", "freeal"] = "log_linear"
+    llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
+    student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+
+
+class StopConfig(Section):
+    """When enough is enough."""
+
+    min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
+    max_calls: Positive | None = Field(None, description="calls to the LLM over the whole run, measuring included")
+
+
+class EvaluationConfig(Section):
+    """What is measured where gold labels are known. Nothing here selects anything."""
+
+    llm_on_test: bool = Field(True, description="ask the LLM about the test rows too, zero-shot, once")
+
+
+class Config(Section):
+    """One run."""
+
+    preset: str = Field("default", description="default, zero-shot or freeal-paper")
+    name: str | None = Field(None, description="of the run directory; default: the configuration file's name")
+    seed: int = Field(0, ge=0)
+    rounds: Positive = 3
+    data: DataConfig
+    prompt: str = Field(description="a prompt file: labels, their meanings, and the chat")
+    llm: LLMConfig = LocalConfig()
+    cold_start: ColdStartConfig = ColdStartConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    query: QueryConfig = QueryConfig()
+    demos: DemosConfig = DemosConfig()
+    embedder: EmbedderConfig = EncoderConfig()
+    student: StudentConfig = TransformerConfig()
+    targets: Literal["hard", "soft", "refined"] = Field(
+        "soft", description="what the student learns: labels, distributions, or freeal's corrected labels"
+    )
+    filter: FilterConfig = FilterConfig()
+    fusion: FusionConfig = FusionConfig()
+    stop: StopConfig = StopConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file over its preset, with `--set` overrides on top; paths become absolute.
+
+    Raises:
+        ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit.
+    """
+    settings = _read_yaml(path)
+    for override in overrides:
+        _assign(settings, override)
+    preset = settings.get("preset", "default")
+    known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    if preset not in known:
+        raise ConfigError(f"{path}: preset {preset!r} is unknown{_meant(str(preset), known)}; there are {', '.join(known)}")
+    merged = _merge(_read_yaml(PRESETS / f"{preset}.yaml"), settings)
+    merged.setdefault("name", path.stem)
+    return _absolute(parse(merged, str(path)), path.parent)
+
+
+def parse(settings: Mapping[str, Any], where: str) -> Config:
+    """Settings -> Config; every fault is told in one ConfigError that starts with `where`."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(fault, settings)}" for fault in error.errors())
+        raise ConfigError(f"{where}: {error.error_count()} setting(s) cannot be used:\n{faults}") from error
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration with every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such configuration file") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, found {type(settings).__name__}")
+    return settings
+
+
+def _assign(settings: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected KEY=VALUE, for instance student.epochs=5")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+        if not isinstance(settings, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is no section")
+    try:
+        settings[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r}: {value!r} is no YAML value: {error}") from error
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`; a section whose `kind` changes starts afresh, since its other keys belong to the old kind."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
+    return merged
+
+
+def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
+    place = [str(part) for part in fault["loc"]]
+    kinds = {"local", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
+    name = ".".join(part for i, part in enumerate(place) if not (i == 1 and part in kinds)) or "(whole file)"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: unknown key{_meant(place[-1], _fields_at(place[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{name}: is needed"
+    shown = "" if isinstance(fault.get("input"), dict) else f" (found {fault.get('input')!r})"
+    return f"{name}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{shown}"
+
+
+def _fields_at(place: Sequence[str]) -> list[str]:
+    """Names of the settings in the section at `place`, a pydantic location."""
+    model: Any = Config
+    for part in place:
+        if isinstance(model, type) and issubclass(model, Section) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        else:  # the name of a kind: the member of the union whose `kind` has it as its default
+            model = next((m for m in get_args(model) if m.model_fields["kind"].default == part), model)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def _update(section: SectionT, changes: Mapping[str, Any]) -> SectionT:
+    return section.model_copy(update=dict(changes))
+
+
+def _absolute(config: Config, folder: Path) -> Config:
+    """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is."""
+    data = _update(config.data, {key: _place(getattr(config.data, key), folder) for key in ("pool", "test")})
+    changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
+    if isinstance(config.llm, RecordedConfig):
+        changes["llm"] = _update(config.llm, {"replies": _place(config.llm.replies, folder)})
+    elif isinstance(config.llm, LocalConfig):
+        changes["llm"] = _update(config.llm, {"model": _place(config.llm.model, folder)})
+    for key in ("student", "embedder"):
+        section = getattr(config, key)
+        if isinstance(section, (TransformerConfig, EncoderConfig)):
+            changes[key] = _update(section, {"model": _place(section.model, folder)})
+    return _update(config, changes)
+
+
+def _place(value: str | None, folder: Path) -> str | None:
+    if value is None:
+        return None
+    place = Path(os.path.expanduser(_expand(value)))
+    if place.is_absolute():
+        return str(place)
+    beside = (folder / place).resolve()
+    looks_like_a_path = value.startswith((".", "$", "~")) or place.suffix in _SUFFIXES
+    return str(beside) if beside.exists() or looks_like_a_path else value
+
+
+_SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".md", ".gguf", ".gz"}
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+def _expand(value: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name, fallback = match.groups()
+        found = os.environ.get(name)
+        if found is not None:
+            return os.path.abspath(found)  # a variable is relative to where the user stands
+        if fallback is None:
+            raise ConfigError(f"{value!r}: the environment variable {name} is not set")
+        return str(fallback)
+
+    return _VARIABLE.sub(replace, value)

@@ -1,0 +1,62 @@
+"""Everything freeal raises on purpose.
+
+FreealError
+├── ConfigError      a setting is wrong, unknown or contradictory          exit 2
+├── PromptError      a prompt file cannot be used                          exit 2
+├── DataError        a data file, row or column cannot be used             exit 2
+├── ModelError       weights are missing, incomplete or not what they say  exit 2
+├── LLMError         the LLM as a whole does not work (server, key, model) exit 4, 5
+│   └── LLMUnavailable   it did not answer; the same run may be resumed later
+├── BudgetError      the calls or the money allowed are spent              exit 9
+└── RunError         a run directory cannot be written, resumed or read    exit 8
+
+A failed *item* is data (`problem=`); a failed *world* is one of these.
+"""
+
+from __future__ import annotations
+
+
+class FreealError(Exception):
+    """Base of every error freeal raises on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class ConfigError(FreealError):
+    """A setting is wrong, unknown or contradictory."""
+
+
+class PromptError(FreealError):
+    """A prompt file cannot be used."""
+
+
+class DataError(FreealError):
+    """A data file, a row or a column cannot be used."""
+
+
+class ModelError(FreealError):
+    """Model weights are missing, incomplete, or not what they say they are."""
+
+
+class LLMError(FreealError):
+    """The LLM as a whole does not work: wrong key, unknown model, refused request."""
+
+    exit_code = 4
+
+
+class LLMUnavailable(LLMError):
+    """The LLM did not answer; the run can be resumed later."""
+
+    exit_code = 5
+
+
+class BudgetError(FreealError):
+    """The calls or the money allowed are spent; the run can be resumed with more."""
+
+    exit_code = 9
+
+
+class RunError(FreealError):
+    """A run directory cannot be written, resumed or read."""
+
+    exit_code = 8
