@@ -92,9 +92,7 @@ class ScriptedConfig(Section):
     probabilities: bool = True
 
 
-LLMConfig = Annotated[
-    LocalConfig | OpenAIConfig | RecordedConfig | ScriptedConfig, Field(discriminator="kind")
-]
+LLMConfig = Annotated[LocalConfig | OpenAIConfig | RecordedConfig | ScriptedConfig, Field(discriminator="kind")]
 
 
 class ColdStartConfig(Section):
@@ -126,7 +124,7 @@ class DemosConfig(Section):
 
     kind: Literal["clustered", "none"] = "clustered"
     total: Positive = Field(100, description="size of the demonstration pool, shared out among the labels")
-    top: Share = Field(0.2, description="most confident share of a label's rows that may demonstrate it")
+    top: Share = Field(0.2, description="most confident share of a label's believed rows that may demonstrate it")
     labelled_by: Literal["student", "posterior"] = "posterior"
     retrieve: Literal["nearest", "shared"] = Field("shared", description="per row, or one set for all (cheap)")
     shots: Positive = Field(8, description="demonstrations in a prompt, over all labels")
@@ -195,6 +193,16 @@ class FilterConfig(Section):
     share: Share = Field(0.5, description="quantile: share of the smallest losses that is believed")
 
 
+class BeliefConfig(Section):
+    """Which rows are believed in the end: they are not asked again, and may become demonstrations."""
+
+    kind: Literal["agreement", "confident"] = Field(
+        "agreement",
+        description="filter and student agree with the LLM; or FreeAL's most confident agreeing rows",
+    )
+    share: Share = Field(0.2, description="confident: this share of each label's agreeing rows")
+
+
 class FusionConfig(Section):
     """How LLM and student become one distribution a row."""
 
@@ -232,10 +240,11 @@ class Config(Section):
     demos: DemosConfig = DemosConfig()
     embedder: EmbedderConfig = EncoderConfig()
     student: StudentConfig = TransformerConfig()
-    targets: Literal["hard", "soft", "refined"] = Field(
+    targets: Literal["hard", "soft", "posterior", "refined"] = Field(
         "soft", description="what the student learns: labels, distributions, or freeal's corrected labels"
     )
     filter: FilterConfig = FilterConfig()
+    belief: BeliefConfig = BeliefConfig()
     fusion: FusionConfig = FusionConfig()
     stop: StopConfig = StopConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -253,7 +262,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     preset = settings.get("preset", "default")
     known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if preset not in known:
-        raise ConfigError(f"{path}: preset {preset!r} is unknown{_meant(str(preset), known)}; there are {', '.join(known)}")
+        raise ConfigError(
+            f"{path}: preset {preset!r} is unknown{_meant(str(preset), known)}; there are {', '.join(known)}"
+        )
     merged = _merge(_read_yaml(PRESETS / f"{preset}.yaml"), settings)
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
@@ -301,11 +312,13 @@ def _assign(settings: dict[str, Any], override: str) -> None:
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` over `below`; a section whose `kind` changes starts afresh, since its other keys belong to the old kind."""
+    """`above` over `below`; a section whose `kind` changes starts afresh: its other keys belong to the old kind."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        same_kind = isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        same_kind = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
         merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
     return merged
 
@@ -363,7 +376,7 @@ def _absolute(config: Config, folder: Path) -> Config:
 def _place(value: str | None, folder: Path) -> str | None:
     if value is None:
         return None
-    place = Path(os.path.expanduser(_expand(value)))
+    place = Path(_expand(value)).expanduser()
     if place.is_absolute():
         return str(place)
     beside = (folder / place).resolve()
@@ -380,7 +393,7 @@ def _expand(value: str) -> str:
         name, fallback = match.groups()
         found = os.environ.get(name)
         if found is not None:
-            return os.path.abspath(found)  # a variable is relative to where the user stands
+            return str(Path(found).resolve())  # a variable is relative to where the user stands
         if fallback is None:
             raise ConfigError(f"{value!r}: the environment variable {name} is not set")
         return str(fallback)

@@ -86,10 +86,14 @@ class Demonstration:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one pass of the LLM gave: `rows` (a,), `proba` (a, k) with NaN where it abstained, and why it did."""
+    """What one pass of the LLM gave: `rows` (a,), `proba` (a, k) with NaN where it abstained, and why it did.
+
+    `scored` (a,): the LLM gave real probabilities; False where it gave a mere word.
+    """
 
     rows: IntArray
     proba: FloatArray
+    scored: BoolArray
     problems: tuple[str | None, ...]
 
 

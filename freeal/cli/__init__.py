@@ -1,1 +1,60 @@
-"""The command line: one verb, one file."""
+"""The command line: one verb, one file. Data goes to stdout, progress and messages to stderr."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from freeal import __version__
+from freeal.cli import check, models, predict, preview, run, show
+from freeal.errors import FreealError
+
+app = typer.Typer(
+    name="freeal",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Labels without humans: an LLM labels your texts, a small student learns from the noisy labels and tells "
+        "clean from noisy, and the clean rows teach the LLM.\n\n"
+        "Examples:\n\n"
+        "  freeal run configs/quickstart.yaml            label the bundled texts\n\n"
+        "  freeal check my.yaml                          validate everything; what will it cost?\n\n"
+        "  freeal run my.yaml --set student.epochs=5     change a setting\n\n"
+        "  freeal run --resume                           go on with the last run\n\n"
+        "Exit codes: 0 done; 1 a bug; 2 a setting, prompt, data file or model cannot be used; 4 the LLM refused; "
+        "5 the LLM cannot be reached (resume later); 8 the run directory cannot be used; 9 the budget is spent; "
+        "130 interrupted (resume)."
+    ),
+)
+app.command("run")(run.run)
+app.command("check")(check.check)
+app.command("preview")(preview.preview)
+app.command("show")(show.show)
+app.command("predict")(predict.predict)
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"freeal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line; errors become one message on stderr and an exit code."""
+    try:
+        app()
+    except FreealError as error:
+        typer.echo(f"freeal: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -52,11 +52,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a client can do. `chunk` is how many requests it likes at a time: the unit that is kept or lost."""
+    """What a client can do.
+
+    `chunk` is how many requests it likes at a time: the unit that is kept or lost. `by_uid`: its replies depend
+    on the id of the example, not on what is asked.
+    """
 
     probabilities: bool
     generation: bool
     chunk: int = 64
+    by_uid: bool = False
 
 
 class LLM(Protocol):

@@ -1,0 +1,318 @@
+"""Config -> the parts of a run; the only file that knows every class."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freeal import data, models, prompts
+from freeal.annotator import Annotator
+from freeal.config import (
+    Config,
+    EncoderConfig,
+    LinearConfig,
+    LocalConfig,
+    NoStudentConfig,
+    OpenAIConfig,
+    RecordedConfig,
+    ScriptedConfig,
+    TfidfConfig,
+    TransformerConfig,
+)
+from freeal.demonstrations import WORK as COLD_START
+from freeal.demonstrations import Demonstrations
+from freeal.errors import ConfigError
+from freeal.events import Emit
+from freeal.ledger import FILE as LEDGER
+from freeal.ledger import Ledger
+from freeal.llm import LLM, Reply, Request
+from freeal.metrics import Gold
+from freeal.pipeline import Parts
+from freeal.prompts import Prompt
+from freeal.select import beliefs, filters, fusion, queries, stopping
+from freeal.select.calibration import Calibrator, shifted
+from freeal.store import RunStore
+from freeal.student import Keep, Student
+from freeal.student.embedders import Embedder, EncoderEmbedder, TfidfEmbedder
+from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Pool, argmax
+
+TEST = "test, zero-shot"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs, made and checked."""
+
+    config: Config
+    prompt: Prompt
+    corpus: data.Corpus
+    parts: Parts
+    store: RunStore
+    ledger: Ledger
+
+
+def job(config: Config, prompt_file: Path, folder: Path, emit: Emit, reuse: Sequence[Path] = ()) -> Job:
+    """Read prompt and data, make every part.
+
+    Args:
+        prompt_file: the prompt to use; that of the run directory, for a run that is resumed.
+        folder: the run directory; it exists.
+        reuse: run directories whose kept replies are used as well.
+    """
+    prompt, corpus = inputs(config, prompt_file)
+    ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
+    annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit)
+    store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
+    return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
+
+
+def inputs(config: Config, prompt_file: Path) -> tuple[Prompt, data.Corpus]:
+    """Prompt and data, checked against each other."""
+    prompt = prompts.load(prompt_file)
+    corpus = data.load(config.data, tuple(prompt.labels), config.seed)
+    prompt.check_fields(corpus.pool)
+    return prompt, corpus
+
+
+def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
+    """Who reads."""
+    match config.llm:
+        case LocalConfig() as local:
+            from freeal.llm.local import LocalLLM
+
+            return LocalLLM(local, emit)
+        case OpenAIConfig() as remote:
+            from freeal.llm.openai_api import OpenAILLM
+
+            return OpenAILLM(remote)
+        case RecordedConfig() as kept:
+            from freeal.llm.recorded import RecordedLLM
+
+            place = Path(kept.replies)
+            if place.is_dir() or place.name == LEDGER:
+                return RecordedLLM.from_ledger(place if place.is_file() else place / LEDGER)
+            return RecordedLLM.from_labels(place, kept.id, kept.label, prompt.replies)
+        case ScriptedConfig() as script:
+            from freeal.llm.scripted import ScriptedLLM
+
+            return ScriptedLLM.from_config(script, tuple(prompt.labels), config.seed)
+
+
+def embedder(config: Config, emit: Emit) -> Embedder:
+    """Who turns texts into vectors."""
+    match config.embedder:
+        case EncoderConfig() as encoder:
+            return EncoderEmbedder(str(models.locate(encoder.model, emit)))
+        case TfidfConfig() as tfidf:
+            return TfidfEmbedder(tfidf.dimensions)
+
+
+def new_student(config: Config, labels: Sequence[str], vectors: Embedder | None, emit: Emit, number: int) -> Student:
+    """Who learns in round `number`: a fresh one each round."""
+    seed = int(np.random.default_rng([config.seed, 2, number]).integers(2**31))
+    match config.student:
+        case TransformerConfig() as transformer:
+            from freeal.student.transformer import TransformerStudent
+
+            return TransformerStudent(transformer, labels, seed, str(models.locate(transformer.model, emit)), emit)
+        case LinearConfig() as linear:
+            from freeal.student.linear import LinearStudent
+
+            return LinearStudent(linear, labels, seed, vectors or embedder(config, emit))
+        case NoStudentConfig():
+            from freeal.student.uniform import UniformStudent
+
+            return UniformStudent(len(labels))
+
+
+def load_student(config: Config, folder: Path, emit: Emit) -> Student:
+    """The student that a round kept in `folder`."""
+    match config.student:
+        case TransformerConfig():
+            from freeal.student import transformer
+
+            return transformer.load(folder)
+        case LinearConfig():
+            from freeal.student import linear
+
+            return linear.load(folder, embedder(config, emit))
+        case NoStudentConfig():
+            raise ConfigError("this run trained no student (student.kind is none)")
+
+
+def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit) -> Parts:
+    """Every decision of the loop, bound to its settings."""
+    labels = tuple(annotator.prompt.labels)
+    shared = embedder(config, emit) if _needs_vectors(config) else TfidfEmbedder()
+    calibrate = calibrator(config, labels, annotator.llm)
+    return Parts(
+        query=partial(_query, config=config, annotator=annotator),
+        demos=demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit),
+        annotator=annotator,
+        calibrate=calibrate,
+        lessons=partial(beliefs.lessons, kind=config.targets),
+        new_student=partial(new_student, config, labels, shared, emit),
+        filter=keep(config),
+        fuse=partial(_fuse, config=config),
+        believe=partial(_believe, config=config),
+        stop=partial(_stop, config=config, annotator=annotator),
+        measure=Scorekeeper(config, corpus, annotator, calibrate),
+    )
+
+
+def demonstrations(
+    config: Config, prompt: Prompt, ask: Callable[[Sequence[Request]], Sequence[Reply]], vectors: Embedder, emit: Emit
+) -> Demonstrations:
+    """Who chooses what the LLM is shown."""
+    return Demonstrations(config.demos, config.cold_start, prompt.labels, ask, vectors, config.seed, emit)
+
+
+def calibrator(config: Config, labels: Sequence[str], reader: LLM) -> Calibrator:
+    """How a pass is calibrated; an LLM that gives mere words is not."""
+    settings = config.calibration
+    if settings.kind == "prior":
+        return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels))
+    return Calibrator(settings.kind, settings.passes)
+
+
+def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:
+    """(k,) the shares of `calibration.prior`, made to add up to one."""
+    if prior is None or set(prior) != set(labels) or min(prior.values()) < 0 or sum(prior.values()) <= 0:
+        raise ConfigError(f"calibration.prior: expected a share of 0 or more for each of {', '.join(labels)}")
+    shares = np.array([prior[label] for label in labels], np.float64)
+    return shares / shares.sum()
+
+
+def keep(config: Config) -> Keep:
+    """Which labels are believed by their losses."""
+    match config.filter.kind:
+        case "gmm":
+            return partial(filters.small_loss_gmm, threshold=config.filter.threshold)
+        case "quantile":
+            return partial(filters.small_loss_quantile, share=config.filter.share)
+        case "none":
+            return filters.believe_all
+
+
+def _needs_vectors(config: Config) -> bool:
+    return isinstance(config.student, LinearConfig) or config.demos.retrieve == "nearest"
+
+
+def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
+    n = len(state.posterior)
+    limit = n if state.next_round == 0 else int(np.ceil(config.query.share * n))
+    if config.stop.max_calls is not None:
+        limit = min(limit, config.stop.max_calls - annotator.ledger.usage().calls)
+    rng = np.random.default_rng([config.seed, 3, state.next_round])
+    return queries.query(state, config.query.kind, max(0, limit), rng)
+
+
+def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config) -> BoolArray:
+    if config.belief.kind == "confident":
+        return beliefs.most_confident(annotations, student, config.belief.share)
+    if isinstance(config.student, NoStudentConfig):
+        return passed & annotations.labelled
+    return beliefs.filtered(annotations, student, passed)
+
+
+def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config) -> FloatArray:
+    if config.fusion.kind == "freeal":
+        return fusion.freeal(annotations, student, believed)
+    return fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+
+
+def _stop(state: LoopState, config: Config, annotator: Annotator) -> str | None:
+    calls = annotator.ledger.usage().calls
+    return stopping.reason(state, config.stop.min_change, calls, config.stop.max_calls)
+
+
+@dataclass
+class Scorekeeper:
+    """The figures of a round: cost, agreement, and, where gold is known, how right everybody is."""
+
+    config: Config
+    corpus: data.Corpus
+    annotator: Annotator
+    calibrate: Calibrator
+
+    def __post_init__(self) -> None:
+        self.gold = Gold(self.corpus.gold, self.corpus.test_gold)
+        self.started = time.perf_counter()
+        self.test_answers: Answers | None = None
+
+    def __call__(self, state: LoopState, student: Student) -> dict[str, Any]:
+        number = state.next_round - 1
+        works = [f"round {number}", *([COLD_START] if number == 0 else [])]
+        said = state.annotations
+        demo_rows = [demo.row for demo in state.demos]
+        demo_labels = [list(self.annotator.prompt.labels).index(demo.label) for demo in state.demos]
+        pool = self.gold.on_pool(llm=said.proba, student=state.student, final=state.posterior)
+        if self.config.cold_start.kind == "none":
+            pool = {**self.gold.on_pool(zero_shot=said.first), **pool}
+        figures = {
+            "asked": int((said.asked_in == number).sum()),
+            "labelled": int(said.labelled.sum()),
+            "agreement": _share(said.labelled, said.labels == argmax(state.student)),
+            "clean": float(state.clean.mean()),
+            "demonstrations": len(state.demos),
+            "wrong_demonstrations": self.gold.wrong_demonstrations(demo_rows, demo_labels),
+            "usage": asdict(self.annotator.ledger.usage(works)),
+            "pool": _plain(pool),
+            "test": _plain(self._on_test(state, student)),
+        }
+        if _is_uniform(self.config):
+            for place in ("pool", "test"):
+                figures[place].pop("student", None)
+            figures["agreement"] = None
+        figures["seconds"] = round(time.perf_counter() - self.started, 1)
+        self.started = time.perf_counter()
+        return figures
+
+    def _on_test(self, state: LoopState, student: Student) -> dict[str, Any]:
+        test = self.corpus.test
+        if test is None or self.corpus.test_gold is None:
+            return {}
+        read = student.view(test.inputs()).proba
+        if not self.config.evaluation.llm_on_test:
+            return self.gold.on_test(student=read)
+        answers = self._read_test(test)
+        bias = self._zero_shot_bias(state.annotations)
+        calibrated = np.where(answers.scored[:, None], shifted(answers.proba, bias), answers.proba)
+        settings = self.config.fusion
+        weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
+        final = fusion.log_linear(calibrated, read, *weights)
+        return self.gold.on_test(zero_shot=answers.proba, llm=calibrated, student=read, final=final)
+
+    def _read_test(self, test: Pool) -> Answers:
+        """The LLM's zero-shot answers on the test, asked once."""
+        if self.test_answers is None:
+            rows = np.arange(len(test))
+            self.test_answers = self.annotator.annotate(test, rows, [()] * len(rows), TEST)
+        return self.test_answers
+
+    def _zero_shot_bias(self, said: Annotations) -> FloatArray:
+        """The bias of the pool's zero-shot pass: a test split estimates nothing, not even this."""
+        k = said.first.shape[1]
+        if self.config.cold_start.kind != "none" or not self.annotator.llm.capabilities.probabilities:
+            return np.zeros(k)
+        rows = np.flatnonzero(~np.isnan(said.first[:, 0]))
+        first = Answers(rows, said.first[rows], np.ones(len(rows), bool), (None,) * len(rows))
+        return self.calibrate.bias(first, np.full_like(said.first, np.nan))
+
+
+def _share(among: BoolArray, true: BoolArray) -> float | None:
+    return float(true[among].mean()) if among.any() else None
+
+
+def _plain(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: asdict(found) for name, found in named.items()}
+
+
+def _is_uniform(config: Config) -> bool:
+    return isinstance(config.student, NoStudentConfig)

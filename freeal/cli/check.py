@@ -1,0 +1,91 @@
+"""`freeal check`: validate everything and say what a run will ask for; no call is made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from freeal.cli.options import AsJson, ConfigFile, Overrides
+
+if TYPE_CHECKING:
+    from freeal.build import LLM, Config, Prompt
+    from freeal.data import Corpus
+
+SAMPLED = 200
+"""Rows whose prompts are counted; their mean stands for the pool."""
+
+
+def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Read configuration, prompt and data, and print the calls and tokens to come. Nothing is asked.
+
+    Example: freeal check configs/mr.yaml --json
+    """
+    from pathlib import Path
+
+    from freeal import build
+    from freeal import config as settings
+    from freeal.cli.console import listening
+
+    chosen = settings.load(config, overrides or ())
+    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    with listening() as emit:
+        found = estimate(chosen, prompt, corpus, build.llm(chosen, prompt, emit))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    _tell(found)
+
+
+def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[str, Any]:
+    """Calls and prompt tokens of the first round, and at most of each later one."""
+    from freeal.llm import Request
+
+    rows = np.random.default_rng(config.seed).permutation(len(corpus.pool))[:SAMPLED]
+    requests = [Request(prompt.render(corpus.pool[int(row)]), prompt.replies) for row in rows]
+    tokens = float(np.mean(llm.count_tokens(requests)))
+    asked = len({example.text for example in corpus.pool.examples})
+    test = 0
+    if corpus.test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test:
+        test = len({example.text for example in corpus.test.examples})
+    later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
+    shown = config.demos.shots if config.demos.kind != "none" or config.cold_start.kind != "none" else 0
+    written = config.cold_start.total if config.cold_start.kind == "generated" else 0
+    per_shown = tokens + shown * tokens * 0.6
+    first = asked * (per_shown if written else tokens)
+    return {
+        "schema_version": 1,
+        "rows": len(corpus.pool),
+        "distinct_texts": asked,
+        "labels": list(prompt.labels),
+        "test_rows": len(corpus.test) if corpus.test else 0,
+        "rounds": config.rounds,
+        "calls": {"cold_start": written, "first_round": asked, "later_rounds_at_most": later * (config.rounds - 1),
+                  "test": test},
+        "tokens_per_prompt": round(tokens, 1),
+        "tokens_in": {"first_round": round(first), "test": round(test * tokens),
+                      "later_rounds_at_most": round(later * (config.rounds - 1) * per_shown)},
+        "skipped_empty": len(corpus.report.empty),
+        "duplicates": corpus.report.duplicates,
+        "leaked": len(corpus.report.leaked),
+    }  # fmt: skip
+
+
+def _tell(found: dict[str, Any]) -> None:
+    calls, tokens = found["calls"], found["tokens_in"]
+    typer.echo(f"pool:   {found['rows']:,} texts, {found['distinct_texts']:,} distinct; {len(found['labels'])} labels")
+    for key, what in (("skipped_empty", "empty texts skipped"), ("leaked", "pool texts also in the test")):
+        if found[key]:
+            typer.echo(f"        {found[key]:,} {what}")
+    if calls["cold_start"]:
+        typer.echo(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
+    typer.echo(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
+    if calls["later_rounds_at_most"]:
+        rounds = found["rounds"] - 1
+        most = f"{calls['later_rounds_at_most']:,} calls, about {tokens['later_rounds_at_most']:,} tokens in"
+        typer.echo(f"rounds 1 to {rounds}: at most {most}")
+    if calls["test"]:
+        typer.echo(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
+    typer.echo("all settings, prompt and data are usable; nothing was asked")

@@ -1,0 +1,149 @@
+"""Demonstrations put to use: written by the LLM at the start, chosen from the pool later, shown with each question."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from freeal.config import ColdStartConfig, DemosConfig
+from freeal.events import Emit, Note
+from freeal.llm import Message, Reply, Request
+from freeal.select import demos as choose
+from freeal.student.embedders import Embedder
+from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, argmax
+
+WORK = "cold start"
+_LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
+
+
+@dataclass
+class Demonstrations:
+    """The demonstrations of a run, as `config` wants them.
+
+    `meanings` are the labels with what they mean; `ask` puts requests to the LLM, for demonstrations it writes itself.
+    `embedder` turns texts into unit vectors, for retrieval of the nearest; it is used only then, and the
+    pool is encoded once.
+    """
+
+    config: DemosConfig
+    cold_start: ColdStartConfig
+    meanings: Mapping[str, str]
+    ask: Callable[[Sequence[Request]], Sequence[Reply]]
+    embedder: Embedder
+    seed: int
+    emit: Emit
+    _pool_vectors: FloatArray | None = field(default=None, repr=False)
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.meanings)
+
+    def begin(self, pool: Pool) -> Sequence[Demonstration]:
+        """None, or labelled texts the LLM writes from label names and a few pool texts (FreeAL, sec. 3.1)."""
+        if self.cold_start.kind == "none":
+            return ()
+        requests, wanted = self._writing(pool)
+        replies = self.ask(requests)
+        seen = {text.strip().casefold() for text in pool.texts}
+        demos = []
+        for label, reply in zip(wanted, replies, strict=True):
+            text = cleaned(reply.text or "")
+            if text and text.casefold() not in seen and len(text.split()) <= self.config.max_words:
+                seen.add(text.casefold())
+                demos.append(Demonstration(text, label))
+        self.emit(Note(f"the LLM wrote {len(demos)} usable demonstrations of {len(requests)} asked for", WORK))
+        return demos
+
+    def retrieve(self, pool: Pool, rows: IntArray, state: LoopState) -> Sequence[Sequence[Demonstration]]:
+        """What to show with each of `rows`: one set for all, or the nearest; never the row itself or its text."""
+        demos = state.demos
+        if not demos:
+            return [()] * len(rows)
+        classes = np.array([self.labels.index(demo.label) for demo in demos])
+        if self.config.retrieve == "shared":
+            places = choose.shared(classes, self.config.shots, len(self.labels))
+            chosen = tuple(demos[int(p)] for p in places)
+            texts = {demo.text for demo in chosen}
+            return [
+                tuple(d for d in chosen if d.text != pool[int(row)].text) if pool[int(row)].text in texts else chosen
+                for row in rows
+            ]
+        vectors = self._vectors(pool)
+        from_pool = all(demo.row is not None for demo in demos)
+        theirs = vectors[[demo.row for demo in demos]] if from_pool else self.embedder.encode([d.text for d in demos])
+        places_of: dict[str, list[int]] = {}
+        for place, demo in enumerate(demos):
+            places_of.setdefault(demo.text, []).append(place)
+        forbidden = [places_of.get(pool[int(row)].text, []) for row in rows]
+        k, shots = len(self.labels), self.config.shots
+        shown = choose.nearest(vectors[rows], theirs, classes, forbidden, shots, k, balanced=from_pool)
+        return [tuple(demos[place] for place in places) for places in shown]
+
+    def build(
+        self, pool: Pool, posterior: FloatArray, believed: BoolArray, view: StudentView
+    ) -> Sequence[Demonstration]:
+        """Believed rows, class-balanced and spread by the student's embeddings; a label may be left without any."""
+        if self.config.kind == "none":
+            return ()
+        proba = view.proba if self.config.labelled_by == "student" else posterior
+        classes, confidence = argmax(proba), np.nan_to_num(proba.max(axis=1))
+        short = np.array([len(example.text.split()) <= self.config.max_words for example in pool.examples])
+        rows = choose.clustered(
+            classes, confidence, view.embeddings, believed & short,
+            self.config.total, self.config.top, len(self.labels), self.seed,
+        )  # fmt: skip
+        without = [label for c, label in enumerate(self.labels) if c not in set(classes[rows])]
+        if without:
+            self.emit(Note(f"no believed row to demonstrate {', '.join(without)}", "demonstrations"))
+        return [
+            Demonstration(
+                pool[int(row)].text, self.labels[int(classes[row])], int(row), round(float(confidence[row]), 4),
+                dict(pool[int(row)].fields),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def _writing(self, pool: Pool) -> tuple[list[Request], list[str]]:
+        """One request a text to be written, labels in turn, and the label each is for."""
+        rng = np.random.default_rng([self.seed, 1])
+        requests, wanted = [], []
+        for label, count in zip(self.meanings, choose.quotas(self.cold_start.total, len(self.meanings)), strict=True):
+            for _ in range(count):
+                rows = rng.choice(len(pool), min(self.cold_start.seen, len(pool)), replace=False)
+                chat = writing_chat([pool[int(row)].text for row in rows], self.meanings, label)
+                seed = int(rng.integers(2**31))
+                requests.append(Request(chat, (), 96, self.cold_start.temperature, seed))
+                wanted.append(label)
+        return requests, wanted
+
+    def _vectors(self, pool: Pool) -> FloatArray:
+        if self._pool_vectors is None:
+            self._pool_vectors = self.embedder.encode(pool.texts)
+        return self._pool_vectors
+
+
+def writing_chat(seen: Sequence[str], meanings: Mapping[str, str], label: str) -> tuple[Message, ...]:
+    """The chat that asks for one new text of a label, in the style of the `seen` ones."""
+    means = f"{label} ({meanings[label]})" if meanings[label] else label
+    others = ", ".join(other for other in meanings if other != label)
+    texts = "\n".join(f"- {' '.join(text.split()[:60])}" for text in seen)
+    return (
+        Message("system", "You write texts for a data set. Reply with one text on one line and nothing else."),
+        Message(
+            "user",
+            f"Some texts of the data set:\n{texts}\n\nWrite one new text in the same style, about something else, "
+            f"that is clearly: {means}. It must not be: {others}.",
+        ),
+    )
+
+
+def cleaned(written: str) -> str:
+    """The first line of text in what the LLM wrote, without list marks and quotes around it."""
+    lines = [line for line in written.splitlines() if line.strip()]
+    first = _LIST_MARK.sub("", lines[0]).strip() if lines else ""
+    if len(first) > 1 and first[0] == first[-1] and first[0] in "\"'`":
+        first = first[1:-1].strip()
+    return " ".join(first.split())

@@ -1,0 +1,148 @@
+"""The test double that ships with freeal: an LLM without a model, right as often as one likes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from freeal.config import ScriptedConfig
+from freeal.errors import ConfigError
+from freeal.llm import Capabilities, Message, Reply, Request
+
+REMEMBERED = 10_000
+"""Requests kept for tests to look at; older ones are forgotten."""
+
+
+class ScriptedLLM:
+    """Answers by a function of the request, always the same to the same request; remembers what it was asked.
+
+    Args:
+        answer: request -> `Reply`, or the text of one. Raise in it what the LLM should raise.
+        probabilities: whether it claims to give the probability of each choice.
+        identity: what tells it from another script.
+
+    Example:
+        >>> llm = ScriptedLLM(lambda request: "positive")
+        >>> llm.complete([Request((Message("user", "a joy"),))])[0].text
+        'positive'
+        >>> len(llm.requests)
+        1
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Reply | str],
+        probabilities: bool = False,
+        identity: Mapping[str, str | int | float | bool | None] | None = None,
+    ) -> None:
+        self.answer = answer
+        self.capabilities = Capabilities(probabilities=probabilities, generation=True)
+        self.identity = {"kind": "scripted", **(identity or {})}
+        self.requests: list[Request] = []
+
+    @classmethod
+    def from_config(cls, config: ScriptedConfig, labels: Sequence[str], seed: int) -> ScriptedLLM:
+        """A script that looks for keywords, with noise fixed by text and seed.
+
+        Raises:
+            ConfigError: keywords for something that is no label.
+        """
+        if strange := [name for name in config.keywords if name not in labels]:
+            raise ConfigError(f"llm.keywords: {strange[0]!r} is no label; labels are {', '.join(map(repr, labels))}")
+        script = _Keywords(config, tuple(labels), seed)
+        about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+        return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
+
+    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+        self.requests = [*self.requests, *requests][-REMEMBERED:]
+        return [self._reply(request) for request in requests]
+
+    def count_tokens(self, requests: Sequence[Request]) -> list[int]:
+        """A word is a token."""
+        return [sum(len(message.content.split()) for message in request.messages) for request in requests]
+
+    def _reply(self, request: Request) -> Reply:
+        found = self.answer(request)
+        if isinstance(found, Reply):
+            return found
+        return Reply(found, tokens_in=self.count_tokens([request])[0], tokens_out=len(found.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Keywords:
+    """The label whose keywords occur most often, except where the dice, thrown by text and seed, say otherwise."""
+
+    config: ScriptedConfig
+    labels: tuple[str, ...]
+    seed: int
+
+    def __call__(self, request: Request) -> Reply | str:
+        text = _last_user_text(request.messages)
+        if not request.choices:
+            return self._write(request, text)
+        if self._dice("unreadable", text) < self.config.unreadable:
+            return f"Maybe {request.choices[0]}, maybe not: hard to say."
+        right = self._right(text)
+        # the same dice with and without demonstrations: what is right without them stays right with them
+        shown = any(message.role == "assistant" for message in request.messages)
+        mistaken = self._dice("noise", text) < self.config.noise * (0.5 if shown else 1.0)
+        label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
+        return self._chosen(request, label % len(request.choices), text, sure=label == right)
+
+    def _right(self, text: str) -> int:
+        """Class index; among labels named equally often the dice choose."""
+        hits = [_count(self.config.keywords.get(name, ()), text) for name in self.labels]
+        best = [index for index, count in enumerate(hits) if count == max(hits)]
+        return best[int(self._dice("tie", text) * len(best))]
+
+    def _other(self, right: int, text: str) -> int:
+        steps = 1 + int(self._dice("other", text) * (len(self.labels) - 1))
+        return (right + steps) % len(self.labels)
+
+    def _chosen(self, request: Request, index: int, text: str, sure: bool) -> Reply:
+        """The choice as text, and with probabilities: above one half, and on average higher where it is right."""
+        k, text_in = len(request.choices), sum(len(message.content.split()) for message in request.messages)
+        p = 0.55 + (0.44 if sure else 0.25) * self._dice("confidence", text)
+        rest = math.log((1 - p) / (k - 1)) if k > 1 else 0.0
+        logprobs = tuple(math.log(p) if i == index else rest for i in range(k)) if self.config.probabilities else None
+        reply = request.choices[index]
+        return Reply(reply, logprobs, text_in, len(reply.split()))
+
+    def _write(self, request: Request, text: str) -> str:
+        """A few lines with keywords of the label that `text` names, or of any."""
+        named = [name for name in self.labels if re.search(rf"\b{re.escape(name.casefold())}\b", text.casefold())]
+        pool = named or list(self.labels)
+        label = pool[int(self._dice("label", text, request.seed) * len(pool))]
+        words = self.config.keywords.get(label) or [label]
+        lines = []
+        for number in range(max(2, min(8, request.max_tokens // 8))):
+            word = words[int(self._dice("word", text, request.seed, number) * len(words))]
+            frame = _FRAMES[int(self._dice("frame", text, request.seed, number) * len(_FRAMES))]
+            lines.append(frame.format(word))
+        return "\n".join(lines)
+
+    def _dice(self, *what: object) -> float:
+        """A number in [0, 1) that depends on `what` and the seed alone."""
+        told = "\x1f".join(map(str, (self.seed, *what)))
+        return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big") / 2**64
+
+
+def _count(words: Sequence[str], text: str) -> int:
+    return sum(text.casefold().count(word.casefold()) for word in words)
+
+
+_FRAMES = (
+    "I would call this {}",
+    "all in all it was {} to me",
+    "{} is the word for it",
+    "well, {} once more",
+    "nobody told us it is so {}",
+    "this one seems {}, from start to end",
+)
+
+
+def _last_user_text(messages: Sequence[Message]) -> str:
+    return next((message.content for message in reversed(messages) if message.role == "user"), "")

@@ -1,0 +1,87 @@
+"""How good things are, and the only reader of gold labels. Nothing here selects anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from freeal.types import FloatArray, IntArray, argmax
+
+UNKNOWN = -1
+
+
+def accuracy(predicted: IntArray, gold: IntArray) -> float | None:
+    """Share of rows with known gold (>= 0) that are right; an abstention (-1) is wrong. None without gold."""
+    known = gold >= 0
+    return float((predicted[known] == gold[known]).mean()) if known.any() else None
+
+
+def macro_f1(predicted: IntArray, gold: IntArray, k: int) -> float | None:
+    """Mean F1 over the classes that occur in gold; an abstention is a miss of its class. None without gold."""
+    known = gold >= 0
+    if not known.any():
+        return None
+    scores = []
+    for c in range(k):
+        right = float(((predicted == c) & (gold == c) & known).sum())
+        claimed, there = float(((predicted == c) & known).sum()), float((gold == c).sum())
+        if there:
+            scores.append(2 * right / (claimed + there))
+    return float(np.mean(scores))
+
+
+def calibration_error(proba: FloatArray, gold: IntArray, bins: int = 15) -> float | None:
+    """Expected calibration error of the most probable class, equal-width bins (Guo et al., 2017). None without gold."""
+    usable = (gold >= 0) & ~np.isnan(proba[:, 0])
+    if not usable.any():
+        return None
+    confidence = proba[usable].max(axis=1).astype(np.float64)
+    right = argmax(proba[usable]) == gold[usable]
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(right[bin_of == b].mean() - confidence[bin_of == b].mean()) * (bin_of == b).sum() for b in set(bin_of)]
+    return float(sum(gaps) / usable.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Figures of one set of predictions; None where gold is unknown."""
+
+    accuracy: float | None
+    macro_f1: float | None
+    calibration_error: float | None
+    coverage: float
+
+
+def scores(proba: FloatArray, gold: IntArray | None) -> Scores:
+    """All figures of distributions (n, k) against gold (n,); `coverage` is the share that does not abstain."""
+    coverage = float((~np.isnan(proba[:, 0])).mean()) if len(proba) else 0.0
+    if gold is None:
+        return Scores(None, None, None, coverage)
+    predicted = argmax(proba)
+    k = proba.shape[1]
+    return Scores(accuracy(predicted, gold), macro_f1(predicted, gold, k), calibration_error(proba, gold), coverage)
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """True labels of pool and test as class indices, -1 where unknown; None where there are none at all."""
+
+    pool: IntArray | None = None
+    test: IntArray | None = None
+
+    def on_pool(self, **predictions: FloatArray) -> dict[str, Scores]:
+        """Scores of each named set of distributions over the pool."""
+        return {name: scores(proba, self.pool) for name, proba in predictions.items()}
+
+    def on_test(self, **predictions: FloatArray) -> dict[str, Scores]:
+        """Scores of each named set of distributions over the test."""
+        return {name: scores(proba, self.test) for name, proba in predictions.items()}
+
+    def wrong_demonstrations(self, rows: Sequence[int | None], labels: Sequence[int]) -> float | None:
+        """Share of demonstrations taken from the pool whose label is wrong; None if that is not known."""
+        if self.pool is None:
+            return None
+        judged = [self.pool[r] != c for r, c in zip(rows, labels, strict=True) if r is not None and self.pool[r] >= 0]
+        return float(np.mean(judged)) if judged else None

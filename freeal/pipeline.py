@@ -1,0 +1,126 @@
+"""The loop, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from freeal.annotator import Annotator
+from freeal.select.beliefs import Lessons
+from freeal.store import RunStore
+from freeal.student import Keep, Student
+from freeal.types import (
+    PROBABILITY,
+    Annotations,
+    Answers,
+    BoolArray,
+    CleanSplit,
+    Demonstration,
+    FloatArray,
+    IntArray,
+    LoopState,
+    Pool,
+    StudentView,
+    argmax,
+)
+
+
+class Demos(Protocol):
+    """Who chooses what the LLM is shown."""
+
+    def begin(self, pool: Pool) -> Sequence[Demonstration]:
+        """Demonstrations before the first round: none, or such as the LLM writes itself."""
+
+    def retrieve(self, pool: Pool, rows: IntArray, state: LoopState) -> Sequence[Sequence[Demonstration]]:
+        """What to show with each of `rows`; never the row itself."""
+
+    def build(
+        self, pool: Pool, posterior: FloatArray, believed: BoolArray, view: StudentView
+    ) -> Sequence[Demonstration]:
+        """The demonstrations of the next round."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The decisions of a run, each one callable; `build` makes them from a configuration."""
+
+    query: Callable[[LoopState], IntArray]
+    demos: Demos
+    annotator: Annotator
+    calibrate: Callable[[LoopState, Answers], Annotations]
+    lessons: Callable[[Annotations, LoopState], Lessons]
+    new_student: Callable[[int], Student]
+    filter: Keep
+    fuse: Callable[[Annotations, FloatArray, BoolArray], FloatArray]
+    believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
+    stop: Callable[[LoopState], str | None]
+    measure: Callable[[LoopState, Student], Mapping[str, Any]]
+
+
+def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> str:
+    """Alternate annotation by the LLM and training of the student; return why it stopped.
+
+    Args:
+        pool: the n texts to label.
+        parts: the decisions.
+        store: where each round is kept; the loop goes on after the last one it holds.
+        k: number of labels.
+        max_rounds: the most rounds, those already in `store` counted.
+    """
+    state = store.resume()
+    if state is not None and (reason := parts.stop(state)):
+        return reason
+    state = state or LoopState.start(len(pool), k, parts.demos.begin(pool))
+    for number in range(state.next_round, max_rounds):
+        asked = parts.query(state)  # 1. which rows to ask about
+        if not len(asked):
+            return "nothing left to ask"
+        with store.round(number) as record:
+            shown = parts.demos.retrieve(pool, asked, state)  #    and what to show with each
+            answers = parts.annotator.annotate(pool, asked, shown, f"round {number}")
+            annotations = parts.calibrate(state, answers)  # 2. the LLM labels
+            lessons = parts.lessons(annotations, state)  #    abstentions drop out here
+            student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)
+            split = parts.filter(student.losses_)  # 3. small losses: believed clean
+            view = student.view(pool.inputs())  # 4. the student reads the whole pool
+            clean = over_pool(split, lessons.rows, len(pool))
+            believed = parts.believe(annotations, view.proba, clean.clean)  #    LLM and student agree on
+            posterior = parts.fuse(annotations, view.proba, believed)  #    one distribution a row
+            demos = parts.demos.build(pool, posterior, believed, view)  # 5. the clean teach the LLM
+            state = after(state, annotations, view, clean, believed, posterior, demos)
+            record.save(state, student, parts.measure(state, student))
+        if reason := parts.stop(state):
+            return reason
+    return f"{max_rounds} rounds are done"
+
+
+def over_pool(split: CleanSplit, rows: IntArray, n: int) -> CleanSplit:
+    """A split of `rows` as one of the whole pool: what the student did not learn from is not believed."""
+    p_clean, clean = np.zeros(n, PROBABILITY), np.zeros(n, bool)
+    p_clean[rows], clean[rows] = split.p_clean, split.clean
+    return CleanSplit(p_clean, clean, split.note)
+
+
+def after(
+    state: LoopState,
+    annotations: Annotations,
+    view: StudentView,
+    clean: CleanSplit,
+    believed: BoolArray,
+    posterior: FloatArray,
+    demos: Sequence[Demonstration],
+) -> LoopState:
+    """The state that the next round reads."""
+    return LoopState(
+        next_round=state.next_round + 1,
+        annotations=annotations,
+        posterior=posterior.astype(PROBABILITY),
+        student=view.proba.astype(PROBABILITY),
+        p_clean=clean.p_clean.astype(PROBABILITY),
+        clean=believed,
+        demos=tuple(demos),
+        changed=float((argmax(posterior) != argmax(state.posterior)).mean()),
+    )

@@ -1,0 +1,332 @@
+"""A prompt file -> Prompt: what the LLM is shown, and how its reply is read.
+
+The file is Markdown: YAML front matter with the labels and their meanings, then `## system` (optional), `## user`
+and `## assistant`. It is cut into turns *before* anything is rendered, and data enter as variables only, so that no
+text of the pool can forge a turn or a template.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from freeal.errors import PromptError
+from freeal.llm import Message, Reply, Role
+from freeal.tasks.classification import Classification, Reading
+from freeal.types import Demonstration, Example, Pool
+
+VARIABLES: Mapping[Role, tuple[str, ...]] = {
+    "system": ("labels",),
+    "user": ("text", "labels", "id"),
+    "assistant": ("text", "labels", "id", "label"),
+}
+"""What each turn may use by name, beside the columns of the data (in all but `system`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One section of the file: its template, where it starts, and the variables it uses with their lines."""
+
+    role: Role
+    line: int
+    source: str
+    template: Template
+    variables: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt file, ready to use: `labels` maps names to meanings, in class order.
+
+    Example:
+        >>> prompt = load(Path("prompts/mr.md"))
+        >>> [message.role for message in prompt.render(Example("1", "a joy"), ())]
+        ['system', 'user']
+        >>> prompt.read(Reply("Positive."))
+        Reading(label=1, problem=None)
+    """
+
+    path: Path
+    source: str
+    labels: Mapping[str, str]
+    task: Classification
+    turns: Mapping[Role, Turn] = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file's text: another prompt is another run."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Columns of the data that the templates use, sorted."""
+        return tuple(sorted({name for turn in self.turns.values() for name in _columns_used(turn)}))
+
+    @cached_property
+    def replies(self) -> tuple[str, ...]:
+        """What the assistant would say for each label, in class order: the choices to put to the LLM."""
+        example = Example("", "")
+        return tuple(self._render("assistant", example, label=label) for label in self.labels)
+
+    def render(self, example: Example, shown: Sequence[Demonstration] = ()) -> tuple[Message, ...]:
+        """The chat that asks about `example` after `shown`; a column that a row lacks is the empty text.
+
+        Raises:
+            PromptError: a template cannot be rendered with these data.
+        """
+        chat = [Message("system", self._system)] if "system" in self.turns else []
+        for demonstration in shown:
+            seen = Example("", demonstration.text, demonstration.fields)
+            chat.append(Message("user", self._render("user", seen)))
+            chat.append(Message("assistant", self._render("assistant", seen, label=demonstration.label)))
+        return (*chat, Message("user", self._render("user", example)))
+
+    def read(self, reply: Reply) -> Reading:
+        """The label that `reply` names, or why there is none."""
+        return Reading(None, reply.problem) if reply.problem else self.task.read(reply.text)
+
+    def check_fields(self, pool: Pool) -> None:
+        """Make sure that the data have every column the templates use.
+
+        Raises:
+            PromptError: a variable is no column of `pool`.
+        """
+        columns = {name for example in pool.examples for name in example.fields}
+        for turn in self.turns.values():
+            for name in _columns_used(turn):
+                if name not in columns:
+                    raise _unknown(self.path, turn, name, [*VARIABLES[turn.role], *sorted(columns)])
+
+    @cached_property
+    def _system(self) -> str:
+        turn = self.turns["system"]
+        return _rendered(self.path, turn, {"labels": self.labels})
+
+    def _render(self, role: Role, example: Example, **more: str) -> str:
+        turn = self.turns[role]
+        columns = {name: example.fields.get(name, "") for name in _columns_used(turn)}
+        known = {"text": example.text, "id": example.id, "labels": self.labels}
+        return _rendered(self.path, turn, {**columns, **known, **more})
+
+
+def load(path: Path) -> Prompt:
+    """Read a prompt file and make sure that it can be used.
+
+    Raises:
+        PromptError: with the path and the line of what is wrong.
+    """
+    source = _read(path)
+    front, sections = _cut(path, source)
+    labels = _labels(path, front)
+    turns = {role: _compile(path, role, line, text) for role, (line, text) in sections.items()}
+    try:
+        task = Classification(labels)
+    except PromptError as error:
+        raise PromptError(f"{path}:{_labels_line(front)}: {error}") from error
+    prompt = Prompt(path, source, labels, task, turns)
+    _try_out(prompt)
+    return prompt
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise PromptError(f"{path}: no such prompt file{_meant(path.name, _neighbours(path))}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def _neighbours(path: Path) -> list[str]:
+    return [file.name for file in path.parent.glob("*.md")]
+
+
+_HEADING = re.compile(r"^##[ \t]+(.*?)[ \t]*$", re.MULTILINE)
+_FRONT = re.compile(r"---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|$)", re.DOTALL)
+
+
+def _cut(path: Path, source: str) -> tuple[str, dict[Role, tuple[int, str]]]:
+    """The front matter, and of each section its first line and its text without blank edges."""
+    front = _FRONT.match(source)
+    if front is None:
+        raise PromptError(f"{path}:1: the file must begin with '---', 'labels:' and a closing '---'")
+    headings = list(_HEADING.finditer(source, front.end()))
+    lead = source[front.end() : headings[0].start() if headings else len(source)]
+    if lead.strip():
+        line = _line(source, front.end() + len(lead) - len(lead.lstrip()))
+        raise PromptError(f"{path}:{line}: text before the first section; sections are {_ROLES}")
+    sections: dict[Role, tuple[int, str]] = {}
+    for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(source)], strict=True):
+        role = _role(path, _line(source, heading.start()), heading[1], sections)
+        text = source[heading.end() : end]
+        start = heading.end() + len(text) - len(text.lstrip())
+        sections[role] = (_line(source, start), text.strip())
+    for needed in ("user", "assistant"):
+        if needed not in sections:
+            raise PromptError(f"{path}:{_line(source, len(source))}: section '## {needed}' is missing")
+    return front[1] or "", sections
+
+
+_ROLES = ", ".join(f"'## {role}'" for role in VARIABLES)
+
+
+def _role(path: Path, line: int, name: str, sections: Iterable[str]) -> Role:
+    if name not in VARIABLES:
+        raise PromptError(
+            f"{path}:{line}: unknown section '## {name}'{_meant(name, VARIABLES)}; sections are {_ROLES}; "
+            "a heading inside a turn needs another level, such as '###'"
+        )
+    if name in sections:
+        raise PromptError(f"{path}:{line}: section '## {name}' is there twice")
+    return cast(Role, name)
+
+
+def _line(source: str, offset: int) -> int:
+    return source.count("\n", 0, offset) + 1
+
+
+def _labels(path: Path, front: str) -> dict[str, str]:
+    """Label -> meaning. The nodes of the YAML are read: they know of repeated keys and of lines."""
+    try:
+        root = yaml.compose(front, yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 2 if mark else 2
+        raise PromptError(f"{path}:{line}: the front matter is no YAML: {getattr(error, 'problem', error)}") from error
+    entries = root.value if isinstance(root, yaml.MappingNode) else []
+    for key, _ in entries:
+        if key.value != "labels":
+            line = key.start_mark.line + 2
+            raise PromptError(f"{path}:{line}: unknown key {key.value!r} in the front matter; only 'labels' is known")
+    if len(entries) != 1:
+        raise PromptError(f"{path}:1: the front matter must have the key 'labels' once")
+    labels: dict[str, str] = {}
+    for name, meaning in _label_nodes(path, entries[0][1]):
+        _check_label(path, name, labels)
+        labels[name.value] = "" if meaning is None or meaning.tag.endswith(":null") else meaning.value
+    return labels
+
+
+def _label_nodes(path: Path, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node | None]]:
+    pairs: list[tuple[yaml.Node, yaml.Node | None]] = []
+    if isinstance(node, yaml.MappingNode):
+        pairs = list(node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        pairs = [(item, None) for item in node.value]
+    for odd in (node for pair in pairs for node in pair if node is not None and not isinstance(node, yaml.ScalarNode)):
+        raise PromptError(f"{path}:{odd.start_mark.line + 2}: labels and their meanings must be plain text")
+    if not pairs:
+        line = node.start_mark.line + 2
+        raise PromptError(f"{path}:{line}: 'labels' must map each label to its meaning, or list the labels")
+    return pairs
+
+
+def _check_label(path: Path, name: yaml.Node, before: Iterable[str]) -> None:
+    line, kind = name.start_mark.line + 2, name.tag.rpartition(":")[2]
+    if kind != "str":
+        raise PromptError(
+            f'{path}:{line}: label {name.value} is no text but {kind} to YAML; put it in quotes: "{name.value}"'
+        )
+    if name.value in before:
+        raise PromptError(f"{path}:{line}: label {name.value!r} is there twice")
+
+
+def _labels_line(front: str) -> int:
+    return next((number for number, line in enumerate(front.split("\n"), 2) if line.startswith("labels")), 1)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """No attributes that reach into Python, no state, and no operator that makes a huge text out of a small one."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        raise SecurityError(f"the operator {operator} is not allowed")
+
+
+_ENVIRONMENT = _Environment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+)
+_ENVIRONMENT.globals.clear()  # range, lipsum and the like: a prompt needs none, and a column may bear such a name
+
+
+def _compile(path: Path, role: Role, line: int, source: str) -> Turn:
+    try:
+        tree = _ENVIRONMENT.parse(source)
+        template = _ENVIRONMENT.from_string(source)
+    except TemplateSyntaxError as error:
+        raise PromptError(f"{path}:{line + error.lineno - 1}: in '## {role}': {error.message}") from error
+    for loads in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        raise PromptError(f"{path}:{line + loads.lineno - 1}: in '## {role}': a prompt is one file and loads no other")
+    unknown = meta.find_undeclared_variables(tree)
+    uses = [name for name in tree.find_all(nodes.Name) if name.ctx == "load" and name.name in unknown]
+    variables = {name.name: line + name.lineno - 1 for name in reversed(uses)}
+    turn = Turn(role, line, source, template, variables)
+    for name in sorted(unknown):
+        if name not in VARIABLES[role] and (role == "system" or name in VARIABLES["assistant"]):
+            raise _unknown(path, turn, name, VARIABLES[role])
+    return turn
+
+
+def _columns_used(turn: Turn) -> list[str]:
+    return [name for name in turn.variables if name not in VARIABLES[turn.role]]
+
+
+def _unknown(path: Path, turn: Turn, name: str, available: Sequence[str]) -> PromptError:
+    place = f"{path}:{turn.variables[name]}: unknown variable {name!r} in '## {turn.role}'"
+    return PromptError(f"{place}{_meant(name, available)}; available: {', '.join(available)}")
+
+
+def _rendered(path: Path, turn: Turn, variables: Mapping[str, object]) -> str:
+    """The turn with `variables`; edges are trimmed where the template made them, never where data did."""
+    try:
+        text = turn.template.render(variables)
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
+        line = turn.line + (frames[-1].lineno or 1) - 1 if frames else turn.line
+        raise PromptError(f"{path}:{line}: '## {turn.role}' cannot be rendered: {error}") from error
+    text = text if turn.source.startswith("{{") else text.lstrip()
+    return text if turn.source.endswith("}}") else text.rstrip()
+
+
+def _try_out(prompt: Prompt) -> None:
+    """Render every turn once, and make sure that each label is read back from the assistant's turn."""
+    user = prompt.turns["user"]
+    if "text" not in user.variables and not _columns_used(user):
+        raise PromptError(
+            f"{prompt.path}:{user.line}: '## user' never shows the text; write {{{{ text }}}} where it goes"
+        )
+    _forbid_unsafe(lambda: prompt.render(Example("id", "text")))
+    turn = prompt.turns["assistant"]
+    for index, (label, reply) in enumerate(zip(prompt.labels, prompt.replies, strict=True)):
+        if prompt.task.read(reply).label != index:
+            raise PromptError(
+                f"{prompt.path}:{turn.line}: '## assistant' says {reply[:80]!r} for the label {label!r}, which is not "
+                "read back as that label; write {{ label }} alone or 'Label: {{ label }}'"
+            )
+
+
+def _forbid_unsafe(render: Callable[[], object]) -> None:
+    """Raise what the sandbox forbids at load; other faults may lie in the made-up data and wait for real ones."""
+    try:
+        render()
+    except PromptError as error:
+        if isinstance(error.__cause__, SecurityError):
+            raise
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,220 @@
+"""What a run came to: summary.json for machines (docs/summary.md documents its keys), summary.md for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from freeal.config import Config
+from freeal.data import Corpus, DataReport
+from freeal.ledger import Ledger
+from freeal.store import RunStore, sources
+from freeal.types import LoopState
+
+SCHEMA_VERSION = 1
+JSON, MARKDOWN = "summary.json", "summary.md"
+
+NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
+
+
+def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:
+    """Write both summaries and the labels into the run directory; gives the content of summary.json."""
+    done = store.finished()
+    state = store.load(done[-1])
+    store.write_labels(corpus.pool, state)
+    found = summary(
+        config, corpus, store.labels, state, [store.report(folder) for folder in done], ledger, reason, command
+    )
+    found["run"] = store.folder.name
+    (store.folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (store.folder / MARKDOWN).write_text(markdown(found), encoding="utf-8")
+    return found
+
+
+def summary(
+    config: Config,
+    corpus: Corpus,
+    labels: Sequence[str],
+    state: LoopState,
+    rounds: Sequence[Mapping[str, Any]],
+    ledger: Ledger,
+    reason: str,
+    command: str,
+) -> dict[str, Any]:
+    """Everything there is to say of a run, in plain values."""
+    origin = sources(state)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": "",
+        "command": command,
+        "preset": config.preset,
+        "seed": config.seed,
+        "llm": _reader(config),
+        "student": getattr(config.student, "model", config.student.kind),
+        "data": {
+            "pool": Path(config.data.pool).name,
+            "rows": len(corpus.pool),
+            "labels": list(labels),
+            **_data(corpus.report),
+            "test": Path(config.data.test).name if config.data.test else None,
+            "test_rows": len(corpus.test) if corpus.test else 0,
+        },
+        "stopped": reason,
+        "rounds": [dict(figures) for figures in rounds],
+        "pool": rounds[-1]["pool"],
+        "test": rounds[-1]["test"],
+        "sources": {name: origin.count(name) for name in sorted(set(origin))},
+        "usage": asdict(ledger.usage()),
+        "seconds": round(sum(float(figures["seconds"]) for figures in rounds), 1),
+    }
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """summary.md: headline, the rounds as one table, results on pool and test, cost, how to reproduce."""
+    data, usage = found["data"], found["usage"]
+    lines = [
+        f"# {found['run']}",
+        "",
+        headline(found),
+        "",
+        f"Pool `{data['pool']}`: {data['rows']:,} texts" + _also(data) + f" LLM `{found['llm']}`, "
+        f"student `{found['student']}`, preset `{found['preset']}`, seed {found['seed']}.",
+        f"Stopped: {found['stopped']}.",
+        "",
+        "## Rounds",
+        "",
+        *rounds_table(found),
+        "",
+    ]
+    for place, title in (("pool", "the pool (transductive)"), ("test", f"the test ({data['test_rows']:,} rows)")):
+        if _has_gold(found[place]):
+            lines += [f"## Right on {title}", "", *scores_table(found[place]), ""]
+    lines += [
+        "Gold labels were read for these figures alone; nothing was selected by them."
+        if _has_gold(found["pool"]) or _has_gold(found["test"])
+        else "No gold labels were given: agreement and the share believed clean are the only signs of quality here.",
+        "",
+        "## Cost",
+        "",
+        f"{usage['calls']:,} calls ({usage['reused']:,} more replies reused), {usage['tokens_in']:,} tokens in, "
+        f"{usage['tokens_out']:,} out, {clock(usage['seconds'])} of the LLM, {clock(found['seconds'])} in all.",
+        "",
+        "## Reproduce",
+        "",
+        f"    {found['command']}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def headline(found: Mapping[str, Any]) -> str:
+    """The one line a run comes to."""
+    parts = []
+    for place in ("pool", "test"):
+        figures = found[place]
+        final, before = _accuracy(figures, "final"), _accuracy(figures, "zero_shot")
+        if final is not None and before is not None:
+            parts.append(f"{place}: zero-shot {before:.3f} → final {final:.3f} ({100 * (final - before):+.1f} points)")
+        elif final is not None:
+            parts.append(f"{place}: final {final:.3f}")
+    if parts:
+        return "; ".join(parts)
+    last = found["rounds"][-1]
+    agreement = "" if last["agreement"] is None else f"LLM and student agree on {last['agreement']:.1%} of the rows, "
+    return f"{agreement}{last['clean']:.1%} are believed clean"
+
+
+def rounds_table(found: Mapping[str, Any]) -> list[str]:
+    """A row a round: what it cost and what came of it."""
+    head = ["round", "asked", "calls", "tokens in", "agree", "clean", "changed"]
+    gold = [p for p in ("pool", "test") if _has_gold(found[p])]
+    columns = [(p, name) for p in gold for name in NAMES if name in found["rounds"][0][p] and name != "zero_shot"]
+    head += [f"{name.replace('final', 'final labels')}, {place}" for place, name in columns] + ["time"]
+    rows = []
+    for figures in found["rounds"]:
+        cost = figures["usage"]
+        row = [
+            str(figures["round"]), f"{figures['asked']:,}", f"{cost['calls']:,}", f"{cost['tokens_in']:,}",
+            _percent(figures["agreement"]), _percent(figures["clean"]), _percent(figures["changed"]),
+        ]  # fmt: skip
+        row += [_number(_accuracy(figures[place], name)) for place, name in columns] + [clock(figures["seconds"])]
+        rows.append(row)
+    return _table(head, rows)
+
+
+def scores_table(figures: Mapping[str, Any]) -> list[str]:
+    """Accuracy, macro-F1, calibration error and coverage of each set of labels."""
+    rows = []
+    for name, title in NAMES.items():
+        if name in figures:
+            score = figures[name]
+            shown = [_number(score[key]) for key in ("accuracy", "macro_f1", "calibration_error")]
+            rows.append([title, *shown, _percent(score["coverage"])])
+    return _table(["labels", "accuracy", "macro-F1", "calibration error", "coverage"], rows)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> clock(4.2), clock(95), clock(3700)
+        ('4 s', '1 min 35 s', '1 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _also(data: Mapping[str, Any]) -> str:
+    told = [f"{data[key]:,} {what}" for key, what in _FACTS.items() if data[key]]
+    return f" ({'; '.join(told)})." if told else "."
+
+
+_FACTS = {
+    "empty": "empty ones skipped",
+    "duplicates": "repeated texts, asked once",
+    "leaked": "texts that are also in the test",
+    "cut": "texts cut to data.max_words",
+}
+
+
+def _data(report: DataReport) -> dict[str, int]:
+    return {
+        "read": report.rows,
+        "empty": len(report.empty),
+        "duplicates": report.duplicates,
+        "leaked": len(report.leaked),
+        "cut": report.cut,
+    }
+
+
+def _reader(config: Config) -> str:
+    return str(getattr(config.llm, "model", config.llm.kind))
+
+
+def _has_gold(figures: Mapping[str, Any]) -> bool:
+    return any(score["accuracy"] is not None for score in figures.values())
+
+
+def _accuracy(figures: Mapping[str, Any], name: str) -> float | None:
+    found: float | None = figures.get(name, {}).get("accuracy")
+    return found
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]

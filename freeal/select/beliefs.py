@@ -1,0 +1,60 @@
+"""Which rows are believed once student and LLM have both spoken, and what the student is to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from freeal.select.fusion import log_linear
+from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, argmax
+
+TargetKind = Literal["hard", "soft", "posterior", "refined"]
+
+
+def agreeing(annotations: Annotations, student: FloatArray) -> BoolArray:
+    """(n,) rows the LLM labelled and the student (n, k) would label the same."""
+    return annotations.labelled & (annotations.labels == argmax(student))
+
+
+def filtered(annotations: Annotations, student: FloatArray, passed: BoolArray) -> BoolArray:
+    """(n,) rows that `passed` (n,) the filter and on which student and LLM agree."""
+    return passed & agreeing(annotations, student)
+
+
+def most_confident(annotations: Annotations, student: FloatArray, share: float) -> BoolArray:
+    """(n,) of the agreeing rows of each class, the `share` the student is surest of (FreeAL's `right_list`)."""
+    agree, labels = agreeing(annotations, student), argmax(student)
+    believed = np.zeros(len(labels), bool)
+    for c in range(student.shape[1]):
+        rows = np.flatnonzero(agree & (labels == c))
+        sure = rows[np.argsort(-student[rows, c], kind="stable")]
+        believed[sure[: int(np.ceil(share * len(sure)))]] = True
+    return believed
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What the student is to learn: `rows` (m,) of the pool and their distributions `targets` (m, k)."""
+
+    rows: IntArray
+    targets: FloatArray
+
+
+def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Lessons:
+    """The rows the LLM labelled (abstentions never train) and what to learn of each.
+
+    `soft`: the LLM's distribution; `hard`: its label; `posterior`: its distribution pooled with that of the last
+    student; `refined` (FreeAL): its label, but the last student's where that was believed.
+    """
+    proba = annotations.proba
+    if kind == "posterior" and state.next_round:
+        proba = log_linear(annotations.proba, state.student, 0.5, 0.5)
+    if kind == "refined":
+        proba = np.where(state.clean[:, None], state.student, proba)
+    rows = np.flatnonzero(~np.isnan(proba[:, 0]) & annotations.labelled)
+    targets = proba[rows].astype(np.float64)
+    if kind in ("hard", "refined"):
+        targets = np.eye(proba.shape[1])[argmax(targets)]
+    return Lessons(rows, targets)

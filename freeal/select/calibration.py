@@ -1,0 +1,105 @@
+"""Taking an LLM's taste for some labels out of its probabilities, without gold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from freeal.types import PROBABILITY, Annotations, Answers, FloatArray, LoopState
+
+SMOOTHING = 1.0
+"""Rows' worth of an even split added for each class: a handful of rows moves little."""
+
+FLOOR = 1e-6
+
+
+def batch_bias(proba: FloatArray) -> FloatArray:
+    """(k,) to add to log-probabilities: minus the log of the pool's mean distribution.
+
+    Batch calibration (Zhou et al., 2024, arXiv 2309.17249, eq. 3): what the model says of a batch as a whole is
+    its taste, and is divided out. It favours no class of its own accord, but it does not know of real skew.
+
+    Args:
+        proba: (a, k), no abstentions.
+    """
+    k = proba.shape[1]
+    mean = (proba.sum(axis=0) + SMOOTHING) / (len(proba) + k * SMOOTHING)
+    return -np.log(np.maximum(mean, FLOOR))
+
+
+def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatArray:
+    """(k,) to add to log-probabilities so that the mean distribution over the rows becomes `prior` (k,).
+
+    The fixed point of b <- b + log prior - log mean(softmax(log p + b)); a class whose prior is zero is floored.
+    """
+    wanted = np.log(np.maximum(prior, 1e-4) / np.maximum(prior, 1e-4).sum())
+    bias = np.zeros(proba.shape[1])
+    for _ in range(steps):
+        step = wanted - np.log(np.maximum(shifted(proba, bias).mean(axis=0), FLOOR))
+        bias += step
+        if np.abs(step).max() < 1e-6:
+            break
+    return bias - bias.mean()
+
+
+def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
+    """softmax(log `proba` + `bias`), row by row; abstentions (NaN) stay abstentions."""
+    logits = np.log(np.maximum(proba, FLOOR)) + bias
+    logits = logits - logits.max(axis=1, keepdims=True)
+    weights = np.exp(logits)
+    normalised: FloatArray = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """What becomes of a pass of the LLM: calibrated, and joined to what it said before.
+
+    kind: `none`; `batch` (the first pass over a batch is divided by its mean, a later pass over some rows is
+    brought to the mean of what is believed of those rows by then); `prior` (the stated shares, in any pass).
+    passes: `latest` replaces what a row had; `average` takes the geometric mean of all its passes.
+    """
+
+    kind: Literal["none", "batch", "prior"]
+    passes: Literal["latest", "average"]
+    prior: FloatArray | None = None
+
+    def __call__(self, state: LoopState, answers: Answers) -> Annotations:
+        """The annotations after `answers`; a row that abstains now keeps what it had."""
+        proba = shifted_where(answers.proba, self.bias(answers, state.posterior), answers.scored)
+        before, given = state.annotations, ~np.isnan(answers.proba[:, 0])
+        rows = answers.rows[given]
+        joined, first = before.proba.copy(), before.first.copy()
+        joined[rows] = self._join(before.proba[rows], proba[given])
+        new = answers.rows[before.asked_in[answers.rows] < 0]
+        first[new] = answers.proba[before.asked_in[answers.rows] < 0]
+        asked_in, problems = before.asked_in.copy(), before.problems.copy()
+        asked_in[answers.rows] = state.next_round
+        problems[answers.rows] = answers.problems
+        return Annotations(first.astype(PROBABILITY), joined.astype(PROBABILITY), asked_in, problems)
+
+    def bias(self, answers: Answers, posterior: FloatArray) -> FloatArray:
+        """(k,) bias of this pass; zero where there is nothing to calibrate."""
+        usable = answers.scored & ~np.isnan(answers.proba[:, 0])
+        proba = answers.proba[usable].astype(np.float64)
+        if self.kind == "none" or not usable.any():
+            return np.zeros(answers.proba.shape[1])
+        if self.kind == "prior" and self.prior is not None:
+            return prior_bias(proba, self.prior)
+        believed = posterior[answers.rows[usable]].astype(np.float64)
+        if np.isnan(believed).any():
+            return batch_bias(proba)
+        return prior_bias(proba, believed.mean(axis=0))
+
+    def _join(self, before: FloatArray, now: FloatArray) -> FloatArray:
+        if self.passes == "latest":
+            return now
+        older = np.where(np.isnan(before), now, before)
+        return shifted(np.sqrt(older * now), np.zeros(now.shape[1]))
+
+
+def shifted_where(proba: FloatArray, bias: FloatArray, scored: np.ndarray) -> FloatArray:
+    """`shifted` on the rows that carry real probabilities; a mere word is left as it is."""
+    return np.where(scored[:, None], shifted(proba, bias), proba)

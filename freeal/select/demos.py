@@ -1,0 +1,133 @@
+"""Which rows teach the LLM, and which of them each question is shown with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from freeal.types import BoolArray, FloatArray, IntArray
+
+BLOCK = 4096
+"""Rows compared with the demonstrations at a time: memory stays bounded, whatever the pool."""
+
+
+def quotas(total: int, k: int) -> list[int]:
+    """`total` shared out among `k` labels as evenly as it goes, at least one each while there are any.
+
+    Example:
+        >>> quotas(10, 6), quotas(3, 5)
+        ([2, 2, 2, 2, 1, 1], [1, 1, 1, 0, 0])
+    """
+    return [total // k + (c < total % k) for c in range(k)]
+
+
+def clustered(
+    labels: IntArray,
+    confidence: FloatArray,
+    embeddings: FloatArray,
+    eligible: BoolArray,
+    total: int,
+    top: float,
+    k: int,
+    seed: int,
+) -> IntArray:
+    """Rows to demonstrate with: for each label the most confident eligible ones, spread by k-means.
+
+    Per label the `top` share of its eligible rows by confidence (never fewer than its quota, as far as there
+    are any) is cut into as many clusters as its quota, and the row nearest each centre is kept (FreeAL's code;
+    its paper has k-medoids). Fewer rows than clusters are all kept; a label without eligible rows gets none.
+
+    Args:
+        labels: (n,) class of each row; confidence (n,); embeddings (n, d); eligible (n,).
+        total: demonstrations wanted over all k labels.
+
+    Returns:
+        (t,) rows of the pool, label by label, most confident first.
+    """
+    chosen = [np.zeros(0, np.int64)]
+    for c, quota in enumerate(quotas(total, k)):
+        rows = np.flatnonzero(eligible & (labels == c))
+        sure = rows[np.argsort(-confidence[rows], kind="stable")]
+        sure = sure[: max(quota, int(np.ceil(top * len(sure))))]
+        kept = _spread(sure, embeddings, quota, seed + c)
+        chosen.append(kept[np.argsort(-confidence[kept], kind="stable")])
+    return np.concatenate(chosen)
+
+
+def _spread(rows: IntArray, embeddings: FloatArray, count: int, seed: int) -> IntArray:
+    """`count` of `rows`, each the nearest to the centre of its cluster."""
+    from sklearn.cluster import KMeans
+
+    points = embeddings[rows].astype(np.float64)
+    distinct = len(np.unique(points, axis=0)) if len(rows) else 0
+    if len(rows) <= count or count == 0:
+        return rows[:count]
+    clusters = KMeans(min(count, distinct), n_init=3, random_state=seed).fit(points)
+    kept = []
+    for centre in range(clusters.n_clusters):
+        members = np.flatnonzero(clusters.labels_ == centre)
+        distance = ((points[members] - clusters.cluster_centers_[centre]) ** 2).sum(axis=1)
+        kept.append(rows[members[distance.argmin()]])
+    return np.array(kept)
+
+
+def shared(labels: IntArray, shots: int, k: int) -> IntArray:
+    """One set for every question: `shots` places in the demonstration pool, labels in turn.
+
+    Args:
+        labels: (t,) class of each demonstration, best first within a label.
+
+    Returns:
+        (at most shots,) places in the pool of demonstrations; every label that has one is present while
+        `shots` allows.
+    """
+    piles = [list(np.flatnonzero(labels == c)) for c in range(k)]
+    chosen: list[int] = []
+    while len(chosen) < shots and any(piles):
+        chosen += [int(pile.pop(0)) for pile in piles if pile]
+    return np.array(chosen[:shots], np.int64)
+
+
+def nearest(
+    asked: FloatArray,
+    demos: FloatArray,
+    labels: IntArray,
+    forbidden: Sequence[Sequence[int]],
+    shots: int,
+    k: int,
+    balanced: bool = True,
+) -> list[list[int]]:
+    """For each question the demonstrations most like it, the most similar first.
+
+    Args:
+        asked: (a, d) and demos: (t, d), unit vectors, so that their products are cosines.
+        labels: (t,) class of each demonstration.
+        forbidden: for each question the demonstrations it may not see: itself, and its own text.
+        shots: how many to show. Balanced: shots // k of each label (at least one while shots allow), the
+            rest by similarity; fewer shots than labels: the nearest of each label, of the nearest labels.
+
+    Returns:
+        places in the pool of demonstrations for each question; fewer where there are too few.
+    """
+    shown: list[list[int]] = []
+    for start in range(0, len(asked), BLOCK):
+        similarity = asked[start : start + BLOCK] @ demos.T
+        for i, row in enumerate(similarity):
+            barred = set(forbidden[start + i])
+            order = [int(j) for j in np.argsort(-row, kind="stable") if int(j) not in barred]
+            shown.append(_balanced(order, labels, shots, k) if balanced else order[:shots])
+    return shown
+
+
+def _balanced(order: Sequence[int], labels: IntArray, shots: int, k: int) -> list[int]:
+    quota = max(1, shots // k)
+    counts = np.zeros(k, int)
+    chosen = []
+    for place in order:
+        if counts[labels[place]] < quota and len(chosen) < shots:
+            counts[labels[place]] += 1
+            chosen.append(place)
+    rest = [place for place in order if place not in set(chosen)] if quota * k < shots else []
+    chosen += rest[: shots - len(chosen)]
+    return sorted(chosen, key=order.index)

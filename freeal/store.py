@@ -1,0 +1,209 @@
+"""One run directory: rounds whole or not at all, readable without freeal, resumed from files alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from freeal.errors import RunError
+from freeal.student import Student
+from freeal.types import PROBABILITY, Annotations, Demonstration, FloatArray, LoopState, Pool, argmax
+
+if TYPE_CHECKING:
+    import pyarrow
+
+CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
+STUDENT = "student"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A round being written: a folder that takes its name when it is whole."""
+
+    folder: Path
+    labels: Sequence[str]
+    ids: Sequence[str]
+
+    def save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> None:
+        """Write the state after the round, the student, and the round's figures."""
+        said = state.annotations
+        columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
+        columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
+        _write_table(self.folder / "annotations.parquet", columns)
+        columns = {"id": list(self.ids), "p_clean": state.p_clean, "clean": state.clean}
+        columns |= _per_label("student", state.student, self.labels)
+        columns |= _per_label("posterior", state.posterior, self.labels)
+        _write_table(self.folder / "posterior.parquet", columns)
+        demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
+        (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
+        student.save(self.folder / STUDENT)
+        report = {"round": state.next_round - 1, "changed": state.changed, **figures}
+        (self.folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class RunStore:
+    """The directory of one run: `rounds/00`, `rounds/01`, … and the files beside them."""
+
+    folder: Path
+    labels: Sequence[str]
+    ids: Sequence[str]
+
+    @property
+    def rounds(self) -> Path:
+        return self.folder / "rounds"
+
+    def finished(self) -> list[Path]:
+        """Folders of the rounds that are whole, first to last."""
+        return sorted(p for p in self.rounds.glob("[0-9]*") if p.is_dir() and not p.suffix)
+
+    @contextmanager
+    def round(self, number: int) -> Iterator[Record]:
+        """A record to save round `number` in; it is on disk whole when the block ends, or not at all."""
+        folder, partial = self.rounds / f"{number:02d}", self.rounds / f"{number:02d}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield Record(partial, self.labels, self.ids)
+            _sync(partial)
+            partial.rename(folder)
+        except OSError as error:
+            raise RunError(f"{partial}: round {number} could not be written ({error}); make room and resume") from error
+
+    def resume(self) -> LoopState | None:
+        """The state after the last whole round; None before the first."""
+        done = self.finished()
+        return self.load(done[-1]) if done else None
+
+    def load(self, folder: Path) -> LoopState:
+        """The state that a round's folder holds."""
+        annotations = _read_table(folder / "annotations.parquet")
+        posterior = _read_table(folder / "posterior.parquet")
+        if annotations["id"] != list(self.ids):
+            raise RunError(f"{folder}: its rows are not those of the data now; were the data or data.sample changed?")
+        demos = []
+        for line in (folder / "demonstrations.jsonl").read_text(encoding="utf-8").splitlines():
+            demos.append(Demonstration(**json.loads(line)))
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        said = Annotations(
+            _distribution("first", annotations, self.labels),
+            _distribution("llm", annotations, self.labels),
+            np.array(annotations["asked_in"], np.int16),
+            np.array([*annotations["problem"], None], object)[:-1],
+        )
+        return LoopState(
+            int(report["round"]) + 1,
+            said,
+            _distribution("posterior", posterior, self.labels),
+            _distribution("student", posterior, self.labels),
+            np.array(posterior["p_clean"], PROBABILITY),
+            np.array(posterior["clean"], bool),
+            tuple(demos),
+            float(report["changed"]),
+        )
+
+    def report(self, folder: Path) -> dict[str, Any]:
+        """The figures of a round."""
+        figures: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        return figures
+
+    def write_labels(self, pool: Pool, state: LoopState) -> Path:
+        """The product: labels.parquet and labels.csv, a row an example; gives the path of the first."""
+        best = argmax(state.posterior)
+        columns = {
+            "id": list(self.ids),
+            "text": pool.texts,
+            "label": [self.labels[c] if c >= 0 else None for c in best],
+            "probability": np.where(best >= 0, np.nan_to_num(state.posterior.max(axis=1)), np.nan).astype(PROBABILITY),
+            "source": sources(state),
+            "round": state.annotations.asked_in,
+        }
+        path = self.folder / "labels.parquet"
+        _write_table(path, columns)
+        with (self.folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for row in zip(*columns.values(), strict=True):
+                writer.writerow([_cell(value) for value in row])
+        return path
+
+
+def sources(state: LoopState) -> list[str]:
+    """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody."""
+    best, llm, student = argmax(state.posterior), state.annotations.labels, argmax(state.student)
+    names = np.full(len(best), "nobody", object)
+    names[(best >= 0) & (best == student)] = "student"
+    names[(best >= 0) & (best == llm)] = "llm"
+    names[(best >= 0) & (best == llm) & (best == student)] = "both"
+    return [str(name) for name in names]
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Where and with what a run was made: versions, machine, seed, time. No names of users or hosts."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("freeal", "torch", "transformers", "scikit-learn", "numpy", "openai", "vllm"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "seed": seed, "python": sys.version.split()[0],
+        "system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count(), "versions": versions,
+    }  # fmt: skip
+
+
+def _cell(value: object) -> object:
+    """A cell no spreadsheet takes for a formula: text that looks like one gets an apostrophe before it."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return f"{value:.6g}" if isinstance(value, np.floating) else value
+
+
+def _per_label(name: str, proba: FloatArray, labels: Sequence[str]) -> dict[str, FloatArray]:
+    return {f"{name}: {label}": proba[:, c].astype(PROBABILITY) for c, label in enumerate(labels)}
+
+
+def _distribution(name: str, table: Mapping[str, Any], labels: Sequence[str]) -> FloatArray:
+    return np.stack([np.array(table[f"{name}: {label}"], PROBABILITY) for label in labels], axis=1)
+
+
+def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table: pyarrow.Table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    partial = path.with_suffix(".tmp")
+    parquet.write_table(table, partial)
+    partial.replace(path)
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise RunError(f"{path}: cannot be read ({error}); remove this round's folder and resume") from error
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def _sync(folder: Path) -> None:
+    """Every file of `folder` is on the disk, not only in memory, before the folder takes its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

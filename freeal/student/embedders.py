@@ -1,0 +1,121 @@
+"""Texts to vectors, without learning: for retrieval, and beneath the linear student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import HashingVectorizer
+from torch import Tensor
+from transformers import AutoModel
+
+from freeal.student.encoders import (
+    longest_input,
+    open_model,
+    open_tokenizer,
+    pad,
+    padding,
+    pick_device,
+    reading_batches,
+    reading_budget,
+    tokenise,
+)
+from freeal.types import FloatArray
+
+Description = Mapping[str, str | int]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors in which near means alike."""
+
+    @property
+    def description(self) -> Description:
+        """What it is, for a file: `kind`, `dimensions` and, if it has one, `model`."""
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """(n, d) float32 of length one each; n may be zero."""
+
+
+class EncoderEmbedder:
+    """A frozen encoder, the mean over its tokens (Reimers & Gurevych, Sentence-BERT, EMNLP 2019).
+
+    Args:
+        model_path: folder or hub name of any model that AutoModel opens.
+        device: auto, cpu, cuda, cuda:1, mps.
+        max_tokens: texts are cut after so many; sentence encoders are trained on 128 to 256.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+
+    def __init__(self, model_path: str, device: str = "auto", max_tokens: int = 256) -> None:
+        self.model_path = model_path
+        self.device = pick_device(device)
+        self.tokenizer = open_tokenizer(model_path)
+        self.model = open_model(AutoModel.from_pretrained, model_path).to(self.device).eval()
+        self.max_tokens = longest_input(self.tokenizer, self.model, max_tokens)
+
+    @property
+    def description(self) -> Description:
+        return {"kind": "encoder", "model": self.model_path, "dimensions": int(self.model.config.hidden_size)}
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """(n, d) float32 of length one each; batches hold texts of like length."""
+        vectors = np.zeros((len(texts), self.model.config.hidden_size), np.float32)
+        tokens = tokenise(self.tokenizer, texts, self.max_tokens)
+        lengths = np.array([len(row) for row in tokens], np.int64)
+        for rows in reading_batches(lengths, reading_budget(self.device)):
+            batch = pad([tokens[row] for row in rows], padding(self.tokenizer), self.device)
+            vectors[rows] = self._read(batch).cpu().numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def _read(self, batch: dict[str, Tensor]) -> Tensor:
+        hidden = self.model(**batch).last_hidden_state
+        mask = batch["attention_mask"][:, :, None]
+        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        return torch.nn.functional.normalize(mean, dim=-1)
+
+
+class TfidfEmbedder:
+    """Words and pieces of words, hashed and projected at random: no model, no fitting, the same everywhere.
+
+    Being stateless there are no document frequencies in it: a text's vector does not depend on the
+    other texts. The projection keeps cosines up to about 1/sqrt(dimensions)
+    (Achlioptas, Database-friendly random projections, JCSS 2003).
+
+    Args:
+        dimensions: length of the vectors.
+
+    Example:
+        >>> TfidfEmbedder(64).encode(["a fine film", "fine films"]).shape
+        (2, 64)
+    """
+
+    BUCKETS = 2**14
+
+    def __init__(self, dimensions: int = 256) -> None:
+        self.dimensions = dimensions
+        # no alternating signs: the projection already makes collisions cancel on average
+        shared = {"n_features": self.BUCKETS, "alternate_sign": False, "norm": "l2"}
+        self.words = HashingVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **shared)
+        self.pieces = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), **shared)
+        signs = np.random.default_rng(0).integers(0, 2, (2 * self.BUCKETS, dimensions), np.int8)
+        self.projection: FloatArray = (2 * signs - 1).astype(np.float32)
+
+    @property
+    def description(self) -> Description:
+        return {"kind": "tfidf", "dimensions": self.dimensions}
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """(n, dimensions) float32 of length one each; a text without any word gets a fixed direction."""
+        if not texts:
+            return np.zeros((0, self.dimensions), np.float32)
+        counts = csr_matrix(hstack([self.words.transform(texts), self.pieces.transform(texts)]))
+        vectors = np.asarray(counts @ self.projection, np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        fixed = np.full(self.dimensions, self.dimensions**-0.5, np.float32)
+        return np.where(norms > 0, vectors / np.where(norms > 0, norms, 1.0), fixed).astype(np.float32)

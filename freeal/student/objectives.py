@@ -1,0 +1,142 @@
+"""What a student minimises: pure functions on tensors, randomness from a generator handed in.
+
+Sizes: `b` rows in a batch, `k` classes, `d` features. Targets are distributions (b, k). A mean over
+no rows is zero, never NaN: FreeAL's own code divides by the number of clean rows, so that a batch
+without one spoils every weight of the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class JointReading:
+    """What one forward pass over b texts and their b second wordings gave."""
+
+    features: Tensor
+    """(b, d) of the texts: the input of the last layer."""
+    logits: Tensor
+    """(b, k) of the texts."""
+    augmented_logits: Tensor
+    """(b, k) of the second wordings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Features (b, d) and targets (b, k), each a blend of two rows."""
+
+    features: Tensor
+    targets: Tensor
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """(b,) cross-entropy in nats of `logits` (b, k) under the distributions `targets` (b, k).
+
+    It is linear in the targets: a row scaled by a weight counts by that weight.
+    """
+    return -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+
+
+def plain_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean over the batch of the soft cross-entropy, each row times its weight (b,)."""
+    return _mean(weights * soft_cross_entropy(logits, targets))
+
+
+def sharpen(proba: Tensor, temperature: float) -> Tensor:
+    """Distributions (b, k) raised to 1/temperature and normalised; below one, the sure become surer."""
+    return torch.softmax(proba.clamp_min(torch.finfo(proba.dtype).tiny).log() / temperature, dim=-1)
+
+
+def mixup(features: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> Mixed:
+    """Blend each row with another of the batch, itself the larger part (Zhang et al., ICLR 2018; FreeAL, sec. 3.3).
+
+    One share λ ~ Beta(alpha, alpha) for the batch, max(λ, 1-λ) as in DivideMix (ICLR 2020), and one permutation.
+
+    Args:
+        features: (b, d), b may be zero.
+        targets: (b, k).
+        alpha: above zero; FreeAL uses 4.
+        generator: on the CPU, wherever the features are.
+    """
+    share = _beta(alpha, generator)
+    share = max(share, 1.0 - share)
+    other = torch.randperm(len(features), generator=generator).to(features.device)
+    return Mixed(
+        share * features + (1.0 - share) * features[other],
+        share * targets + (1.0 - share) * targets[other],
+    )
+
+
+def consistency(logits: Tensor, augmented_logits: Tensor, temperature: float) -> Tensor:
+    """(b,) how far the readings of two wordings are apart: ½·KL(aug‖text) + ½·KL(text‖aug).
+
+    The first of each pair is a target: sharpened, and without a gradient.
+    """
+    text = sharpen(torch.softmax(logits.detach(), dim=-1), temperature)
+    augmented = sharpen(torch.softmax(augmented_logits.detach(), dim=-1), temperature)
+    return 0.5 * _kl(augmented, logits) + 0.5 * _kl(text, augmented_logits)
+
+
+def ramp(epoch: float, ramp_epochs: float) -> float:
+    """Weight of FreeAL's extra terms: rises from zero to one in the first `ramp_epochs` (FreeAL: 10)."""
+    return min(epoch / ramp_epochs, 1.0)
+
+
+def freeal_loss(
+    read: JointReading,
+    targets: Tensor,
+    weights: Tensor,
+    clean: Tensor,
+    head: Callable[[Tensor], Tensor],
+    extra: float,
+    alpha: float,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """CE(clean) + extra · [mixup CE(clean) + CE(second wording, clean) + consistency(not clean)].
+
+    Xiao et al., FreeAL, EMNLP 2023, sec. 3.3. Each term is a mean over its own rows; FreeAL's code
+    sums the consistency instead, which ties its weight to the batch size.
+
+    Args:
+        read: what the student made of the batch.
+        targets: (b, k) given distributions.
+        weights: (b,) by which each row counts.
+        clean: (b,) bool, rows whose target is believed; none, or all, is fine.
+        head: the last layer, (b, d) -> (b, k).
+        extra: weight of the bracket, see `ramp`.
+        alpha: of the mixup's Beta distribution.
+        temperature: sharpening of the consistency targets; FreeAL uses 0.85.
+        generator: for the mixup.
+    """
+    scaled = weights[clean, None] * targets[clean]
+    mixed = mixup(read.features[clean], scaled, alpha, generator)
+    apart = consistency(read.logits[~clean], read.augmented_logits[~clean], temperature)
+    supervised = _mean(soft_cross_entropy(read.logits[clean], scaled))
+    return supervised + extra * (
+        _mean(soft_cross_entropy(head(mixed.features), mixed.targets))
+        + _mean(soft_cross_entropy(read.augmented_logits[clean], scaled))
+        + _mean(weights[~clean] * apart)
+    )
+
+
+def _kl(target: Tensor, logits: Tensor) -> Tensor:
+    return F.kl_div(F.log_softmax(logits, dim=-1), target, reduction="none").sum(dim=-1)
+
+
+def _mean(losses: Tensor) -> Tensor:
+    """The mean of (b,), zero where b is zero."""
+    return losses.sum() / max(len(losses), 1)
+
+
+def _beta(alpha: float, generator: torch.Generator) -> float:
+    # torch samples Beta from the global state only, so NumPy does it, seeded from the generator
+    seed = int(torch.randint(2**62, (), generator=generator))
+    return float(np.random.default_rng(seed).beta(alpha, alpha))

@@ -1,0 +1,148 @@
+"""One label out of a few: the choices put to the LLM, and how its reply is read.
+
+Reading is tolerant of form (case, quotes, emphasis, a full stop, "Label:", a small JSON object) and strict
+about content: a reply that is not exactly one label is an abstention, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from freeal.errors import PromptError
+
+
+class Reading(NamedTuple):
+    """What a reply says: `label` is a class index, or None with the `problem` told."""
+
+    label: int | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Each text has exactly one of `labels`, a mapping from name to meaning; its order is the class index.
+
+    Raises:
+        PromptError: the labels cannot be told apart, see `validate_labels`.
+
+    Example:
+        >>> task = Classification({"negative": "", "positive": ""})
+        >>> task.read("**Positive.**").label
+        1
+        >>> task.read("positive or negative").problem
+        "not a label: 'positive or negative'"
+    """
+
+    labels: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        validate_labels(list(self.labels))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The labels in class order, as the LLM is to write them."""
+        return tuple(self.labels)
+
+    def read(self, text: str | None) -> Reading:
+        """The label that `text` names and no other; an abstention with its reason otherwise."""
+        if text is None or not text.strip():
+            return Reading(None, "empty reply")
+        if text in self._exact:
+            return Reading(self._exact[text])
+        for form in _forms(_unwrap(text)):
+            if form in self._folded:
+                return Reading(self._folded[form])
+        return Reading(None, f"not a label: {text.strip()[:80]!r}")
+
+    @cached_property
+    def _exact(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.labels)}
+
+    @cached_property
+    def _folded(self) -> dict[str, int]:
+        return {key: index for index, label in enumerate(self.labels) for key in _keys(label)}
+
+
+def validate_labels(labels: Sequence[object]) -> None:
+    """Make sure that replies can tell the labels apart.
+
+    Raises:
+        PromptError: fewer than two labels, one that is empty or no text, or two that read the same.
+    """
+    owners: dict[str, str] = {}
+    for label in labels:
+        if not isinstance(label, str):
+            raise PromptError(
+                f"label {label!r} is no text but {type(label).__name__}; "
+                "put it in quotes (YAML reads no, yes, on, off, null, 1 and dates as something else)"
+            )
+        if not label.strip():
+            raise PromptError(f"label {label!r} is empty; every label needs a name")
+        for key in _keys(label):
+            if key in owners:
+                raise PromptError(f"labels {owners[key]!r} and {label!r} read the same in a reply; rename one of them")
+        owners.update(dict.fromkeys(_keys(label), label))
+    if len(labels) < 2:
+        raise PromptError(f"{len(labels)} label(s) found, at least two are needed")
+
+
+def fold(text: str) -> str:
+    """`text` in the form in which labels are compared: NFC, trimmed, without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).strip()
+
+
+def _keys(label: str) -> set[str]:
+    """Every form under which a reply may name `label`: with and without the decoration in its own name."""
+    *_, bare = _forms(label)
+    return {key for key in (fold(label), bare) if key}
+
+
+_PAIRS = {'"': '"', "'": "'", "`": "`", "*": "*", "_": "_", "“": "”", "‘": "’", "«": "»", "„": "“"}
+_PREFIX = re.compile(r"[*_]*label[*_]*\s*:[*_]*\s*")
+
+
+def _forms(text: str) -> Iterator[str]:
+    """`text` folded, and then with one decoration after the other taken off, outermost first."""
+    form, periods = fold(text), 1
+    while True:
+        yield form
+        if len(form) > 2 and _PAIRS.get(form[0]) == form[-1]:
+            form = form[1:-1].strip()
+        elif periods and len(form) > 1 and form.endswith((".", "。")):
+            form, periods = form[:-1].rstrip(), 0
+        elif prefix := _PREFIX.match(form):
+            form = form[prefix.end() :]
+        else:
+            return
+
+
+_FENCED = re.compile(r"```[\w-]*\s*\n?(.*?)\n?\s*```", re.DOTALL)
+
+
+def _unwrap(text: str) -> str:
+    """What a Markdown fence or a JSON object `{"label": ...}` around the whole reply holds; else `text` itself."""
+    text = text.strip()
+    if fenced := _FENCED.fullmatch(text):
+        text = fenced[1]
+    try:
+        found = json.loads(text, object_pairs_hook=_only_label)
+    except (ValueError, RecursionError):  # most replies are no JSON
+        return text
+    return str(found) if isinstance(found, (str, _Named)) else text
+
+
+class _Named(str):
+    """The value of `label` in a JSON object."""
+
+
+def _only_label(pairs: Iterable[tuple[str, object]]) -> _Named | None:
+    named = [value for key, value in pairs if fold(key) == "label"]
+    if len(named) != 1 or isinstance(named[0], bool) or not isinstance(named[0], (str, int)):
+        return None
+    return _Named(named[0])

@@ -1,0 +1,56 @@
+"""What several suites need: a tiny encoder made on the spot, and the shared benchmark data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from freeal.types import Inputs
+
+WORDS = (
+    *("a", "an", "the", "film", "movie", "plot", "was", "is", "and", "but", "very", "not", "so"),
+    *("good", "great", "fine", "charming", "bad", "awful", "dull", "boring"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained two-layer BERT and a tokenizer that knows two dozen words."""
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **names).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes))
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews() -> Inputs:
+    """Twenty-four short texts; the odd ones praise, the even ones do not."""
+    opinions = ("bad", "good", "awful", "great", "dull", "fine", "boring", "charming")
+    frames = ("the film was {}", "a very {} movie and so {} a plot", "{}")
+    return Inputs([frame.format(*[word] * frame.count("{}")) for frame in frames for word in opinions])
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the benchmark data, or a skip."""
+    root = Path(__file__).parent.parent
+    folder = Path(os.environ.get("FREEAL_SHARED", root / ".." / "shared")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"{folder}: no shared data here; set FREEAL_SHARED")
+    return folder

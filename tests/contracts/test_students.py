@@ -1,0 +1,102 @@
+"""What every student keeps to, whatever is inside."""
+
+import numpy as np
+import pytest
+
+from freeal.config import LinearConfig, TransformerConfig
+from freeal.student import linear, transformer, uniform
+from freeal.student.embedders import TfidfEmbedder
+from freeal.types import CleanSplit, Inputs
+
+LABELS = ("negative", "positive", "unused")
+KINDS = ("plain", "freeal", "linear", "uniform")
+
+
+def build(kind, tiny_encoder):
+    if kind == "linear":
+        return linear.LinearStudent(LinearConfig(), LABELS, 0, TfidfEmbedder(32))
+    if kind == "uniform":
+        return uniform.UniformStudent(len(LABELS))
+    config = TransformerConfig(objective=kind, epochs=2, warmup_epochs=1, batch_size=8, device="cpu")
+    return transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
+
+
+def reopen(kind, folder):
+    if kind == "linear":
+        return linear.load(folder, TfidfEmbedder(32))
+    return uniform.load(folder) if kind == "uniform" else transformer.load(folder)
+
+
+def keep(losses):
+    clean = losses.mean(axis=0) <= losses.mean()
+    return CleanSplit(clean.astype(np.float32), clean)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def targets(reviews):
+    soft = np.full((len(reviews), 3), [0.1, 0.9, 0.0], np.float32)
+    soft[::2] = [0.7, 0.3, 0.0]
+    return soft
+
+
+@pytest.fixture(scope="module")
+def student(kind, tiny_encoder, reviews, targets):
+    return build(kind, tiny_encoder).fit(reviews, targets, keep=keep)
+
+
+def test_losses_have_a_row_an_epoch_and_a_column_a_text(student, reviews):
+    assert student.losses_.ndim == 2
+    assert student.losses_.shape[0] >= 1
+    assert student.losses_.shape[1] == len(reviews)
+
+
+def test_losses_are_finite_and_not_negative(student):
+    assert np.isfinite(student.losses_).all()
+    assert (student.losses_ >= 0).all()
+
+
+def test_a_view_has_a_distribution_and_a_vector_a_text(student, reviews):
+    view = student.view(reviews)
+    assert view.proba.shape == (len(reviews), 3)
+    assert view.embeddings.shape[0] == len(reviews)
+    assert view.proba.dtype == view.embeddings.dtype == np.float32
+    np.testing.assert_allclose(view.proba.sum(axis=1), 1.0, atol=1e-5)
+
+
+def test_a_view_keeps_the_order_of_the_texts(student, reviews):
+    view, back = student.view(reviews), student.view(Inputs(reviews.texts[::-1]))
+    np.testing.assert_allclose(view.proba[::-1], back.proba, atol=1e-5)
+
+
+def test_a_view_of_nothing_is_empty_and_as_wide(student, reviews):
+    view, empty = student.view(reviews), student.view(Inputs([]))
+    assert empty.proba.shape == (0, 3)
+    assert empty.embeddings.shape == (0, view.embeddings.shape[1])
+
+
+def test_the_same_seed_gives_the_same_bytes(kind, student, tiny_encoder, reviews, targets):
+    again = build(kind, tiny_encoder).fit(reviews, targets, keep=keep)
+    assert again.losses_.tobytes() == student.losses_.tobytes()
+    assert again.view(reviews).proba.tobytes() == student.view(reviews).proba.tobytes()
+
+
+def test_fitting_twice_is_fitting_once(kind, student, tiny_encoder, reviews, targets):
+    twice = build(kind, tiny_encoder).fit(reviews, targets[::-1].copy(), keep=keep).fit(reviews, targets, keep=keep)
+    assert twice.losses_.tobytes() == student.losses_.tobytes()
+
+
+def test_a_saved_student_sees_what_it_saw(kind, student, reviews, tmp_path):
+    student.save(tmp_path / "student")
+    view, again = student.view(reviews), reopen(kind, tmp_path / "student").view(reviews)
+    np.testing.assert_array_equal(again.proba, view.proba)
+    np.testing.assert_array_equal(again.embeddings, view.embeddings)
+
+
+def test_a_saved_student_holds_no_pickle(student, tmp_path):
+    student.save(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".pkl", ".bin", ".pt", ".npy"}]

@@ -1,0 +1,216 @@
+"""The client against a real server on the loopback interface."""
+
+import asyncio
+import math
+import socket
+
+import pytest
+from loopback import Sent, completion, refusal, serve
+
+from freeal.config import OpenAIConfig
+from freeal.errors import LLMError, LLMUnavailable
+from freeal.llm import Message, Request
+
+pytest.importorskip("openai", reason="the package openai is not installed")
+from freeal.llm.openai_api import OpenAILLM, choice_logprobs
+
+CHOICES = ("negative", "positive")
+
+
+def ask(text, choices=CHOICES):
+    return Request((Message("system", "Label reviews."), Message("user", text)), choices, max_tokens=5, uid=text)
+
+
+def client(server, **settings):
+    config = {"model": "tiny", "base_url": server.url, "attempts": 3, "timeout": 5.0} | settings
+    return OpenAILLM(OpenAIConfig(**config))
+
+
+@pytest.fixture(autouse=True)
+def no_key_of_ours(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_replies_come_in_the_order_of_the_requests_whatever_the_order_on_the_wire():
+    texts = [f"text {i}" for i in range(40)]
+    with serve(lambda text, attempt: text.upper()) as server:
+        replies = client(server, concurrency=8).complete([ask(text) for text in texts])
+    assert [reply.text for reply in replies] == [text.upper() for text in texts]
+    assert (replies[0].tokens_in, replies[0].tokens_out) == (7, 2)
+
+
+def test_every_setting_that_changes_an_answer_is_sent():
+    with serve(lambda text, attempt: "positive") as server:
+        client(server).complete([ask("fine")])
+    sent = server.asked[0]
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert (sent["model"], sent["temperature"], sent["top_p"], sent["seed"]) == ("tiny", 0.0, 1.0, 0)
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, 20)
+    assert sent["max_tokens"] >= len("positive")
+
+
+def test_the_first_token_gives_the_probability_of_each_choice():
+    top = {"pos": -0.2, " Neg": -2.0, "negative": -3.0, "The": -5.0}
+    with serve(lambda text, attempt: completion("positive", top)) as server:
+        (reply,) = client(server).complete([ask("fine")])
+    assert reply.logprobs == pytest.approx((math.log(math.exp(-2) + math.exp(-3)), -0.2))
+
+
+def test_without_logprobs_there_is_text_only():
+    with serve(lambda text, attempt: "positive") as server:
+        llm = client(server, logprobs=False)
+        (reply,) = llm.complete([ask("fine")])
+    assert (reply.text, reply.logprobs) == ("positive", None)
+    assert "logprobs" not in server.asked[0]
+    assert not llm.capabilities.probabilities
+
+
+def test_a_choice_that_was_not_seen_is_less_probable_than_anything_seen():
+    assert choice_logprobs([("pos", -0.1), ("So", -4.0)], CHOICES) == (-5.0, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "choices"),
+    [
+        ([("The", -0.1), (" ", -1.0)], CHOICES),
+        ([("very", -0.1), ("nothing", -3.0)], ("very good", "very bad", "nothing")),
+        ([], CHOICES),
+    ],
+)
+def test_nothing_is_said_of_choices_that_the_first_token_cannot_tell(candidates, choices):
+    assert choice_logprobs(candidates, choices) is None
+
+
+def test_an_unlikely_common_beginning_does_no_harm():
+    assert choice_logprobs([("pos", -0.1), ("p", -9.0), ("neg", -3.0)], ("pos", "pale", "neg")) == (-0.1, -10.0, -3.0)
+
+
+def test_a_busy_server_is_asked_again_after_the_time_it_named():
+    def busy(text, attempt):
+        return refusal(429, "slow down", retry_after_ms="20") if attempt < 2 else "positive"
+
+    with serve(busy) as server:
+        (reply,) = client(server).complete([ask("fine")])
+    assert reply.text == "positive"
+    assert len(server.asked) == 3
+
+
+def test_one_row_on_which_the_server_always_fails_is_given_up_alone():
+    def broken(text, attempt):
+        return refusal(500, "engine fault", retry_after="0") if text == "bad" else "positive"
+
+    with serve(broken) as server:
+        replies = client(server).complete([ask("fine"), ask("bad"), ask("good")])
+    assert [reply.text for reply in replies] == ["positive", None, "positive"]
+    assert replies[1].problem.startswith("server: 500")
+    assert sum(asked["messages"][-1]["content"] == "bad" for asked in server.asked) == 3
+
+
+def test_a_wrong_key_ends_the_work_after_one_request_and_is_not_shown(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-sentinel")
+    with (
+        serve(lambda text, attempt: refusal(401, "wrong key sk-sentinel")) as server,
+        pytest.raises(LLMError, match="environment variable MY_KEY") as raised,
+    ):
+        client(server, key_env="MY_KEY").complete([ask(str(i)) for i in range(20)])
+    assert server.keys == ["Bearer sk-sentinel"]
+    assert "sentinel" not in str(raised.value)
+
+
+def test_an_unknown_model_is_told_with_the_models_there_are():
+    with (
+        serve(lambda text, attempt: refusal(404, "no such model")) as server,
+        pytest.raises(LLMError, match="models served: small, tiny"),
+    ):
+        client(server).complete([ask("fine")])
+
+
+def test_an_empty_account_is_no_busy_server():
+    def broke(text, attempt):
+        return "positive" if text == "0" else refusal(429, "you exceeded your quota", "insufficient_quota")
+
+    with serve(broke) as server, pytest.raises(LLMError, match="exceeded your quota"):
+        client(server, concurrency=2).complete([ask(str(i)) for i in range(30)])
+    assert len(server.asked) <= 1 + 2 * 2
+
+
+def test_a_missing_key_is_named_before_anything_is_sent():
+    with pytest.raises(LLMError, match="environment variable MY_KEY"):
+        OpenAILLM(OpenAIConfig(model="tiny", base_url="https://llm.example/v1", key_env="MY_KEY"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        (completion(None), "empty reply"),
+        (completion("  \n"), "empty reply"),
+        (completion("", finish_reason="content_filter"), "refused: content filter"),
+        (completion(None, message={"content": None, "refusal": "I cannot"}), "refused: I cannot"),
+        (refusal(400, "This model's maximum context length is 512 tokens"), "too long: "),
+        (refusal(413, "payload too large"), "too long: "),
+        (refusal(400, "The response was filtered", "content_filter"), "refused: "),
+    ],
+)
+def test_what_is_wrong_with_one_text_becomes_its_problem(sent, problem):
+    with serve(lambda text, attempt: sent) as server:
+        (reply,) = client(server).complete([ask("odd")])
+    assert reply.problem.startswith(problem)
+    assert len(server.asked) == 1
+
+
+def test_missing_usage_is_estimated():
+    with serve(lambda text, attempt: completion("positive", usage=False)) as server:
+        llm = client(server)
+        (reply,) = llm.complete([ask("fine " * 10)])
+    assert reply.tokens_in == llm.count_tokens([ask("fine " * 10)])[0] == len("Label reviews." + "fine " * 10) // 4
+    assert reply.tokens_out == 2
+
+
+@pytest.mark.parametrize("body", ["<html>hello</html>", {"choices": []}, {"detail": "?"}])
+def test_a_server_that_sends_something_else_is_told_from_one_that_is_down(body):
+    with serve(lambda text, attempt: Sent(body)) as server, pytest.raises(LLMError, match="chat protocol") as raised:
+        client(server, attempts=1).complete([ask("fine")])
+    assert not isinstance(raised.value, LLMUnavailable)
+
+
+def test_a_body_that_is_no_json_is_asked_for_again():
+    def torn(text, attempt):
+        return Sent('{"choices": [', headers={"Content-Type": "application/json"}) if attempt == 0 else "positive"
+
+    with serve(torn) as server:
+        assert client(server).complete([ask("fine")])[0].text == "positive"
+
+
+def test_a_setting_the_server_does_not_know_is_told_at_once():
+    with (
+        serve(lambda text, attempt: refusal(400, "unknown parameter: top_logprobs")) as server,
+        pytest.raises(LLMError, match=r"refused every request.*unknown parameter"),
+    ):
+        client(server).complete([ask("fine"), ask("good")])
+
+
+def test_a_server_that_is_not_there_can_be_resumed_later():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(LLMUnavailable, match="is the server up"):
+        OpenAILLM(OpenAIConfig(model="tiny", base_url=url, attempts=1)).complete([ask("fine"), ask("good")])
+
+
+def test_a_client_can_be_used_again_and_inside_a_running_loop():
+    with serve(lambda text, attempt: "positive") as server:
+        llm = client(server)
+        llm.complete([ask("fine")])
+
+        async def notebook_cell():
+            return llm.complete([ask("good"), ask("bad")])
+
+        assert [reply.text for reply in asyncio.run(notebook_cell())] == ["positive", "positive"]
+
+
+def test_the_identity_tells_model_and_server_but_no_secret():
+    config = OpenAIConfig(model="tiny", base_url="http://me:secret@localhost:8000/v1/?key=secret")
+    identity = OpenAILLM(config).identity
+    assert identity["base_url"] == "http://localhost:8000/v1"
+    assert "secret" not in str(identity)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freeal.student.objectives import (
+    JointReading,
+    consistency,
+    freeal_loss,
+    mixup,
+    plain_loss,
+    ramp,
+    sharpen,
+    soft_cross_entropy,
+)
+
+
+def chance(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def loss_of(clean: list[bool], extra: float = 1.0, seed: int = 0) -> tuple[torch.Tensor, torch.nn.Linear]:
+    b = len(clean)
+    torch.manual_seed(seed)
+    head, features = torch.nn.Linear(4, 3), torch.randn(b, 4)
+    read = JointReading(features, head(features), head(features + 0.1))
+    targets = torch.softmax(torch.randn(b, 3), dim=-1)
+    loss = freeal_loss(
+        read, targets, torch.ones(b), torch.tensor(clean, dtype=torch.bool), head, extra, 4.0, 0.85, chance()
+    )
+    return loss, head
+
+
+def test_soft_cross_entropy_of_hard_targets_is_the_usual_one():
+    logits, labels = torch.randn(5, 3, generator=chance()), torch.tensor([0, 2, 1, 1, 0])
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(3)[labels]), expected)
+
+
+def test_a_row_without_weight_teaches_nothing():
+    logits = torch.zeros(2, 2, requires_grad=True)
+    plain_loss(logits, torch.eye(2), torch.tensor([1.0, 0.0])).backward()
+    assert logits.grad[0].abs().sum() > 0
+    assert logits.grad[1].abs().sum() == 0
+
+
+@given(st.floats(0.3, 1.0), st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6))
+@settings(deadline=None, max_examples=30)
+def test_sharpening_keeps_distributions_and_never_lowers_the_largest(temperature, weights):
+    proba = torch.tensor([weights], dtype=torch.float64)
+    proba /= proba.sum()
+    sharp = sharpen(proba, temperature)
+    assert sharp.sum().item() == pytest.approx(1.0)
+    assert sharp.max() >= proba.max() - 1e-9
+
+
+def test_sharpening_a_certain_row_leaves_it_certain():
+    torch.testing.assert_close(sharpen(torch.tensor([[1.0, 0.0]]), 0.85), torch.tensor([[1.0, 0.0]]))
+
+
+def test_in_a_mixture_each_row_keeps_the_larger_part():
+    features = torch.eye(6)
+    for seed in range(20):
+        mixed = mixup(features, features, 4.0, chance(seed))
+        assert (mixed.features.diagonal() >= 0.5).all()
+        torch.testing.assert_close(mixed.features, mixed.targets)
+
+
+def test_the_mixture_is_fixed_by_its_generator_alone():
+    features = torch.randn(6, 2, generator=chance())
+    first = mixup(features, features, 4.0, chance(7))
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert torch.equal(first.features, mixup(features, features, 4.0, chance(7)).features)
+
+
+def test_two_equal_readings_are_consistent_but_for_the_sharpening():
+    logits = torch.tensor([[1.0, -1.0]])
+    assert consistency(logits, logits, 1.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert consistency(logits, -logits, 1.0) > consistency(logits, 0.5 * logits, 1.0)
+
+
+def test_the_extra_terms_rise_to_one():
+    assert [ramp(epoch, 10) for epoch in (0.0, 5.0, 10.0, 50.0)] == [0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("clean", [[False] * 4, [True] * 4, [True, False, False, False], [True], [False]])
+def test_the_loss_is_finite_whatever_share_of_the_batch_is_clean(clean):
+    # FreeAL's own code divides by zero when no row of a batch is clean
+    loss, head = loss_of(clean)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(head.weight.grad).all()
+
+
+def test_without_a_clean_row_and_before_the_ramp_nothing_is_learned():
+    loss, head = loss_of([False, False], extra=0.0)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert head.weight.grad.abs().sum() == 0

@@ -1,0 +1,331 @@
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from freeal import prompts
+from freeal.config import DataConfig
+from freeal.data import Corpus, check_labels, fingerprint, load
+from freeal.errors import DataError
+
+LABELS = ("negative", "positive")
+ROWS = [
+    {"id": "a", "text": "good, really", "label": "positive"},
+    {"id": "b", "text": 'a "bad" one', "label": "negative"},
+]
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def as_csv(path: Path, rows: list[dict[str, str]], delimiter: str = ",") -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def as_jsonl(path: Path, rows: list[object]) -> Path:
+    return written(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def as_parquet(path: Path, rows: list[dict[str, object]]) -> Path:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def read(pool: Path, seed: int = 0, labels: tuple[str, ...] = LABELS, **settings: object) -> Corpus:
+    return load(DataConfig(pool=str(pool), **settings), labels, seed)
+
+
+def fault(pool: Path, **settings: object) -> str:
+    with pytest.raises(DataError) as caught:
+        read(pool, **settings)
+    return str(caught.value)
+
+
+# --- every kind of file gives the same corpus
+
+
+WRITERS = {
+    ".csv": as_csv,
+    ".tsv": lambda path, rows: as_csv(path, rows, "\t"),
+    ".jsonl": as_jsonl,
+    ".ndjson": as_jsonl,
+    ".json": lambda path, rows: written(path, json.dumps(rows, indent=1)),
+    ".parquet": as_parquet,
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_kind_of_file_gives_the_same_pool_and_gold(tmp_path, suffix):
+    corpus = read(WRITERS[suffix](tmp_path / f"pool{suffix}", ROWS), gold="label")
+    assert [(e.id, e.text, dict(e.fields)) for e in corpus.pool.examples] == [
+        ("a", "good, really", {}),
+        ("b", 'a "bad" one', {}),
+    ]
+    assert corpus.gold.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".tsv"])
+def test_text_files_may_be_packed(tmp_path, suffix):
+    plain = WRITERS[suffix](tmp_path / f"pool{suffix}", ROWS)
+    packed = written(tmp_path / f"pool{suffix}.gz", gzip.compress(plain.read_bytes()))
+    assert read(packed) == read(plain)
+
+
+def test_a_text_file_has_one_text_a_line_and_ids_by_content(tmp_path):
+    pool = read(written(tmp_path / "pool.txt", "one\r\n\r\ntwo, three\u2028four\r\none")).pool
+    assert pool.texts == ["one", "two, three\u2028four", "one"]
+    assert [len(example.id) for example in pool.examples] == [16, 16, 18]
+    assert pool[2].id == pool[0].id + "-2"
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_saved_data_set_turns_class_numbers_into_names(tmp_path, split):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=LABELS[::-1])})
+    saved = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, 1, -1]}, features)
+    (datasets.DatasetDict({split: saved}) if split else saved).save_to_disk(tmp_path / "saved")
+    assert read(tmp_path / "saved", gold="label").gold.tolist() == [1, 0, -1]
+    if split:
+        assert "no split 'trian'; did you mean 'train'?" in fault(tmp_path / "saved", split="trian")
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(tmp_path):
+    pool = read(written(tmp_path / "p.csv", b'\xef\xbb\xbfid,text\r\n1,"two\r\nlines"\r\n\r\n2,x\r\n')).pool
+    assert [(example.id, example.text) for example in pool.examples] == [("1", "two\r\nlines"), ("2", "x")]
+
+
+def test_another_encoding_is_read_when_it_is_named(tmp_path):
+    path = written(tmp_path / "p.csv", "text\ncafé\n".encode("utf-16"))
+    assert read(path, encoding="utf-16").pool.texts == ["café"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1))
+def test_what_is_written_is_read_back_word_for_word(tmp_path, texts):
+    rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)]
+    kept = [text for text in texts if text.strip()]
+    for write, name in ((as_csv, "p.csv"), (as_jsonl, "p.jsonl")):
+        if kept:
+            assert read(write(tmp_path / name, rows)).pool.texts == kept
+
+
+# --- columns
+
+
+def test_other_columns_become_fields_but_gold_never_does(tmp_path):
+    rows = [{"text": "x", "label": "positive", "stars": 5, "tags": ["a"], "note": None}]
+    corpus = read(as_jsonl(tmp_path / "p.jsonl", rows), gold="label")
+    assert corpus.pool[0].fields == {"stars": "5", "tags": '["a"]'}
+    assert "positive" not in repr(corpus.pool)
+
+
+def test_rows_without_an_id_get_one_from_their_text(tmp_path):
+    path = as_jsonl(tmp_path / "p.jsonl", [{"text": "x"}, {"id": "", "text": "y"}, {"id": 7, "text": "z"}])
+    ids = [example.id for example in read(path).pool.examples]
+    assert ids[0] == "2d711642b726b044"
+    assert ids[2] == "7"
+
+
+def test_the_only_column_is_the_text(tmp_path):
+    assert read(written(tmp_path / "p.csv", "sentence\nx\n")).pool.texts == ["x"]
+
+
+def test_a_rewording_is_kept_for_the_student(tmp_path):
+    path = as_jsonl(tmp_path / "p.jsonl", [{"text": "x", "back": "ex"}, {"text": "y", "back": None}])
+    assert read(path, rewording="back").pool.inputs().rewordings == ["ex", None]
+
+
+@pytest.mark.parametrize("setting", ["text", "id", "gold", "rewording"])
+def test_an_unknown_column_is_told_with_the_one_meant(tmp_path, setting):
+    path = as_csv(tmp_path / "p.csv", [{"text": "x", "title": "y"}])
+    message = f"{path}: data.{setting}: there is no column 'titel'; did you mean 'title'?; there are 'text', 'title'"
+    assert fault(path, **{setting: "titel"}) == message
+
+
+# --- gold
+
+
+def test_gold_may_be_missing_or_a_place_in_the_labels(tmp_path):
+    rows = [{"text": str(i), "label": value} for i, value in enumerate(["1", 0, None, -1, 1.0, "Positive "])]
+    assert read(as_jsonl(tmp_path / "p.jsonl", rows), gold="label").gold.tolist() == [1, 0, -1, -1, 1, 1]
+
+
+def test_numbers_that_are_labels_are_no_places(tmp_path):
+    path = as_jsonl(tmp_path / "p.jsonl", [{"text": "x", "label": 1}, {"text": "y", "label": "2"}])
+    assert read(path, gold="label", labels=("1", "2")).gold.tolist() == [0, 1]
+    path = as_jsonl(tmp_path / "p.jsonl", [{"text": "x", "label": 0}])
+    assert "gold '0' in column 'label' is no label" in fault(path, gold="label", labels=("1", "2"))
+
+
+def test_gold_that_is_no_label_is_told_with_its_line(tmp_path):
+    path = as_csv(tmp_path / "p.csv", [*ROWS, {"id": "c", "text": "x", "label": "positiv"}])
+    assert fault(path, gold="label") == (
+        f"{path}: line 4: gold 'positiv' in column 'label' is no label; did you mean 'positive'?; "
+        "labels are 'negative', 'positive'"
+    )
+
+
+def test_only_the_test_needs_gold(tmp_path):
+    pool, test = written(tmp_path / "p.txt", "x\n"), as_csv(tmp_path / "t.csv", ROWS)
+    corpus = read(pool, test=str(test), gold="label")
+    assert corpus.gold is None
+    assert corpus.test_gold.tolist() == [1, 0]
+
+
+# --- rows
+
+
+def test_empty_texts_are_skipped_and_duplicates_kept_and_both_are_told(tmp_path):
+    path = written(tmp_path / "p.csv", "id,text\na,x\nb, \nc,x\n,\nd,y\n")
+    corpus = read(path)
+    assert corpus.pool.texts == ["x", "x", "y"]
+    assert (corpus.report.rows, corpus.report.empty, corpus.report.duplicates) == (5, ("b", "line 5"), 1)
+
+
+def test_pool_texts_that_are_in_the_test_are_told(tmp_path):
+    pool = as_csv(tmp_path / "p.csv", [{"id": "a", "text": "A  CAFÉ "}, {"id": "b", "text": "x"}])
+    test = written(tmp_path / "t.txt", "a cafe\u0301\n")
+    assert read(pool, test=str(test)).report.leaked == ("a",)
+
+
+def test_a_sample_is_shuffled_by_the_seed_and_order_kept_without(tmp_path):
+    path = written(tmp_path / "p.txt", "".join(f"{i}\n\n" for i in range(100)))
+    assert read(path).pool.texts == [str(i) for i in range(100)]
+    chosen = [str(i) for i in np.random.default_rng(3).permutation(100)[:10]]
+    assert read(path, seed=3, sample=10).pool.texts == chosen
+    assert sorted(read(path, sample=1000).pool.texts, key=int) == [str(i) for i in range(100)]
+
+
+def test_gold_follows_its_rows_into_the_sample(tmp_path):
+    rows = [{"text": f"{LABELS[i % 2]} {i}", "label": LABELS[i % 2]} for i in range(50)]
+    path = as_jsonl(tmp_path / "p.jsonl", rows)
+    corpus = read(path, seed=1, sample=20, gold="label", test=str(path), test_sample=5)
+    assert [LABELS[index] for index in corpus.gold] == [text.split()[0] for text in corpus.pool.texts]
+    assert corpus.test.texts == read(path, seed=0, sample=5).pool.texts
+
+
+def test_long_texts_are_cut_after_max_words(tmp_path):
+    corpus = read(written(tmp_path / "p.txt", "one  two three\none two\n"), max_words=2)
+    assert corpus.pool.texts == ["one  two", "one two"]
+    assert corpus.report.cut == 1
+
+
+def test_the_fingerprint_follows_ids_texts_fields_and_order(tmp_path):
+    rows = [{"id": "a", "text": "x", "f": "1"}, {"id": "b", "text": "y", "f": "2"}]
+    changed = [rows, rows[::-1], rows[:1], [{**rows[0], "f": "3"}, rows[1]], [{**rows[0], "id": "c"}, rows[1]]]
+    prints = [fingerprint(read(as_csv(tmp_path / "p.csv", version))) for version in changed]
+    prints.append(fingerprint(read(as_csv(tmp_path / "p.csv", rows), test=str(tmp_path / "p.csv"))))
+    assert len(set(prints)) == 6
+    assert fingerprint(read(as_jsonl(tmp_path / "p.jsonl", rows))) == prints[0]
+
+
+# --- faults name the file, the line, what was found, and the way out
+
+
+def test_duplicate_ids_are_told_with_both_lines(tmp_path):
+    path = as_csv(tmp_path / "p.csv", [{"id": f"r{i % 7}", "text": f"{i}"} for i in range(14)])
+    message = fault(path)
+    assert message.startswith(f"{path}: 7 duplicate id(s): 'r0' on lines 2 and 9, 'r1' on lines 3 and 10, ")
+    assert "'r4' on lines 6 and 13, ...; ids must be unique" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.csv", "text\nok\ncafé\n".encode("latin-1"),
+         "line 3: byte 11 (b'\\xe9') is no utf-8; the file looks like latin-1: set data.encoding to latin-1"),
+        ("p.csv", "text\nx\n".encode("utf-16"), "the file looks like utf-16: set data.encoding to utf-16"),
+        ("p.csv", "text\nx\n".encode("utf-16-le"), "line 1: has NUL bytes; remove them; the file looks like utf-16-le"),
+        ("p.csv", b"id,text\n1,a\0b\n", "line 2: has NUL bytes; remove them"),
+        ("p.csv", "id,text\n1,x\n2,y, z\n",
+         "line 3: 3 value(s) where the header names 2 column(s) (id, text); a text that contains"),
+        ("p.csv", 'id,text\n1,x\n2,"open\n3,y\n', "line 3: unexpected end of data; a quote inside"),
+        ("p.csv", "text,text\nx,y\n", "line 1: column 'text' is there twice"),
+        ("p.csv", "id;text\n1;x\n", "line 1: columns seem to be separated by ';'"),
+        ("p.csv", "id,text\n", "there are no rows to label"),
+        ("p.txt", "", "there are no rows to label"),
+        ("p.txt", "\n \n", "all 2 texts in column 'text' are empty"),
+        ("p.jsonl", '{"text": "x"}\n{"text": "y",}\n', "line 2, column 14: no JSON: "),
+        ("p.jsonl", '{"text": "x"}\n["y"]\n', 'line 2: expected an object such as {"text": "..."}, found list'),
+        ("p.jsonl", '{"text": "a\\ud800"}\n', "line 1: column 'text' has the lone surrogate '\\ud800' at character 2"),
+        ("p.jsonl", '{"text": "a\\u0000"}\n', "line 1: column 'text' has a NUL character at character 2"),
+        ("p.jsonl", '{"text": ["a"]}\n', "line 1: column 'text' holds list, not text"),
+        ("p.jsonl", "[" * 100_000 + "\n", "line 1: no usable JSON"),
+        ("p.json", '{"text": "x"}', "expected a list of objects, found dict"),
+        ("p.json", '{"text": "x"}\n{"text": "y"}', "line 2, column 1: no JSON: Extra data near"),
+        ("p.json", "[1]", 'object 1: expected an object such as {"text": "..."}, found int'),
+        ("p.csv.gz", gzip.compress(b"text\n" + bytes(range(1, 127)))[:80], "the packed file is cut off or damaged"),
+        ("p.txt.gz", b"no gzip", "the packed file is cut off or damaged"),
+        ("p.parquet", b"no parquet", "no parquet file"),
+        ("p.xlsx", b"", "cannot tell the kind of this file; known are .csv, .tsv"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_told_with_its_place(tmp_path, name, content, message):
+    path = written(tmp_path / name, content)
+    assert (found := fault(path)).startswith(f"{path}: ")
+    assert message in found
+
+
+def test_a_missing_file_is_told_with_its_neighbour(tmp_path):
+    written(tmp_path / "reviews.csv", "text\nx\n")
+    assert fault(tmp_path / "review.csv").endswith("no such file; did you mean 'reviews.csv'?")
+    assert fault(tmp_path / "nowhere" / "x.csv").endswith(f"its folder {tmp_path / 'nowhere'} does not exist either")
+    assert "a folder, but no data set saved by save_to_disk" in fault(tmp_path)
+
+
+def test_an_unknown_encoding_is_told(tmp_path):
+    assert "data.encoding: 'utf8x' is no known encoding" in fault(written(tmp_path / "p.txt", "x\n"), encoding="utf8x")
+
+
+def test_utf16_without_its_mark_is_told(tmp_path):
+    path = written(tmp_path / "p.txt", "plain text\n")
+    assert fault(path, encoding="utf-16").endswith("the file looks like utf-8: set data.encoding to utf-8")
+
+
+def test_a_text_of_a_megabyte_and_ten_thousand_columns_are_no_trouble(tmp_path):
+    assert len(read(as_csv(tmp_path / "p.csv", [{"text": "long " * 200_000}])).pool[0].text) == 1_000_000
+    wide = {"text": "x", **{f"c{i}": "y" for i in range(10_000)}}
+    assert len(read(as_csv(tmp_path / "p.csv", [wide])).pool[0].fields) == 10_000
+
+
+def test_one_label_is_not_enough(tmp_path):
+    with pytest.raises(DataError, match=r"1 label\(s\) given, at least two are needed"):
+        check_labels(["only"])
+
+
+# --- the benchmark sets, where they are at hand
+
+SIZES = {
+    "mr": (8662, 2000),
+    "sst2": (6920, 1821),
+    "subj": (8000, 2000),
+    "trec": (5452, 500),
+    "ma": (9544, 2888),
+    "banking77": (10003, 3080),
+    "tweeteval-emotion": (3257, 1421),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", SIZES)
+def test_the_benchmark_sets_fit_their_prompts(shared, name):
+    folder = shared / "data" / name
+    prompt = prompts.load(Path(__file__).parent.parent / "prompts" / f"{name}.md")
+    test = str(folder / "test.jsonl")
+    corpus = read(folder / "train.jsonl", labels=prompt.task.choices, test=test, gold="label")
+    assert (corpus.report.rows, corpus.report.test_rows) == SIZES[name]
+    assert list(prompt.task.choices) == json.loads((folder / "labels.json").read_text())
+    assert set(Counter(corpus.gold.tolist())) == set(range(len(prompt.labels)))
