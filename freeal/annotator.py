@@ -46,7 +46,7 @@ class Annotator:
                 proba[i], scored[i], problems[i] = self._read(reply)
             done += len(places)
             self.emit(Progress(work, done, len(rows)))
-        self._tell(problems, work)
+        self._tell(problems.tolist(), work)
         return Answers(np.asarray(rows), proba, scored, tuple(problems))
 
     def request(self, pool: Pool, row: int, shown: Sequence[Demonstration]) -> Request:

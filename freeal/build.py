@@ -27,7 +27,7 @@ from freeal.config import (
 )
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
-from freeal.errors import ConfigError
+from freeal.errors import BudgetError, ConfigError
 from freeal.events import Emit
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -93,10 +93,11 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
             return OpenAILLM(remote)
         case RecordedConfig() as kept:
             from freeal.llm.recorded import RecordedLLM
+            from freeal.llm.replayed import ReplayedLLM
 
             place = Path(kept.replies)
-            if place.is_dir() or place.name == LEDGER:
-                return RecordedLLM.from_ledger(place if place.is_file() else place / LEDGER)
+            if place.is_dir():
+                return ReplayedLLM(place / LEDGER)
             return RecordedLLM.from_labels(place, kept.id, kept.label, prompt.replies)
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
@@ -163,6 +164,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit)
         believe=partial(_believe, config=config),
         stop=partial(_stop, config=config, annotator=annotator),
         measure=Scorekeeper(config, corpus, annotator, calibrate),
+        emit=emit,
     )
 
 
@@ -186,7 +188,8 @@ def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> Fl
     if prior is None or set(prior) != set(labels) or min(prior.values()) < 0 or sum(prior.values()) <= 0:
         raise ConfigError(f"calibration.prior: expected a share of 0 or more for each of {', '.join(labels)}")
     shares = np.array([prior[label] for label in labels], np.float64)
-    return shares / shares.sum()
+    even: FloatArray = shares / shares.sum()
+    return even
 
 
 def keep(config: Config) -> Keep:
@@ -208,20 +211,30 @@ def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
     n = len(state.posterior)
     limit = n if state.next_round == 0 else int(np.ceil(config.query.share * n))
     if config.stop.max_calls is not None:
-        limit = min(limit, config.stop.max_calls - annotator.ledger.usage().calls)
+        limit = min(limit, config.stop.max_calls - _spent(annotator, state.next_round))
+        if limit <= 0 and state.next_round == 0:
+            raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
     rng = np.random.default_rng([config.seed, 3, state.next_round])
     return queries.query(state, config.query.kind, max(0, limit), rng)
 
 
+def _spent(annotator: Annotator, number: int) -> int:
+    """Calls made before round `number`; those of an interrupted try of the round itself are not made again."""
+    works = [COLD_START, *(f"round {before}" for before in range(number)), *([TEST] if number else [])]
+    return annotator.ledger.usage(works).calls
+
+
 def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config) -> BoolArray:
+    if _is_uniform(config):
+        return passed & annotations.labelled
     if config.belief.kind == "confident":
         return beliefs.most_confident(annotations, student, config.belief.share)
-    if isinstance(config.student, NoStudentConfig):
-        return passed & annotations.labelled
     return beliefs.filtered(annotations, student, passed)
 
 
 def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config) -> FloatArray:
+    if _is_uniform(config):
+        return annotations.proba  # where the LLM abstains, nobody has spoken
     if config.fusion.kind == "freeal":
         return fusion.freeal(annotations, student, believed)
     return fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
@@ -255,7 +268,7 @@ class Scorekeeper:
         pool = self.gold.on_pool(llm=said.proba, student=state.student, final=state.posterior)
         if self.config.cold_start.kind == "none":
             pool = {**self.gold.on_pool(zero_shot=said.first), **pool}
-        figures = {
+        figures: dict[str, Any] = {
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
             "agreement": _share(said.labelled, said.labels == argmax(state.student)),
@@ -286,7 +299,7 @@ class Scorekeeper:
         calibrated = np.where(answers.scored[:, None], shifted(answers.proba, bias), answers.proba)
         settings = self.config.fusion
         weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
-        final = fusion.log_linear(calibrated, read, *weights)
+        final = calibrated if _is_uniform(self.config) else fusion.log_linear(calibrated, read, *weights)
         return self.gold.on_test(zero_shot=answers.proba, llm=calibrated, student=read, final=final)
 
     def _read_test(self, test: Pool) -> Answers:

@@ -256,16 +256,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit.
     """
-    settings = _read_yaml(path)
+    settings, changes = _read_yaml(path), dict[str, Any]()
     for override in overrides:
-        _assign(settings, override)
-    preset = settings.get("preset", "default")
+        _assign(changes, override)
+    preset = changes.get("preset", settings.get("preset", "default"))
     known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if preset not in known:
         raise ConfigError(
             f"{path}: preset {preset!r} is unknown{_meant(str(preset), known)}; there are {', '.join(known)}"
         )
-    merged = _merge(_read_yaml(PRESETS / f"{preset}.yaml"), settings)
+    merged = _kinds()
+    for layer in (_read_yaml(PRESETS / f"{preset}.yaml"), settings, changes):
+        merged = _merge(merged, layer)
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
 
@@ -321,6 +323,12 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         )
         merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
     return merged
+
+
+def _kinds() -> dict[str, Any]:
+    """The default `kind` of every section that has one: a layer need not repeat it."""
+    kinds = {name: getattr(field.default, "kind", None) for name, field in Config.model_fields.items()}
+    return {name: {"kind": kind} for name, kind in kinds.items() if kind is not None}
 
 
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:

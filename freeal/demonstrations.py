@@ -72,8 +72,9 @@ class Demonstrations:
                 for row in rows
             ]
         vectors = self._vectors(pool)
-        from_pool = all(demo.row is not None for demo in demos)
-        theirs = vectors[[demo.row for demo in demos]] if from_pool else self.embedder.encode([d.text for d in demos])
+        taken = [demo.row for demo in demos if demo.row is not None]
+        from_pool = len(taken) == len(demos)
+        theirs = vectors[taken] if from_pool else self.embedder.encode([demo.text for demo in demos])
         places_of: dict[str, list[int]] = {}
         for place, demo in enumerate(demos):
             places_of.setdefault(demo.text, []).append(place)

@@ -66,14 +66,15 @@ class Ledger:
     Args:
         path: the SQLite file; made if it is not there.
         reuse: ledgers of earlier runs to look in as well; they are opened for reading only.
+        read_only: this one too is only read; it must be there.
 
     Raises:
         RunError: a file is no ledger, or of a newer freeal.
     """
 
-    def __init__(self, path: Path, reuse: Sequence[Path] = ()) -> None:
+    def __init__(self, path: Path, reuse: Sequence[Path] = (), read_only: bool = False) -> None:
         self.path = path
-        self._own = _connect(path, read_only=False)
+        self._own = _connect(path, read_only)
         self._beneath = [_connect(place, read_only=True) for place in reuse]
 
     def find(self, key: str, work: str) -> Reply | None:

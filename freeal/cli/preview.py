@@ -58,6 +58,7 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     import numpy as np
 
     from freeal import build
+    from freeal.config import TfidfConfig
     from freeal.events import ignore
     from freeal.store import RunStore
 
@@ -65,5 +66,7 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     state = store.resume()
     if state is None:
         raise RunError(f"{run}: no finished round, so no demonstrations yet")
-    demos = build.demonstrations(config, prompt, lambda requests: [], build.embedder(config, ignore), ignore)
+    nearest = config.demos.retrieve == "nearest"
+    vectors = build.embedder(config if nearest else config.model_copy(update={"embedder": TfidfConfig()}), ignore)
+    demos = build.demonstrations(config, prompt, lambda requests: [], vectors, ignore)
     return demos.retrieve(corpus.pool, np.array([row]), state)[0]

@@ -123,7 +123,9 @@ class _Reader:
         self.cache: Any = None
         self.budget = self.config.batch_tokens or (CPU_TOKENS if self.device == "cpu" else GPU_TOKENS)
         self.chunk = 64 if self.device == "cpu" else 1024
-        self.special = sorted((str(s) for s in self.tokenizer.all_special_tokens), key=len, reverse=True)
+        # of `all_special_tokens` a turn's beginning may be missing: it is an added token without a role of its own
+        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self.special = sorted({*map(str, self.tokenizer.all_special_tokens), *added}, key=lambda s: (-len(s), s))
         self.folds_system = not self._takes_system()
 
     @cached_property
@@ -198,7 +200,7 @@ class _Reader:
         """(prompts, choices) log-probabilities; each shared prefix is read once."""
         import torch
 
-        order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+        order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
         distinct = [i for j, i in enumerate(order) if j == 0 or prompts[i] != prompts[order[j - 1]]]
         found: dict[int, list[float]] = {}
         with torch.inference_mode():

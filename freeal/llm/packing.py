@@ -63,9 +63,12 @@ def choice_tree(choices: Sequence[Tokens]) -> ChoiceTree:
         ((1,), (((0, 1), (1, 2)), ((0, 1), (1, 3)), ((0, 4),)))
     """
     nodes: dict[tuple[int, ...], int] = {(): 0}
-    tokens, parents, depths, paths = [], [], [], []
-    for choice in choices:
-        needed = _distinguishing_length(choice, choices)
+    tokens: list[int] = []
+    parents: list[int] = []
+    depths: list[int] = []
+    paths: list[tuple[tuple[int, int], ...]] = []
+    for i, choice in enumerate(choices):
+        needed = _distinguishing_length(choice, [*choices[:i], *choices[i + 1 :]])
         path = []
         for depth in range(needed):
             here = tuple(choice[:depth])
@@ -79,8 +82,8 @@ def choice_tree(choices: Sequence[Tokens]) -> ChoiceTree:
     return ChoiceTree(tuple(tokens), tuple(parents), tuple(depths), tuple(paths))
 
 
-def _distinguishing_length(choice: Tokens, choices: Sequence[Tokens]) -> int:
-    longest = max((common_length(choice, other) for other in choices if other is not choice), default=0)
+def _distinguishing_length(choice: Tokens, others: Sequence[Tokens]) -> int:
+    longest = max((common_length(choice, other) for other in others), default=0)
     if longest >= len(choice):
         raise ValueError(f"choices cannot be told apart: {list(choice)} is the beginning of another, or the same")
     return longest + 1

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from freeal.errors import LLMError
 from freeal.select.fusion import log_linear
 from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, argmax
 
@@ -15,7 +16,8 @@ TargetKind = Literal["hard", "soft", "posterior", "refined"]
 
 def agreeing(annotations: Annotations, student: FloatArray) -> BoolArray:
     """(n,) rows the LLM labelled and the student (n, k) would label the same."""
-    return annotations.labelled & (annotations.labels == argmax(student))
+    agree: BoolArray = annotations.labelled & (annotations.labels == argmax(student))
+    return agree
 
 
 def filtered(annotations: Annotations, student: FloatArray, passed: BoolArray) -> BoolArray:
@@ -47,7 +49,12 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
 
     `soft`: the LLM's distribution; `hard`: its label; `posterior`: its distribution pooled with that of the last
     student; `refined` (FreeAL): its label, but the last student's where that was believed.
+
+    Raises:
+        LLMError: there is nothing to learn, as the LLM gave no readable answer at all.
     """
+    if not annotations.labelled.any():
+        raise LLMError(_nothing_read(annotations))
     proba = annotations.proba
     if kind == "posterior" and state.next_round:
         proba = log_linear(annotations.proba, state.student, 0.5, 0.5)
@@ -58,3 +65,9 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     if kind in ("hard", "refined"):
         targets = np.eye(proba.shape[1])[argmax(targets)]
     return Lessons(rows, targets)
+
+
+def _nothing_read(annotations: Annotations) -> str:
+    problems = [problem for problem in annotations.problems if problem]
+    first = f", first: {problems[0]}" if problems else ""
+    return f"no row has a label, none of {len(problems)} replies could be read{first}; see freeal preview"

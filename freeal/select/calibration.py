@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from freeal.types import PROBABILITY, Annotations, Answers, FloatArray, LoopState
+from freeal.types import PROBABILITY, Annotations, Answers, BoolArray, FloatArray, LoopState
 
 SMOOTHING = 1.0
 """Rows' worth of an even split added for each class: a handful of rows moves little."""
@@ -26,7 +26,8 @@ def batch_bias(proba: FloatArray) -> FloatArray:
     """
     k = proba.shape[1]
     mean = (proba.sum(axis=0) + SMOOTHING) / (len(proba) + k * SMOOTHING)
-    return -np.log(np.maximum(mean, FLOOR))
+    bias: FloatArray = -np.log(np.maximum(mean, FLOOR))
+    return bias
 
 
 def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatArray:
@@ -35,13 +36,14 @@ def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatA
     The fixed point of b <- b + log prior - log mean(softmax(log p + b)); a class whose prior is zero is floored.
     """
     wanted = np.log(np.maximum(prior, 1e-4) / np.maximum(prior, 1e-4).sum())
-    bias = np.zeros(proba.shape[1])
+    bias: FloatArray = np.zeros(proba.shape[1])
     for _ in range(steps):
         step = wanted - np.log(np.maximum(shifted(proba, bias).mean(axis=0), FLOOR))
-        bias += step
+        bias = bias + step
         if np.abs(step).max() < 1e-6:
             break
-    return bias - bias.mean()
+    centred: FloatArray = bias - bias.mean()
+    return centred
 
 
 def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
@@ -100,6 +102,6 @@ class Calibrator:
         return shifted(np.sqrt(older * now), np.zeros(now.shape[1]))
 
 
-def shifted_where(proba: FloatArray, bias: FloatArray, scored: np.ndarray) -> FloatArray:
+def shifted_where(proba: FloatArray, bias: FloatArray, scored: BoolArray) -> FloatArray:
     """`shifted` on the rows that carry real probabilities; a mere word is left as it is."""
     return np.where(scored[:, None], shifted(proba, bias), proba)

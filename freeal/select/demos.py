@@ -45,7 +45,7 @@ def clustered(
     Returns:
         (t,) rows of the pool, label by label, most confident first.
     """
-    chosen = [np.zeros(0, np.int64)]
+    chosen: list[IntArray] = [np.zeros(0, np.int64)]
     for c, quota in enumerate(quotas(total, k)):
         rows = np.flatnonzero(eligible & (labels == c))
         sure = rows[np.argsort(-confidence[rows], kind="stable")]
@@ -123,7 +123,7 @@ def nearest(
 def _balanced(order: Sequence[int], labels: IntArray, shots: int, k: int) -> list[int]:
     quota = max(1, shots // k)
     counts = np.zeros(k, int)
-    chosen = []
+    chosen: list[int] = []
     for place in order:
         if counts[labels[place]] < quota and len(chosen) < shots:
             counts[labels[place]] += 1

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 from freeal.types import CleanSplit, FloatArray, Inputs, StudentView
 
 Keep = Callable[[FloatArray], CleanSplit]
-"""A filter: losses (epochs, m) in nats -> which rows are believed clean."""
+"""A filter: losses (epochs, m) in nats -> which rows are believed clean. While it trains, a student gives its last."""
 
 
 class Student(Protocol):

@@ -21,8 +21,8 @@ Tokens = list[int]
 WINDOW = 16
 """Batches whose rows are sorted by length together: padding is nearly gone, chance nearly all there."""
 
-WINDOWS = 4
-"""Windows in an epoch, at least: sorted as a whole, few rows would fall into the same batches every time."""
+JITTER = 4.0
+"""Tokens by which lengths are blurred before sorting, or few rows would form the same batches in every epoch."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -110,12 +110,12 @@ def pad(batch: Sequence[Tokens], fill: int, device: torch.device) -> dict[str, T
 def training_batches(lengths: IntArray, size: int, rng: np.random.Generator) -> list[IntArray]:
     """Rows 0..m-1 in batches of `size`, like with like in length, in random order.
 
-    Shuffle, sort by `lengths` (m,) inside windows of up to WINDOW batches, cut, shuffle the batches.
+    Shuffle, sort by `lengths` (m,), somewhat blurred, inside windows of WINDOW batches, cut, shuffle the batches.
     """
     shuffled = rng.permutation(len(lengths))
-    window = min(WINDOW, max(len(lengths) // (size * WINDOWS), 1))
-    windows = _cut(shuffled, window * size)
-    batches = [batch for rows in windows for batch in _cut(rows[np.argsort(lengths[rows], kind="stable")], size)]
+    blurred = lengths + rng.uniform(0.0, JITTER, len(lengths))
+    windows = _cut(shuffled, WINDOW * size)
+    batches = [batch for rows in windows for batch in _cut(rows[np.argsort(blurred[rows])], size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 
 

@@ -165,7 +165,7 @@ class TransformerStudent:
         # a filter compares rows with each other, by losses of a student that has seen them
         if keep is None or self.config.objective == "plain" or epoch < max(self.config.warmup_epochs, 1) or m < 2:
             return np.ones(m, bool)
-        return keep(losses).clean
+        return keep(losses[-1:]).clean
 
     def _run_epoch(self, work: _Work, epoch: int, clean: BoolArray) -> None:
         work.network.model.train()

@@ -25,7 +25,7 @@ def test_training_batches_hold_every_row_once_and_hardly_any_padding():
     lengths = np.random.default_rng(0).integers(5, 60, 1000)
     batches = training_batches(lengths, 32, np.random.default_rng(0))
     assert sorted(np.concatenate(batches)) == list(range(1000))
-    assert padding_share(batches, lengths) < 0.15
+    assert padding_share(batches, lengths) < 0.12
 
 
 def test_training_batches_come_in_another_order_each_epoch():
@@ -34,7 +34,7 @@ def test_training_batches_come_in_another_order_each_epoch():
 
 
 def test_few_rows_meet_others_in_each_epoch():
-    rng, lengths = np.random.default_rng(0), np.arange(100)
+    rng, lengths = np.random.default_rng(0), np.arange(100) // 4
     first, second = (training_batches(lengths, 10, rng) for _ in range(2))
     assert {frozenset(rows) for rows in first}.isdisjoint({frozenset(rows) for rows in second})
 

@@ -19,7 +19,7 @@ LABELS = ("negative", "positive")
 @pytest.fixture
 def student(tiny_encoder):
     def build(labels=LABELS, seed=0, emit=lambda event: None, **config):
-        settings = {"epochs": 2, "batch_size": 8, "learning_rate": 5e-3, "device": "cpu", **config}
+        settings = {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3, "device": "cpu", **config}
         return TransformerStudent(TransformerConfig(**settings), labels, seed, str(tiny_encoder), emit)
 
     return build
@@ -36,7 +36,7 @@ def believe_half(losses):
 
 @pytest.mark.parametrize("objective", ["plain", "freeal"])
 def test_it_learns_what_the_words_tell(student, reviews, objective):
-    learned = student(epochs=12, warmup_epochs=8, objective=objective).fit(
+    learned = student(epochs=20, warmup_epochs=16, objective=objective).fit(
         reviews, targets_of(reviews), keep=believe_half
     )
     assert (learned.view(reviews).proba.argmax(1) == targets_of(reviews).argmax(1)).all()
@@ -160,7 +160,7 @@ def test_the_last_layer_of_every_usual_encoder_is_found(family):
 
 
 def test_a_saved_student_opens_in_transformers_without_freeal(student, reviews, tmp_path):
-    learned = student(epochs=12).fit(reviews, targets_of(reviews))
+    learned = student(epochs=20).fit(reviews, targets_of(reviews))
     learned.save(tmp_path)
     program = (
         "import sys; from transformers import pipeline;"

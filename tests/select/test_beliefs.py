@@ -1,0 +1,81 @@
+"""What is believed of the labels, and what the student learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from freeal.errors import LLMError
+from freeal.select.beliefs import agreeing, filtered, lessons, most_confident
+from freeal.types import Annotations, LoopState
+
+KINDS = ("hard", "soft", "posterior", "refined")
+NOTHING = (np.nan, np.nan)
+
+
+def said(*proba, problem="not a label: 'hm'"):
+    proba = np.array(proba, np.float32)
+    problems = np.array([problem if np.isnan(p[0]) else None for p in proba] + [None], object)[:-1]
+    return Annotations(proba, proba, np.zeros(len(proba), np.int16), problems)
+
+
+def later(annotations, student, clean):
+    n, k = annotations.proba.shape
+    start = LoopState.start(n, k)
+    student = np.array(student, np.float32)
+    return replace(start, next_round=1, annotations=annotations, student=student, clean=np.array(clean))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("next_round", [0, 1])
+def test_abstentions_never_train(kind, next_round):
+    annotations = said((0.9, 0.1), NOTHING, (0.3, 0.7))
+    state = later(annotations, [(0.5, 0.5)] * 3, [True] * 3) if next_round else LoopState.start(3, 2)
+    taught = lessons(annotations, state, kind)
+    assert taught.rows.tolist() == [0, 2]
+    np.testing.assert_allclose(taught.targets.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_nothing_readable_at_all_says_what_came_instead():
+    with pytest.raises(LLMError, match=r"none of 2 replies could be read, first: not a label: 'hm'"):
+        lessons(said(NOTHING, NOTHING), LoopState.start(2, 2), "soft")
+
+
+def test_hard_targets_are_labels_and_soft_ones_distributions():
+    annotations = said((0.9, 0.1), (0.3, 0.7))
+    start = LoopState.start(2, 2)
+    assert lessons(annotations, start, "hard").targets.tolist() == [[1, 0], [0, 1]]
+    np.testing.assert_allclose(lessons(annotations, start, "soft").targets, annotations.proba)
+
+
+def test_refined_targets_keep_the_students_label_on_believed_rows():
+    annotations = said((0.9, 0.1), (0.9, 0.1))
+    state = later(annotations, [(0.2, 0.8), (0.2, 0.8)], [True, False])
+    assert lessons(annotations, state, "refined").targets.tolist() == [[0, 1], [1, 0]]
+
+
+def test_posterior_targets_pool_llm_and_last_student():
+    annotations = said((0.6, 0.4))
+    state = later(annotations, [(0.1, 0.9)], [False])
+    assert lessons(annotations, state, "posterior").targets.argmax() == 1
+    assert lessons(annotations, LoopState.start(1, 2), "posterior").targets.argmax() == 0
+
+
+def test_only_what_passed_and_is_agreed_on_is_believed():
+    annotations = said((0.9, 0.1), (0.9, 0.1), NOTHING, (0.9, 0.1))
+    student = np.array([(0.8, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.2)])
+    assert agreeing(annotations, student).tolist() == [True, False, False, True]
+    assert filtered(annotations, student, np.array([True, True, True, False])).tolist() == [True, False, False, False]
+
+
+def test_the_most_confident_are_chosen_class_by_class():
+    sure = np.r_[np.linspace(0.9, 0.99, 10), np.linspace(0.51, 0.6, 5)]
+    student = np.stack([sure, 1 - sure], axis=1)
+    student[10:] = student[10:, ::-1]
+    believed = most_confident(said(*student), student, 0.2)
+    assert np.flatnonzero(believed).tolist() == [8, 9, 14]
+
+
+def test_a_class_with_one_row_still_has_its_most_confident():
+    student = np.array([(0.9, 0.1), (0.4, 0.6)])
+    assert most_confident(said(*student), student, 0.2).all()

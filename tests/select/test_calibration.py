@@ -1,0 +1,140 @@
+"""Taking the LLM's taste out, and joining several passes."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freeal.select.calibration import Calibrator, batch_bias, prior_bias, shifted
+from freeal.types import Answers, LoopState
+
+
+def tasteful(n=400, k=3, seed=0):
+    """Distributions of an LLM that likes its first label."""
+    rng = np.random.default_rng(seed)
+    return shifted(rng.dirichlet(np.ones(k), n), np.linspace(1.5, 0.0, k))
+
+
+def answers(proba, rows=None, scored=True, problems=None):
+    proba = np.asarray(proba, np.float32)
+    n = len(proba)
+    rows = np.arange(n) if rows is None else np.asarray(rows)
+    problems = tuple("nothing" if np.isnan(p[0]) else None for p in proba) if problems is None else problems
+    return Answers(rows, proba, np.full(n, scored), problems)
+
+
+def after(state, annotations, posterior=None, number=1):
+    posterior = annotations.proba if posterior is None else posterior
+    student = np.full_like(posterior, 1 / posterior.shape[1])
+    n = len(posterior)
+    return LoopState(number, annotations, posterior, student, np.zeros(n, np.float32), np.zeros(n, bool))
+
+
+NOTHING = [np.nan, np.nan]
+
+
+def test_the_batch_bias_makes_the_mean_more_even():
+    proba = tasteful()
+    mean = shifted(proba, batch_bias(proba)).mean(axis=0)
+    assert np.ptp(mean) < 0.3 * np.ptp(proba.mean(axis=0))
+
+
+def test_an_even_batch_is_left_alone():
+    proba = np.tile(np.eye(3) * 0.7 + 0.1, (50, 1))
+    np.testing.assert_allclose(shifted(proba, batch_bias(proba)), proba, atol=1e-9)
+
+
+def test_a_handful_of_rows_moves_little():
+    one = np.array([[0.98, 0.02]])
+    assert shifted(one, batch_bias(one)).argmax() == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(shares=st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3), seed=st.integers(0, 99))
+def test_the_prior_bias_reaches_the_stated_mean(shares, seed):
+    prior, proba = np.array(shares) / sum(shares), tasteful(seed=seed)
+    np.testing.assert_allclose(shifted(proba, prior_bias(proba, prior)).mean(axis=0), prior, atol=1e-3)
+
+
+def test_a_class_that_never_occurs_may_have_the_prior_zero():
+    bias = prior_bias(tasteful(), np.array([0.5, 0.5, 0.0]))
+    assert np.isfinite(bias).all()
+    assert shifted(tasteful(), bias).mean(axis=0)[2] < 0.01
+
+
+@pytest.mark.parametrize("kind", ["none", "batch", "prior"])
+def test_abstentions_stay_abstentions(kind):
+    said = answers([[0.9, 0.1], NOTHING, [0.7, 0.3]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = Calibrator(kind, "average", np.array([0.5, 0.5]))(LoopState.start(3, 2), said)
+    assert found.labelled.tolist() == [True, False, True]
+    assert list(found.problems) == [None, "nothing", None]
+
+
+def test_mere_words_are_left_as_they_are():
+    said = answers([[0.9, 0.1]] * 20, scored=False)
+    found = Calibrator("batch", "latest")(LoopState.start(20, 2), said)
+    np.testing.assert_array_equal(found.proba, said.proba)
+
+
+def test_no_calibration_changes_nothing():
+    said = answers(tasteful(50, 2))
+    found = Calibrator("none", "average")(LoopState.start(50, 2), said)
+    np.testing.assert_allclose(found.proba, said.proba, atol=1e-6)
+
+
+def test_the_average_is_the_geometric_mean_of_the_passes():
+    calibrate, start = Calibrator("none", "average"), LoopState.start(1, 2)
+    state = after(start, calibrate(start, answers([[0.9, 0.1]])))
+    found = calibrate(state, answers([[0.2, 0.8]])).proba[0]
+    expected = np.sqrt([0.9 * 0.2, 0.1 * 0.8])
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-6)
+
+
+def test_the_latest_pass_replaces_the_first():
+    calibrate, start = Calibrator("none", "latest"), LoopState.start(1, 2)
+    state = after(start, calibrate(start, answers([[0.9, 0.1]])))
+    np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
+
+
+@pytest.mark.parametrize("passes", ["average", "latest"])
+def test_a_row_that_abstains_now_keeps_what_it_had(passes):
+    calibrate, start = Calibrator("none", passes), LoopState.start(2, 2)
+    before = calibrate(start, answers([[0.9, 0.1], [0.4, 0.6]]))
+    found = calibrate(after(start, before), answers([NOTHING], rows=[1]))
+    np.testing.assert_array_equal(found.proba, before.proba)
+    assert found.problems[1] == "nothing"
+    assert found.asked_in.tolist() == [0, 1]
+
+
+def test_a_row_that_abstained_before_takes_what_it_is_given_now():
+    calibrate, start = Calibrator("none", "average"), LoopState.start(1, 2)
+    state = after(start, calibrate(start, answers([NOTHING])))
+    np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
+
+
+def test_the_first_word_of_the_llm_is_never_overwritten():
+    calibrate, start = Calibrator("batch", "average"), LoopState.start(3, 2)
+    first = answers([[0.9, 0.1], NOTHING, [0.7, 0.3]])
+    state = after(start, calibrate(start, first), np.full((3, 2), 0.5, np.float32))
+    found = calibrate(state, answers([[0.1, 0.9], [0.2, 0.8]], rows=[0, 1]))
+    np.testing.assert_array_equal(found.first, first.proba)
+
+
+def test_a_later_pass_is_brought_to_what_is_believed_of_its_rows():
+    start = LoopState.start(200, 2)
+    calibrate, said = Calibrator("batch", "latest"), answers(tasteful(200, 2))
+    believed = np.tile([0.2, 0.8], (200, 1)).astype(np.float32)
+    state = after(start, calibrate(start, said), believed)
+    found = calibrate(state, answers(tasteful(100, 2, seed=1), rows=range(100)))
+    np.testing.assert_allclose(found.proba[:100].mean(axis=0), [0.2, 0.8], atol=0.01)
+
+
+def test_rows_not_asked_are_untouched():
+    calibrate, start = Calibrator("batch", "average"), LoopState.start(4, 2)
+    found = calibrate(start, answers([[0.8, 0.2]], rows=[2]))
+    assert found.labelled.tolist() == [False, False, True, False]
+    assert found.asked_in.tolist() == [-1, -1, 0, -1]

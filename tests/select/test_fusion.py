@@ -1,0 +1,54 @@
+"""One distribution a row."""
+
+import doctest
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freeal.select import fusion
+from freeal.types import Annotations
+
+WEIGHTS = st.floats(0, 2)
+
+
+def said(proba):
+    proba = np.asarray(proba, np.float32)
+    return Annotations(proba, proba, np.zeros(len(proba), np.int16), np.full(len(proba), None, object))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), llm=WEIGHTS, student=WEIGHTS)
+def test_the_pool_is_a_distribution_whatever_the_weights(seed, llm, student):
+    rng = np.random.default_rng(seed)
+    a, b = rng.dirichlet(np.full(4, 0.1), (2, 20))
+    a[::5] = np.nan
+    pooled = fusion.log_linear(a, b, llm, student)
+    assert (pooled >= 0).all()
+    np.testing.assert_allclose(pooled.sum(axis=1), 1.0, atol=1e-9)
+
+
+def test_who_is_sure_overrules_who_is_not():
+    pooled = fusion.log_linear(np.array([[0.99, 0.01], [0.45, 0.55]]), np.array([[0.4, 0.6], [0.98, 0.02]]), 0.5, 0.5)
+    assert pooled.argmax(axis=1).tolist() == [0, 0]
+
+
+def test_where_the_llm_abstains_the_student_speaks_alone():
+    student = np.array([[0.3, 0.7]])
+    np.testing.assert_allclose(fusion.log_linear(np.full((1, 2), np.nan), student, 0.9, 0.1), student)
+
+
+def test_a_student_that_knows_nothing_changes_no_label():
+    llm = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    pooled = fusion.log_linear(llm, np.full((20, 3), 1 / 3), 0.5, 0.5)
+    np.testing.assert_array_equal(pooled.argmax(axis=1), llm.argmax(axis=1))
+
+
+def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained():
+    llm, student = said([[0.9, 0.1], [0.9, 0.1], [np.nan, np.nan]]), np.tile([0.2, 0.8], (3, 1))
+    found = fusion.freeal(llm, student, np.array([True, False, False]))
+    np.testing.assert_allclose(found, [[0.2, 0.8], [0.9, 0.1], [0.2, 0.8]], atol=1e-6)
+
+
+def test_the_example_in_the_docstring_holds():
+    assert doctest.testmod(fusion).failed == 0

@@ -1,0 +1,150 @@
+"""Rows in, distributions out; every question is paid for once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freeal.annotator import TRUST_IN_A_WORD, Annotator
+from freeal.errors import LLMUnavailable
+from freeal.events import Note, Progress
+from freeal.ledger import Ledger
+from freeal.llm import Reply
+from freeal.llm.scripted import ScriptedLLM
+from freeal.prompts import load
+from freeal.types import Demonstration, Example, Pool
+
+PROMPT = load(Path(__file__).parent.parent / "prompts" / "mr.md")
+NEGATIVE, POSITIVE = 0, 1
+
+
+def pool_of(*texts):
+    return Pool(tuple(Example(f"r{i}", text) for i, text in enumerate(texts)))
+
+
+def says(text):
+    return "negative" if "bore" in text else "positive"
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Makes annotators that share one ledger and one list of events."""
+    events = []
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield lambda answer: Annotator(PROMPT, ScriptedLLM(answer), ledger, events.append), events
+
+
+def annotate(annotator, pool, shown=None, work="round 0"):
+    rows = np.arange(len(pool))
+    return annotator.annotate(pool, rows, shown or [()] * len(rows), work)
+
+
+def test_a_word_is_trusted_somewhat(desk):
+    make, _ = desk
+    answers = annotate(make(lambda r: says(r.messages[-1].content)), pool_of("a joy", "a bore"))
+    np.testing.assert_allclose(answers.proba, [[1 - TRUST_IN_A_WORD, TRUST_IN_A_WORD], [0.9, 0.1]], atol=1e-6)
+    assert not answers.scored.any()
+    assert answers.problems == (None, None)
+
+
+def test_log_probabilities_become_a_distribution(desk):
+    make, _ = desk
+    answers = annotate(make(lambda r: Reply("x", (np.log(0.1), np.log(0.3)))), pool_of("a joy"))
+    np.testing.assert_allclose(answers.proba, [[0.25, 0.75]], atol=1e-6)
+    assert answers.scored.all()
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        ("Maybe positive?", "not a label: 'Maybe positive?'"),
+        ("", "empty reply"),
+        (Reply(problem="refused"), "refused"),
+        (Reply("positive", (float("-inf"), float("-inf"))), "no label has a probability"),
+        (Reply("positive", (float("nan"), 0.0)), "no label has a probability"),
+    ],
+)
+def test_an_unreadable_reply_abstains_and_says_why(desk, reply, problem):
+    make, events = desk
+    answers = annotate(make(lambda r: reply), pool_of("a joy"))
+    assert np.isnan(answers.proba).all()
+    assert answers.problems == (problem,)
+    assert events[-1] == Note(f"1 of 1 rows got no label: 1 × {problem.partition(':')[0]}", "round 0")
+
+
+def test_answers_stay_with_their_rows_however_they_are_asked(desk):
+    make, _ = desk
+    texts = [f"text {i} {'bore' if i % 3 else 'joy'}" for i in range(150)]
+    demos = [(Demonstration("seen", "positive"),) if i % 2 else () for i in range(150)]
+    answers = annotate(make(lambda r: says(r.messages[-1].content)), pool_of(*texts), demos)
+    assert answers.proba.argmax(axis=1).tolist() == [NEGATIVE if i % 3 else POSITIVE for i in range(150)]
+
+
+def test_rows_with_the_same_demonstrations_are_asked_one_after_the_other(desk):
+    make, _ = desk
+    annotator = make(lambda r: "positive")
+    demos = [(Demonstration(f"seen {i % 2}", "positive"),) for i in range(10)]
+    annotate(annotator, pool_of(*(f"text {i}" for i in range(10))), demos)
+    seen = [request.messages[1].content for request in annotator.llm.requests]
+    assert seen == sorted(seen)
+
+
+def test_a_text_that_occurs_twice_is_asked_once(desk):
+    make, _ = desk
+    annotator = make(lambda r: "positive")
+    answers = annotate(annotator, pool_of("a joy", "a joy", "a bore"))
+    assert len(annotator.llm.requests) == 2
+    assert annotator.ledger.usage().calls == 2
+    assert not np.isnan(answers.proba).any()
+
+
+def test_what_was_asked_before_is_not_asked_again(desk):
+    make, _ = desk
+    pool = pool_of(*(f"text {i}" for i in range(100)))
+    first = annotate(make(lambda r: "positive"), pool)
+    later = make(lambda r: pytest.fail("asked again"))
+    np.testing.assert_array_equal(annotate(later, pool, work="round 1").proba, first.proba)
+
+
+def test_other_demonstrations_are_another_question(desk):
+    make, _ = desk
+    annotator, pool = make(lambda r: "positive"), pool_of("a joy")
+    annotate(annotator, pool)
+    annotate(annotator, pool, [(Demonstration("seen", "negative"),)])
+    assert annotator.ledger.usage().calls == 2
+
+
+def test_chunks_that_were_answered_before_the_llm_died_are_kept(desk):
+    make, _ = desk
+
+    def dying(request):
+        if "text 99" in request.messages[-1].content:
+            raise LLMUnavailable("gone")
+        return "positive"
+
+    annotator, pool = make(dying), pool_of(*(f"text {i}" for i in range(100)))
+    with pytest.raises(LLMUnavailable):
+        annotate(annotator, pool)
+    assert annotator.ledger.usage().calls == annotator.llm.capabilities.chunk
+
+
+def test_a_problem_of_the_moment_is_asked_again_and_one_of_the_row_is_not(desk):
+    make, _ = desk
+    pool = pool_of("a joy", "a bore")
+    replies = iter([Reply(problem="server: 503"), Reply(problem="refused")])
+    annotate(make(lambda r: next(replies)), pool)
+    annotator = make(lambda r: "positive")
+    assert annotate(annotator, pool).problems == (None, "refused")
+    assert len(annotator.llm.requests) == 1
+
+
+def test_progress_is_told_up_to_the_last_row(desk):
+    make, events = desk
+    annotate(make(lambda r: "positive"), pool_of(*(f"text {i}" for i in range(100))))
+    assert [event for event in events if isinstance(event, Progress)][-1] == Progress("round 0", 100, 100)
+
+
+def test_nothing_to_ask_is_nothing_answered(desk):
+    make, _ = desk
+    answers = make(lambda r: "positive").annotate(pool_of("a joy"), np.arange(0), [], "round 0")
+    assert answers.proba.shape == (0, 2)

@@ -1,0 +1,203 @@
+"""Demonstrations are written by the LLM, chosen from the pool, and never show a question its own answer."""
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal import demonstrations
+from freeal.config import ColdStartConfig, DemosConfig
+from freeal.demonstrations import Demonstrations, cleaned, writing_chat
+from freeal.events import Note
+from freeal.llm import Reply
+from freeal.student.embedders import TfidfEmbedder
+from freeal.types import Demonstration, Example, LoopState, Pool, StudentView
+
+MEANINGS = {"negative": "not liked", "positive": ""}
+TEXTS = [f"film number {i} is {'a joy' if i % 2 else 'a bore'}" for i in range(40)]
+POOL = Pool(tuple(Example(f"r{i}", text, {"year": str(i)}) for i, text in enumerate(TEXTS)))
+
+
+def build(write=None, cold_start=None, meanings=MEANINGS, **settings):
+    events = []
+    ask = write or (lambda requests: pytest.fail("the LLM was asked"))
+    demos = Demonstrations(
+        DemosConfig(**settings), cold_start or ColdStartConfig(), meanings, ask, TfidfEmbedder(32), 0, events.append
+    )
+    return demos, events
+
+
+def generated(total=10, **settings):
+    return ColdStartConfig(kind="generated", total=total, **settings)
+
+
+def chosen(demos, believed=None, pool=POOL):
+    n = len(pool)
+    posterior = np.tile([0.8, 0.2], (n, 1)).astype(np.float32)
+    posterior[1::2] = posterior[1::2, ::-1]
+    view = StudentView(posterior, demos.embedder.encode(pool.texts))
+    return demos.build(pool, posterior, np.ones(n, bool) if believed is None else believed, view)
+
+
+def retrieved(demos, shown, pool=POOL):
+    state = LoopState.start(len(pool), len(demos.meanings), shown)
+    return demos.retrieve(pool, np.arange(len(pool)), state)
+
+
+# --- written by the LLM
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("a fine film", "a fine film"),
+        ("\n\n  a fine   film \nand more", "a fine film"),
+        ("- a fine film", "a fine film"),
+        ("12. a fine film", "a fine film"),
+        ('"a fine film"', "a fine film"),
+        ("1) 'a fine film'", "a fine film"),
+        ("2001 was a fine film", "2001 was a fine film"),
+        ("'tis a fine film", "'tis a fine film"),
+        ("", ""),
+        ('"', '"'),
+        (" \n ", ""),
+    ],
+)
+def test_what_was_written_is_cleaned(written, text):
+    assert cleaned(written) == text
+
+
+@given(st.text())
+def test_a_cleaned_text_is_one_line_without_blank_edges(written):
+    assert cleaned(written) == " ".join(cleaned(written).split())
+
+
+def test_without_a_cold_start_nothing_is_written():
+    demos, _ = build()
+    assert demos.begin(POOL) == ()
+
+
+def test_the_llm_writes_the_same_number_for_each_label():
+    demos, events = build(lambda requests: [Reply(f"new text {i}") for i in range(len(requests))], generated())
+    written = demos.begin(POOL)
+    assert [demo.label for demo in written] == ["negative"] * 5 + ["positive"] * 5
+    assert all(demo.row is None for demo in written)
+    assert events == [Note("the LLM wrote 10 usable demonstrations of 10 asked for", "cold start")]
+
+
+def test_no_text_of_the_pool_and_no_text_twice_becomes_a_demonstration():
+    said = [TEXTS[0], TEXTS[1].upper(), "new", "NEW", "", "newer"]
+    replies = [*map(Reply, said), Reply(problem="refused"), Reply("w " * 500), Reply(None), Reply("newest")]
+    demos, events = build(lambda requests: replies, generated(), max_words=60)
+    assert [demo.text for demo in demos.begin(POOL)] == ["new", "newer", "newest"]
+    assert events[0].message.startswith("the LLM wrote 3 usable demonstrations of 10")
+
+
+def test_every_request_differs_and_is_the_same_in_another_run():
+    asked = []
+    for _ in range(2):
+        build(lambda requests: asked.append(requests) or [Reply("x")] * len(requests), generated())[0].begin(POOL)
+    assert asked[0] == asked[1]
+    assert len(set(asked[0])) == 10
+    assert all(request.choices == () and request.temperature == 0.9 for request in asked[0])
+
+
+def test_a_pool_of_one_text_is_enough_to_write_from():
+    demos, _ = build(lambda requests: [Reply(f"new {r.seed}") for r in requests], generated(4, seen=5))
+    assert len(demos.begin(Pool(POOL.examples[:1]))) == 4
+
+
+def test_the_chat_names_the_label_its_meaning_and_what_it_must_not_be():
+    system, user = writing_chat(["a joy\nto see"], MEANINGS, "negative")
+    assert system.role == "system"
+    assert "- a joy to see" in user.content
+    assert "clearly: negative (not liked)" in user.content
+    assert "must not be: positive" in user.content
+
+
+# --- chosen from the pool
+
+
+def test_believed_rows_become_demonstrations_with_their_place_and_columns():
+    demos, _ = build(total=10)
+    for demo in chosen(demos):
+        assert demo.text == TEXTS[demo.row]
+        assert demo.fields == {"year": str(demo.row)}
+        assert demo.label == ("positive" if demo.row % 2 else "negative")
+        assert demo.probability == 0.8
+
+
+def test_rows_that_are_not_believed_teach_nobody_and_a_label_without_any_is_told():
+    demos, events = build(total=10)
+    found = chosen(demos, np.arange(40) % 2 == 0)
+    assert {demo.label for demo in found} == {"negative"}
+    assert events == [Note("no believed row to demonstrate positive", "demonstrations")]
+
+
+def test_long_texts_do_not_become_demonstrations():
+    pool = Pool((Example("long", "w " * 100), *POOL.examples[1:]))
+    demos, _ = build(total=40, max_words=60)
+    assert 0 not in {demo.row for demo in chosen(demos, pool=pool)}
+
+
+def test_kind_none_chooses_nothing():
+    demos, _ = build(kind="none")
+    assert chosen(demos) == ()
+
+
+# --- shown
+
+
+@pytest.mark.parametrize("how", ["shared", "nearest"])
+def test_no_row_is_shown_itself_or_its_own_text(how):
+    twins = Pool((*POOL.examples, *(Example(f"twin {e.id}", e.text) for e in POOL.examples)))
+    demos, _ = build(total=20, retrieve=how, shots=20)
+    shown = retrieved(demos, chosen(demos), twins)
+    assert all(demo.text != example.text for example, some in zip(twins.examples, shown, strict=True) for demo in some)
+    assert all(len(some) >= 19 for some in shown)
+
+
+def test_a_shared_set_is_the_same_for_all_but_its_own_rows():
+    demos, _ = build(total=20, retrieve="shared", shots=4)
+    shown = retrieved(demos, chosen(demos))
+    common = max(shown, key=len)
+    assert len(common) == 4
+    assert [demo.label for demo in common] == ["negative", "positive"] * 2
+    for example, some in zip(POOL.examples, shown, strict=True):
+        assert some == tuple(demo for demo in common if demo.text != example.text)
+
+
+def test_the_nearest_come_first_and_both_labels_are_there():
+    demos, _ = build(total=20, retrieve="nearest", shots=4)
+    pool_vectors = demos.embedder.encode(TEXTS)
+    for row, some in enumerate(retrieved(demos, chosen(demos))):
+        similarity = [float(pool_vectors[row] @ pool_vectors[demo.row]) for demo in some]
+        assert similarity == sorted(similarity, reverse=True)
+        assert [demo.label for demo in some].count("positive") == 2
+
+
+def test_written_demonstrations_are_shown_by_nearness_alone():
+    written = [Demonstration(f"written {i} joy", "positive") for i in range(6)]
+    demos, _ = build(retrieve="nearest", shots=4)
+    assert all(len(some) == 4 for some in retrieved(demos, written))
+
+
+def test_six_labels_and_ten_shots_show_every_label():
+    meanings = dict.fromkeys("abcdef", "")
+    some = [Demonstration(TEXTS[i], "abcdef"[i % 6], i) for i in range(30)]
+    for how in ("nearest", "shared"):
+        demos, _ = build(meanings=meanings, retrieve=how, shots=10)
+        for shown in retrieved(demos, some)[30:]:
+            assert len(shown) == 10
+            assert {demo.label for demo in shown} == set("abcdef")
+
+
+def test_before_there_are_demonstrations_none_are_shown():
+    demos, _ = build()
+    assert retrieved(demos, ()) == [()] * 40
+
+
+def test_the_docstrings_hold():
+    assert doctest.testmod(demonstrations).failed == 0

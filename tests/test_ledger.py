@@ -1,0 +1,146 @@
+"""Replies are kept, found again and counted."""
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal.errors import RunError
+from freeal.ledger import SCHEMA, Ledger, Usage, key_of, question_of
+from freeal.llm import Message, Reply, Request
+
+LLM = {"kind": "scripted", "seed": 0}
+NASTY = 'a "quote", a\nline, a tab\t, 文, \u2028 and \x85'
+
+
+def ask(text="a joy", uid="r1", **more):
+    return Request((Message("user", text),), ("negative", "positive"), uid=uid, **more)
+
+
+def key(request, llm=LLM):
+    return key_of(llm, question_of(request))
+
+
+def keep(ledger, *replies, work="round 0", seconds=1.0):
+    requests = [ask(f"text {i}", f"r{i}") for i in range(len(replies))]
+    ledger.keep(work, [(key(q), q, reply) for q, reply in zip(requests, replies, strict=True)], seconds)
+    return [key(request) for request in requests]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("positive", (-0.1, -2.3025850929940455), 12, 1),
+        Reply(NASTY, None, 3, 9),
+        Reply(None, (0.0, float("-inf")), 3, 1),
+        Reply(problem="refused"),
+    ],
+)
+def test_a_reply_is_the_same_after_reopening(tmp_path, reply):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (kept,) = keep(ledger, reply)
+        assert ledger.find(kept, "round 0") == reply
+    with Ledger(tmp_path / "ledger.sqlite") as again:
+        assert again.find(kept, "round 1") == reply
+
+
+def test_what_was_never_asked_is_not_found(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.find(key(ask()), "round 0") is None
+        assert ledger.answers_to(question_of(ask())) is None
+
+
+def test_whatever_changes_a_reply_changes_its_key():
+    other_words = (Message("user", "a joy"), Message("assistant", "positive"), Message("user", "a joy"))
+    others = [ask("a bore"), ask(seed=1), ask(temperature=0.5), ask(max_tokens=3), Request(other_words)]
+    keys = {key(request) for request in (ask(), *others)} | {key(ask(), {"kind": "scripted", "seed": 1})}
+    assert len(keys) == 7
+
+
+def test_the_id_of_a_row_changes_its_key_only_where_replies_depend_on_it():
+    one, other = ask(uid="r1"), ask(uid="r2")
+    assert question_of(one) == question_of(other)
+    assert question_of(one, by_uid=True) != question_of(other, by_uid=True)
+
+
+@given(text=st.text())
+def test_any_text_has_a_key(text):
+    assert len(key(ask(text))) == 40
+
+
+def test_the_first_reply_to_a_question_stays(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (kept,) = keep(ledger, Reply("positive"))
+        keep(ledger, Reply("negative"))
+        assert ledger.find(kept, "round 0").text == "positive"
+        assert ledger.usage().calls == 1
+
+
+def test_usage_adds_up_by_work(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        keep(ledger, Reply("a", None, 10, 1), Reply("b", None, 20, 2), seconds=3.0)
+        ledger.keep("test", [(key(ask()), ask(), Reply("c", None, 5, 1))], 0.5)
+        assert ledger.usage(["round 0"]) == Usage(2, 0, 30, 3, 3.0)
+        assert ledger.usage() == Usage(3, 0, 35, 4, 3.5)
+        assert ledger.usage([]) == ledger.usage(["round 7"]) == Usage()
+
+
+def test_replies_of_an_earlier_run_are_copied_and_are_no_calls(tmp_path):
+    with Ledger(tmp_path / "old.sqlite") as old:
+        (kept,) = keep(old, Reply("positive", None, 10, 1))
+    with Ledger(tmp_path / "new.sqlite", [tmp_path / "old.sqlite"]) as new:
+        assert new.find(kept, "round 0").text == "positive"
+        assert (new.usage().calls, new.usage().reused) == (0, 1)
+    (tmp_path / "old.sqlite").unlink()
+    with Ledger(tmp_path / "new.sqlite") as alone:
+        assert alone.find(kept, "round 0").text == "positive"
+
+
+def test_the_ledger_of_an_earlier_run_is_not_written_to(tmp_path):
+    with Ledger(tmp_path / "old.sqlite"):
+        pass
+    with Ledger(tmp_path / "new.sqlite", [tmp_path / "old.sqlite"]) as new:
+        keep(new, Reply("positive"))
+    with Ledger(tmp_path / "old.sqlite") as old:
+        assert old.usage() == Usage()
+
+
+def test_a_question_is_answered_whatever_llm_was_asked(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        keep(ledger, Reply("positive"))
+        assert ledger.answers_to(question_of(ask("text 0"))).text == "positive"
+
+
+def test_a_chunk_that_is_interrupted_is_not_kept_in_part(tmp_path):
+    def broken():
+        yield key(ask("a")), ask("a"), Reply("positive")
+        raise KeyboardInterrupt
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with pytest.raises(KeyboardInterrupt):
+            ledger.keep("round 0", broken(), 1.0)
+        assert ledger.usage() == Usage()
+
+
+def test_a_ledger_of_a_newer_freeal_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as new:
+        new.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    with pytest.raises(RunError, match=rf"written by a newer freeal \(schema {SCHEMA + 1}, this one knows {SCHEMA}\)"):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "ledger.sqlite").write_text("something else entirely", encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be used as a ledger: file is not a database"):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(RunError, match="cannot be used as a ledger"):
+        Ledger(tmp_path / "gone" / "ledger.sqlite")
+
+
+def test_a_ledger_to_reuse_must_be_there(tmp_path):
+    with pytest.raises(RunError, match="no ledger here to reuse"):
+        Ledger(tmp_path / "ledger.sqlite", [tmp_path / "gone.sqlite"])

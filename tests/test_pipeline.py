@@ -1,0 +1,258 @@
+"""The loop, whole: a scripted LLM, a linear student, sixty made-up texts."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from pyarrow import parquet
+
+from freeal import build, config, pipeline, report
+from freeal.annotator import Annotator
+from freeal.errors import BudgetError, LLMError
+from freeal.events import Note, RoundFinished
+from freeal.llm.scripted import ScriptedLLM
+
+WORDS = {
+    "delivery": ["parcel", "courier"],
+    "refund": ["money", "return"],
+    "damaged": ["broken", "cracked"],
+    "billing": ["invoice", "charged"],
+    "account": ["password", "login"],
+    "praise": ["thanks", "wonderful"],
+}
+PROMPT = "---\nlabels: [{labels}]\n---\n## user\nMessage: {{{{ text }}}}\n\n## assistant\n{{{{ label }}}}\n"
+FRAMES = ("number {} about the {}", "hello {}, it is the {} again", "{}: what of my {}?", "once more {}, {} please")
+
+
+def texts_of(labels, n):
+    """Made-up messages, their labels in turn."""
+    words = [WORDS[label] for label in labels]
+    k = len(labels)
+    return [FRAMES[i % 4].format(i, words[i % k][i // k % 2]) for i in range(n)]
+
+
+def settings(folder, n=60, k=2, preset="default", noise=0.2, unreadable=0.1, **more):
+    """A configuration file for `n` texts of `k` labels, read back."""
+    labels = list(WORDS)[:k]
+    lines = [{"id": f"r{i}", "text": text, "gold": labels[i % k]} for i, text in enumerate(texts_of(labels, n))]
+    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    (folder / "prompt.md").write_text(PROMPT.format(labels=", ".join(labels)), encoding="utf-8")
+    keywords = {label: WORDS[label] for label in labels}
+    wanted = {
+        "preset": preset, "rounds": 3, "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "gold": "gold"},
+        "llm": {"kind": "scripted", "keywords": keywords, "noise": noise, "unreadable": unreadable},
+        "embedder": {"kind": "tfidf", "dimensions": 64}, "student": {"kind": "linear"}, "stop": {"min_change": 0.0},
+    } | more  # fmt: skip
+    (folder / "run.yaml").write_text(yaml.safe_dump(wanted), encoding="utf-8")
+    return config.load(folder / "run.yaml")
+
+
+def prepare(chosen, folder, emit=lambda event: None, answer=None):
+    folder.mkdir(exist_ok=True)
+    job = build.job(chosen, config.Path(chosen.prompt), folder, emit)
+    if answer is None:
+        return job
+    annotator = Annotator(job.prompt, ScriptedLLM(answer), job.ledger, emit)
+    return replace(job, parts=build.parts(chosen, job.corpus, annotator, emit))
+
+
+def go(job, rounds=None):
+    """Run to the end, write the report; gives why it stopped and the summary."""
+    chosen = job.config
+    reason = pipeline.run(job.corpus.pool, job.parts, job.store, len(job.prompt.labels), rounds or chosen.rounds)
+    found = report.write(chosen, job.corpus, job.store, job.ledger, reason, "freeal run")
+    job.ledger.close()
+    return reason, found
+
+
+def labels_of(folder):
+    return parquet.read_table(folder / "labels.parquet").to_pydict()
+
+
+def test_three_rounds_straight_are_one_round_and_two_more(tmp_path):
+    chosen = settings(tmp_path)
+    go(prepare(chosen, tmp_path / "straight"))
+    go(prepare(chosen, tmp_path / "halting"), rounds=1)
+    go(prepare(chosen, tmp_path / "halting"))
+    for name in ("labels.parquet", "labels.csv", "rounds/02/posterior.parquet", "rounds/02/demonstrations.jsonl"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "halting" / name).read_bytes()
+
+
+def test_a_finished_run_that_is_resumed_does_nothing_more(tmp_path):
+    chosen = settings(tmp_path)
+    go(prepare(chosen, tmp_path / "run"))
+    before = (tmp_path / "run" / "labels.parquet").read_bytes()
+    job = prepare(chosen, tmp_path / "run", answer=lambda request: pytest.fail("asked again"))
+    assert go(job)[0] == "3 rounds are done"
+    assert (tmp_path / "run" / "labels.parquet").read_bytes() == before
+
+
+def test_rounds_make_the_labels_better_than_zero_shot(tmp_path):
+    reason, found = go(prepare(settings(tmp_path), tmp_path / "run"))
+    assert reason == "3 rounds are done"
+    assert found["pool"]["final"]["accuracy"] > found["pool"]["zero_shot"]["accuracy"]
+    assert found["pool"]["final"]["coverage"] == 1.0
+
+
+def test_abstentions_are_counted_and_never_trained_on(tmp_path):
+    job = prepare(settings(tmp_path, unreadable=0.4), tmp_path / "run")
+    _, found = go(job, rounds=1)
+    state = job.store.resume()
+    nothing = ~state.annotations.labelled
+    assert found["rounds"][0]["labelled"] == 60 - nothing.sum() < 60
+    assert found["pool"]["llm"]["coverage"] == pytest.approx(1 - nothing.mean())
+    assert not state.clean[nothing].any()
+    assert (state.p_clean[nothing] == 0).all()
+    assert all(problem.startswith("not a label") for problem in state.annotations.problems[nothing])
+
+
+def test_believed_rows_are_not_asked_again(tmp_path):
+    job = prepare(settings(tmp_path), tmp_path / "run")
+    go(job, rounds=2)
+    first, second = (job.store.load(folder) for folder in job.store.finished())
+    assert first.clean.any()
+    assert (second.annotations.asked_in[first.clean] == 0).all()
+    assert (second.annotations.asked_in[~first.clean] == 1).all()
+
+
+def test_every_finished_round_is_told(tmp_path):
+    events = []
+    go(prepare(settings(tmp_path), tmp_path / "run", events.append))
+    finished = [event for event in events if isinstance(event, RoundFinished)]
+    assert [event.number for event in finished] == [0, 1, 2]
+    assert finished[0].figures["asked"] == 60
+
+
+def test_the_zero_shot_preset_asks_once_and_keeps_what_the_llm_says(tmp_path):
+    chosen = settings(tmp_path, preset="zero-shot", rounds=1, student={"kind": "none"})
+    job = prepare(chosen, tmp_path / "run")
+    _, found = go(job)
+    state = job.store.resume()
+    assert found["usage"]["calls"] == 60
+    assert found["pool"]["final"]["accuracy"] == found["pool"]["zero_shot"]["accuracy"]
+    np.testing.assert_allclose(state.posterior, state.annotations.first, atol=1e-5)
+
+
+def test_without_a_student_a_row_the_llm_cannot_read_is_labelled_by_nobody(tmp_path):
+    chosen = settings(tmp_path, preset="zero-shot", rounds=1, student={"kind": "none"}, unreadable=0.4)
+    _, found = go(prepare(chosen, tmp_path / "run"))
+    kept = labels_of(tmp_path / "run")
+    assert {source for source, label in zip(kept["source"], kept["label"], strict=True) if label is None} == {"nobody"}
+    assert {source for source, label in zip(kept["source"], kept["label"], strict=True) if label} == {"llm"}
+    assert 0.4 < found["pool"]["final"]["coverage"] == found["pool"]["zero_shot"]["coverage"] < 0.8
+
+
+def test_an_llm_that_always_says_the_same_is_no_reason_to_fail(tmp_path):
+    job = prepare(settings(tmp_path), tmp_path / "run", answer=lambda request: "refund")
+    go(job)
+    assert set(labels_of(tmp_path / "run")["label"]) == {"refund"}
+
+
+@pytest.mark.parametrize("kind", ["linear", "none"])
+def test_an_llm_that_says_nothing_readable_is_a_clear_error(tmp_path, kind):
+    chosen = settings(tmp_path, student={"kind": kind}, filter={"kind": "none"})
+    job = prepare(chosen, tmp_path / "run", answer=lambda request: "Who knows?")
+    with pytest.raises(LLMError, match=r"none of 60 replies could be read, first: not a label: 'Who knows\?'"):
+        go(job)
+    assert job.store.finished() == []
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("preset", ["default", "freeal-paper"])
+def test_a_pool_of_hardly_any_rows_is_enough(tmp_path, n, preset):
+    chosen = settings(tmp_path, n=n, preset=preset, noise=0.0, unreadable=0.0)
+    go(prepare(chosen, tmp_path / "run"))
+    assert None not in labels_of(tmp_path / "run")["label"]
+
+
+def test_freeal_paper_runs_with_six_labels(tmp_path):
+    events = []
+    chosen = settings(tmp_path, k=6, preset="freeal-paper", rounds=2)
+    job = prepare(chosen, tmp_path / "run", events.append)
+    reason, found = go(job)
+    assert reason == "2 rounds are done"
+    assert [figures["asked"] for figures in found["rounds"]] == [60, 60]
+    assert found["rounds"][0]["demonstrations"] > 0
+    assert "zero_shot" not in found["pool"]
+    assert any(isinstance(event, Note) and event.message.startswith("the LLM wrote") for event in events)
+
+
+def test_in_freeal_paper_believed_rows_keep_the_students_label(tmp_path):
+    job = prepare(settings(tmp_path, k=6, preset="freeal-paper", rounds=2), tmp_path / "run")
+    go(job)
+    state = job.store.resume()
+    np.testing.assert_array_equal(state.posterior[state.clean], state.student[state.clean])
+
+
+def test_every_question_of_a_later_round_shows_every_label_and_never_its_own_text(tmp_path):
+    asked = []
+    chosen = settings(tmp_path, k=6, preset="freeal-paper", rounds=2, noise=0.0, unreadable=0.0)
+    job = prepare(chosen, tmp_path / "run")
+    script = job.parts.annotator.llm
+    script.answer = lambda request, answer=script.answer: asked.append(request) or answer(request)
+    go(job)
+    later = [request for request in asked if request.choices and len(request.messages) > 1][-60:]
+    assert len(later) == 60
+    for request in later:
+        *shown, question = [message.content for message in request.messages]
+        assert question not in shown
+        assert set(WORDS) <= set(shown)
+
+
+def test_a_spent_budget_stops_the_run(tmp_path):
+    chosen = settings(tmp_path, stop={"min_change": 0.0, "max_calls": 40})
+    reason, found = go(prepare(chosen, tmp_path / "run"))
+    assert reason == "budget: 40 of 40 calls are spent"
+    assert found["usage"]["calls"] == 40
+    assert None not in labels_of(tmp_path / "run")["label"]
+
+
+def test_a_budget_spent_in_an_interrupted_round_is_not_counted_twice(tmp_path):
+    chosen = settings(tmp_path, stop={"min_change": 0.0, "max_calls": 40})
+    go(prepare(chosen, tmp_path / "straight"))
+    job = prepare(chosen, tmp_path / "halting")
+
+    def dies(number):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(replace(job, parts=replace(job.parts, new_student=dies)))
+    assert job.ledger.usage().calls == 40
+    go(prepare(chosen, tmp_path / "halting"))
+    straight, halting = (tmp_path / name / "labels.parquet" for name in ("straight", "halting"))
+    assert straight.read_bytes() == halting.read_bytes()
+
+
+def test_a_budget_that_ends_before_the_first_row_says_so(tmp_path):
+    cold = {"kind": "generated", "total": 20}
+    chosen = settings(tmp_path, cold_start=cold, stop={"min_change": 0.0, "max_calls": 20})
+    with pytest.raises(BudgetError, match=r"stop.max_calls: all 20 were spent before any row was asked"):
+        go(prepare(chosen, tmp_path / "run"))
+
+
+def test_the_gold_labels_change_no_label(tmp_path):
+    chosen = settings(tmp_path)
+    go(prepare(chosen, tmp_path / "with"))
+    go(prepare(chosen.model_copy(update={"data": chosen.data.model_copy(update={"gold": None})}), tmp_path / "without"))
+    assert labels_of(tmp_path / "with") == labels_of(tmp_path / "without")
+
+
+def test_the_same_seed_gives_the_same_labels_and_another_seed_another_run(tmp_path):
+    chosen = settings(tmp_path)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        go(prepare(chosen.model_copy(update={"seed": seed}), tmp_path / name))
+    a, b, c = ((tmp_path / name / "labels.parquet").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_replies_of_an_earlier_run_are_reused(tmp_path):
+    chosen = settings(tmp_path)
+    go(prepare(chosen, tmp_path / "first"))
+    (tmp_path / "second").mkdir()
+    job = build.job(chosen, config.Path(chosen.prompt), tmp_path / "second", lambda event: None, [tmp_path / "first"])
+    _, found = go(job)
+    assert found["usage"]["calls"] == 0
+    assert found["usage"]["reused"] >= 60
+    assert labels_of(tmp_path / "first") == labels_of(tmp_path / "second")
