@@ -160,7 +160,7 @@ def clock(seconds: float) -> str:
     """Seconds as people say them.
 
     Example:
-        >>> clock(4.2), clock(95), clock(3700)
+        >>> clock(4.2), clock(95), clock(3720)
         ('4 s', '1 min 35 s', '1 h 2 min')
     """
     whole = round(seconds)

@@ -16,7 +16,7 @@ LOSSES = st.lists(st.floats(0, 20, width=32), min_size=1, max_size=60).map(lambd
 
 
 @pytest.mark.parametrize("keep", FILTERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(losses=LOSSES)
 def test_p_clean_never_rises_with_the_loss(keep, losses):
     split = keep(losses)
@@ -26,7 +26,7 @@ def test_p_clean_never_rises_with_the_loss(keep, losses):
 
 
 @pytest.mark.parametrize("keep", FILTERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(losses=LOSSES)
 def test_no_row_is_disbelieved_while_a_harder_one_is_believed(keep, losses):
     clean = keep(losses).clean

@@ -1,0 +1,279 @@
+"""The command line: help with examples, one-line errors, JSON that parses, and nothing heavy before it is needed."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from freeal import __version__
+from freeal.cli import main
+
+WORDS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
+VERBS = (
+    ["run"],
+    ["check"],
+    ["preview"],
+    ["show"],
+    ["predict"],
+    ["models", "list"],
+    ["models", "pull"],
+    ["models", "path"],
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one call of the command line gave back."""
+
+    code: int
+    out: str
+    err: str
+
+
+def freeal(*words):
+    """The command line in this process."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["freeal", *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+        code = 0
+    except SystemExit as stop:
+        code = 0 if stop.code is None else int(stop.code)
+    finally:
+        sys.argv = before
+    return Said(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    words = [word for pair in zip(*WORDS.values(), strict=True) for word in pair]
+    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(WORDS)[i % 2]} for i in range(40)]
+    for name, some in (("pool", rows[:30]), ("test", rows[30:])):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
+    prompt = "---\nlabels: [good, bad]\n---\n## user\nFilm: {{ text }}\n\n## assistant\n{{ label }}\n"
+    (folder / "prompt.md").write_text(prompt, encoding="utf-8")
+    settings = {
+        "rounds": 2, "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "test": "test.jsonl", "gold": "gold"},
+        "llm": {"kind": "scripted", "keywords": WORDS, "noise": 0.2}, "embedder": {"kind": "tfidf"},
+        "student": {"kind": "linear"}, "stop": {"min_change": 0.0},
+    }  # fmt: skip
+    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return folder / "films.yaml"
+
+
+@pytest.fixture(scope="module")
+def ran(configuration):
+    """A finished run, and what was said of it."""
+    folder = configuration.parent / "run"
+    return folder, freeal("run", configuration, "--out", folder)
+
+
+@pytest.fixture
+def unfinished(ran, tmp_path):
+    """The same run, interrupted after its first round."""
+    folder = tmp_path / "unfinished"
+    shutil.copytree(ran[0], folder, ignore=shutil.ignore_patterns("01", "summary.*", "labels.*"))
+    return folder
+
+
+# --- help
+
+
+def test_help_names_the_verbs_examples_and_exit_codes():
+    said = freeal("--help")
+    assert said.code == 0
+    assert all(verb in said.out for verb in ("run", "check", "preview", "show", "predict", "models"))
+    assert "freeal run configs/quickstart.yaml" in said.out
+    assert "Exit codes" in said.out
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_help_page_has_an_example(verb):
+    said = freeal(*verb, "-h")
+    assert said.code == 0
+    assert "Example" in said.out
+    assert f"freeal {' '.join(verb)}" in said.out
+
+
+def test_no_words_at_all_are_answered_with_help():
+    assert "Usage" in freeal().out + freeal().err
+
+
+def test_the_version_is_printed():
+    assert freeal("--version") == Said(0, f"freeal {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "code", ["import freeal", "from freeal.cli import main; sys.argv = ['freeal', '--help']; main()"]
+)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code):
+    heavy = ("torch", "transformers", "openai", "vllm", "sklearn", "datasets", "pyarrow")
+    script = f"import sys, atexit\natexit.register(lambda: print([m for m in {heavy} if m in sys.modules]))\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- run
+
+
+def test_a_run_tells_what_came_of_it_and_what_to_do_next(ran):
+    folder, said = ran
+    assert said.code == 0, said.err
+    assert "pool: zero-shot" in said.out
+    assert f"next:    freeal show {folder}" in said.out
+    assert "round 0 · 30 asked" in said.err
+    assert "round 1 · " in said.err
+
+
+def test_a_run_leaves_what_it_promises(ran):
+    folder, _ = ran
+    names = {
+        "config.yaml", "prompt.md", "environment.json", "events.jsonl", "ledger.sqlite", "rounds",
+        "labels.csv", "labels.parquet", "summary.md", "summary.json",
+    }  # fmt: skip
+    assert names <= {path.name for path in folder.iterdir()}
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 30
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [event["event"] for event in events].count("RoundFinished") == 2
+    assert events[-1]["event"] == "RunFinished"
+
+
+def test_a_run_may_be_told_in_json(configuration, tmp_path):
+    said = freeal("run", configuration, "--out", tmp_path / "run", "--set", "rounds=1", "--json")
+    assert json.loads(said.out)["usage"]["calls"] == 40
+    assert json.loads(said.out)["stopped"] == "1 rounds are done"
+
+
+def test_an_unfinished_run_is_resumed_to_the_same_labels(ran, unfinished):
+    assert freeal("run", "--resume", unfinished).code == 0
+    for name in ("labels.csv", "labels.parquet"):
+        assert (unfinished / name).read_bytes() == (ran[0] / name).read_bytes()
+
+
+def test_without_a_name_the_newest_run_is_resumed(ran, unfinished, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    unfinished.rename(tmp_path / "runs" / "films-scripted-1")
+    monkeypatch.chdir(tmp_path)
+    assert "runs/films-scripted-1" in freeal("run", "--resume").err
+
+
+def test_replies_of_an_earlier_run_are_reused(configuration, ran, tmp_path):
+    said = freeal("run", configuration, "--out", tmp_path / "run", "--reuse", ran[0], "--json")
+    assert json.loads(said.out)["usage"]["calls"] == 0
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
+
+
+# --- the other verbs
+
+
+def test_show_prints_the_summary(ran):
+    folder, _ = ran
+    assert "## Rounds" in freeal("show", folder).out
+    assert json.loads(freeal("show", folder, "--json").out)["data"]["rows"] == 30
+
+
+def test_show_of_an_unfinished_run_prints_the_rounds_so_far(unfinished):
+    said = freeal("show", unfinished)
+    assert said.out.startswith(f"unfinished: unfinished, 1 whole rounds; go on with:  freeal run --resume {unfinished}")
+    assert "round 0 · 30 asked" in said.out
+    found = json.loads(freeal("show", unfinished, "--json").out)
+    assert (found["finished"], len(found["rounds"])) == (False, 1)
+
+
+def test_preview_prints_the_chat_and_the_choices(configuration):
+    said = freeal("preview", configuration, "--id", "r3")
+    assert "Film: film 3 was dull" in said.out
+    assert said.out.endswith("good\nbad\n")
+
+
+def test_preview_in_json_holds_the_same(configuration):
+    found = json.loads(freeal("preview", configuration, "--json").out)
+    assert (found["id"], found["choices"]) == ("r0", ["good", "bad"])
+    assert found["messages"] == [{"role": "user", "content": "Film: film 0 was fine"}]
+
+
+def test_preview_of_a_run_shows_its_demonstrations(configuration, ran):
+    found = json.loads(freeal("preview", configuration, "--run", ran[0], "--json").out)
+    roles = [message["role"] for message in found["messages"]]
+    assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+    assert len(roles) > 1
+    assert found["messages"][-1]["content"] not in [message["content"] for message in found["messages"][:-1]]
+
+
+def test_check_says_what_is_to_come_and_asks_nothing(configuration):
+    said = freeal("check", configuration)
+    assert said.out.startswith("pool:   30 texts, 30 distinct; 2 labels")
+    assert said.out.endswith("nothing was asked\n")
+
+
+def test_check_in_json_counts_the_calls(configuration, ran):
+    found = json.loads(freeal("check", configuration, "--json").out)
+    assert found["calls"]["first_round"] == 30
+    assert found["calls"]["test"] == 10
+    usage = json.loads((ran[0] / "summary.json").read_text(encoding="utf-8"))["usage"]
+    assert 40 <= usage["calls"] <= 40 + found["calls"]["later_rounds_at_most"]
+
+
+def test_predict_labels_new_texts(ran, tmp_path):
+    (tmp_path / "new.csv").write_text("id,text\na,film 90 was lovely\nb,film 91 was dull\n", encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(freeal("predict", ran[0], tmp_path / "new.csv").out)))
+    assert [(row["id"], row["label"]) for row in rows] == [("a", "good"), ("b", "bad")]
+
+
+def test_predict_in_json_gives_every_probability(ran, tmp_path):
+    (tmp_path / "new.txt").write_text("film 90 was lovely\n", encoding="utf-8")
+    line = json.loads(freeal("predict", ran[0], tmp_path / "new.txt", "--json").out)
+    assert line["label"] == "good"
+    assert sum(line["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_models_are_listed_in_json():
+    assert {"name", "role", "licence"} <= set(json.loads(freeal("models", "list", "--json").out)[0])
+
+
+# --- errors
+
+
+FAULTS = {
+    "run": (2, "which configuration?"),
+    "run {tmp}/none.yaml": (2, "no such configuration file"),
+    "check {config} --set rouns=3": (2, "did you mean 'rounds'?"),
+    "check {config} --set data.pool=gone.csv": (2, "gone.csv: no such file"),
+    "check {config} --set prompt=gone.md": (2, "no such prompt file"),
+    "check {config} --set data.text=txet": (2, "did you mean 'text'?"),
+    "preview {config} --id r999": (2, "no row with id 'r999'"),
+    "run {config} --out {run}": (8, "is not empty"),
+    "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
+    "run --resume {tmp}": (8, "no run directory"),
+    "run --resume {run} --set seed=1": (2, "--set cannot change a run"),
+    "show {tmp}": (8, "no run directory"),
+    "predict {tmp} new.csv": (8, "no finished round with a student"),
+    "models path gtp-5": (2, "is no embedded model"),
+}
+
+
+@pytest.mark.parametrize("line", FAULTS)
+def test_an_error_is_one_message_with_its_exit_code(configuration, ran, tmp_path, line):
+    code, message = FAULTS[line]
+    said = freeal(*(word.format(config=configuration, run=ran[0], tmp=tmp_path) for word in line.split()))
+    told = said.err[said.err.index("freeal: ") :]
+    assert (said.code, said.out) == (code, "")
+    assert message in told
+    assert len(told.splitlines()) == (2 if "setting(s)" in told else 1)
+
+
+@pytest.mark.parametrize("words", [["runn"], ["run", "--nope"], ["show"]])
+def test_words_that_are_not_understood_exit_with_2(words):
+    said = freeal(*words)
+    assert said.code == 2
+    assert "Traceback" not in said.err
