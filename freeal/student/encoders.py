@@ -18,7 +18,7 @@ from freeal.types import IntArray
 
 Tokens = list[int]
 
-WINDOW = 16
+WINDOW = 4
 """Batches whose rows are sorted by length together: padding is nearly gone, chance nearly all there."""
 
 JITTER = 4.0
