@@ -67,6 +67,7 @@ class Annotator:
                     missing[key] = request
                 else:
                     known[key] = found
+        self.ledger.settle()
         if missing:
             started = time.perf_counter()
             fresh = self.llm.complete(list(missing.values()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,8 +39,10 @@ from freeal.select import beliefs, filters, fusion, queries, stopping
 from freeal.select.calibration import Calibrator, shifted
 from freeal.store import RunStore
 from freeal.student import Keep, Student
-from freeal.student.embedders import Embedder, EncoderEmbedder, TfidfEmbedder
 from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Pool, argmax
+
+if TYPE_CHECKING:
+    from freeal.student.embedders import Embedder
 
 TEST = "test, zero-shot"
 
@@ -57,15 +59,16 @@ class Job:
     ledger: Ledger
 
 
-def job(config: Config, prompt_file: Path, folder: Path, emit: Emit, reuse: Sequence[Path] = ()) -> Job:
-    """Read prompt and data, make every part.
+def job(
+    config: Config, prompt: Prompt, corpus: data.Corpus, folder: Path, emit: Emit, reuse: Sequence[Path] = ()
+) -> Job:
+    """Make every part of a run.
 
     Args:
-        prompt_file: the prompt to use; that of the run directory, for a run that is resumed.
+        prompt, corpus: as `inputs` gives them.
         folder: the run directory; it exists.
         reuse: run directories whose kept replies are used as well.
     """
-    prompt, corpus = inputs(config, prompt_file)
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit)
     store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
@@ -107,6 +110,8 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
 
 def embedder(config: Config, emit: Emit) -> Embedder:
     """Who turns texts into vectors."""
+    from freeal.student.embedders import EncoderEmbedder, TfidfEmbedder
+
     match config.embedder:
         case EncoderConfig() as encoder:
             return EncoderEmbedder(str(models.locate(encoder.model, emit)))
@@ -114,7 +119,9 @@ def embedder(config: Config, emit: Emit) -> Embedder:
             return TfidfEmbedder(tfidf.dimensions)
 
 
-def new_student(config: Config, labels: Sequence[str], vectors: Embedder | None, emit: Emit, number: int) -> Student:
+def new_student(
+    config: Config, labels: Sequence[str], vectors: Callable[[], Embedder], emit: Emit, number: int
+) -> Student:
     """Who learns in round `number`: a fresh one each round."""
     seed = int(np.random.default_rng([config.seed, 2, number]).integers(2**31))
     match config.student:
@@ -125,7 +132,7 @@ def new_student(config: Config, labels: Sequence[str], vectors: Embedder | None,
         case LinearConfig() as linear:
             from freeal.student.linear import LinearStudent
 
-            return LinearStudent(linear, labels, seed, vectors or embedder(config, emit))
+            return LinearStudent(linear, labels, seed, vectors())
         case NoStudentConfig():
             from freeal.student.uniform import UniformStudent
 
@@ -150,7 +157,7 @@ def load_student(config: Config, folder: Path, emit: Emit) -> Student:
 def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit) -> Parts:
     """Every decision of the loop, bound to its settings."""
     labels = tuple(annotator.prompt.labels)
-    shared = embedder(config, emit) if _needs_vectors(config) else TfidfEmbedder()
+    shared = cache(partial(embedder, config, emit))
     calibrate = calibrator(config, labels, annotator.llm)
     return Parts(
         query=partial(_query, config=config, annotator=annotator),
@@ -169,7 +176,11 @@ def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit)
 
 
 def demonstrations(
-    config: Config, prompt: Prompt, ask: Callable[[Sequence[Request]], Sequence[Reply]], vectors: Embedder, emit: Emit
+    config: Config,
+    prompt: Prompt,
+    ask: Callable[[Sequence[Request]], Sequence[Reply]],
+    vectors: Callable[[], Embedder],
+    emit: Emit,
 ) -> Demonstrations:
     """Who chooses what the LLM is shown."""
     return Demonstrations(config.demos, config.cold_start, prompt.labels, ask, vectors, config.seed, emit)
@@ -201,10 +212,6 @@ def keep(config: Config) -> Keep:
             return partial(filters.small_loss_quantile, share=config.filter.share)
         case "none":
             return filters.believe_all
-
-
-def _needs_vectors(config: Config) -> bool:
-    return isinstance(config.student, LinearConfig) or config.demos.retrieve == "nearest"
 
 
 def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:

@@ -40,6 +40,7 @@ class DataConfig(Section):
     text: str = Field("text", description="column with the text")
     id: str | None = Field("id", description="column with ids; rows without one get a hash of their text")
     gold: str | None = Field(None, description="column with true labels, for measuring only")
+    test_gold: str | None = Field(None, description="the same in the test, where its name is another")
     rewording: str | None = Field(None, description="column with a second wording (back-translation)")
     split: str = Field("train", description="split of a Hugging Face data set to take the pool from")
     test_split: str = Field("test", description="split of a Hugging Face data set to take the test from")
@@ -230,7 +231,7 @@ class Config(Section):
     preset: str = Field("default", description="default, zero-shot or freeal-paper")
     name: str | None = Field(None, description="of the run directory; default: the configuration file's name")
     seed: int = Field(0, ge=0)
-    rounds: Positive = 3
+    rounds: int = Field(2, gt=0, le=99)
     data: DataConfig
     prompt: str = Field(description="a prompt file: labels, their meanings, and the chat")
     llm: LLMConfig = LocalConfig()
@@ -314,15 +315,21 @@ def _assign(settings: dict[str, Any], override: str) -> None:
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` over `below`; a section whose `kind` changes starts afresh: its other keys belong to the old kind."""
+    """`above` over `below`; where `kind` chooses among sections, another kind starts afresh, without the old keys."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        same_kind = (
-            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _another_kind(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    field = Config.model_fields.get(section)
+    chosen_by_kind = field is not None and field.discriminator is not None
+    return chosen_by_kind and new.get("kind", old.get("kind")) != old.get("kind")
 
 
 def _kinds() -> dict[str, Any]:

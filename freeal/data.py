@@ -77,7 +77,8 @@ def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
     intake = _take_in(_open(config.pool, config.split, config.encoding), config, labels)
     tested = None
     if config.test is not None:
-        tested = _take_in(_open(config.test, config.test_split, config.encoding), config, labels)
+        there = config.model_copy(update={"gold": config.test_gold or config.gold})
+        tested = _take_in(_open(config.test, config.test_split, config.encoding), there, labels)
     _check_columns(config, intake, tested)
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
@@ -298,8 +299,10 @@ def _check_columns(config: DataConfig, intake: _Intake, tested: _Intake | None) 
     """The rewording must be in the pool; gold in the test, if there is one, and otherwise in the pool."""
     if config.rewording is not None:
         intake.check_column("rewording", config.rewording)
-    if config.gold is not None:
-        (tested or intake).check_column("gold", config.gold)
+    if tested is not None and tested.config.gold is not None:
+        tested.check_column("test_gold" if config.test_gold else "gold", tested.config.gold)
+    elif config.gold is not None:
+        intake.check_column("gold", config.gold)
 
 
 # --- where the rows come from

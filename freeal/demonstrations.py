@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from freeal.config import ColdStartConfig, DemosConfig
 from freeal.events import Emit, Note
 from freeal.llm import Message, Reply, Request
 from freeal.select import demos as choose
-from freeal.student.embedders import Embedder
 from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, argmax
+
+if TYPE_CHECKING:
+    from freeal.student.embedders import Embedder
 
 WORK = "cold start"
 _LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
@@ -24,7 +27,7 @@ class Demonstrations:
     """The demonstrations of a run, as `config` wants them.
 
     `meanings` are the labels with what they mean; `ask` puts requests to the LLM, for demonstrations it writes itself.
-    `embedder` turns texts into unit vectors, for retrieval of the nearest; it is used only then, and the
+    `embedder` makes who turns texts into unit vectors, for retrieval of the nearest; it is called only then, and the
     pool is encoded once.
     """
 
@@ -32,7 +35,7 @@ class Demonstrations:
     cold_start: ColdStartConfig
     meanings: Mapping[str, str]
     ask: Callable[[Sequence[Request]], Sequence[Reply]]
-    embedder: Embedder
+    embedder: Callable[[], Embedder]
     seed: int
     emit: Emit
     _pool_vectors: FloatArray | None = field(default=None, repr=False)
@@ -74,7 +77,7 @@ class Demonstrations:
         vectors = self._vectors(pool)
         taken = [demo.row for demo in demos if demo.row is not None]
         from_pool = len(taken) == len(demos)
-        theirs = vectors[taken] if from_pool else self.embedder.encode([demo.text for demo in demos])
+        theirs = vectors[taken] if from_pool else self.embedder().encode([demo.text for demo in demos])
         places_of: dict[str, list[int]] = {}
         for place, demo in enumerate(demos):
             places_of.setdefault(demo.text, []).append(place)
@@ -92,13 +95,16 @@ class Demonstrations:
         proba = view.proba if self.config.labelled_by == "student" else posterior
         classes, confidence = argmax(proba), np.nan_to_num(proba.max(axis=1))
         short = np.array([len(example.text.split()) <= self.config.max_words for example in pool.examples])
+        k = len(self.labels)
+        least = -(-self.config.shots // k)
+        eligible = short & choose.with_every_label(believed & short, classes, confidence, k, least)
+        doubtful = [label for c, label in enumerate(self.labels) if not (believed & short)[classes == c].any()]
         rows = choose.clustered(
-            classes, confidence, view.embeddings, believed & short,
-            self.config.total, self.config.top, len(self.labels), self.seed,
+            classes, confidence, view.embeddings, eligible,
+            self.config.total, self.config.top, k, self.seed,
         )  # fmt: skip
-        without = [label for c, label in enumerate(self.labels) if c not in set(classes[rows])]
-        if without:
-            self.emit(Note(f"no believed row to demonstrate {', '.join(without)}", "demonstrations"))
+        if doubtful:
+            self.emit(Note(f"no believed row for {', '.join(doubtful)}: shown with its surest ones", "demonstrations"))
         return [
             Demonstration(
                 pool[int(row)].text, self.labels[int(classes[row])], int(row), round(float(confidence[row]), 4),
@@ -122,7 +128,7 @@ class Demonstrations:
 
     def _vectors(self, pool: Pool) -> FloatArray:
         if self._pool_vectors is None:
-            self._pool_vectors = self.embedder.encode(pool.texts)
+            self._pool_vectors = self.embedder().encode(pool.texts)
         return self._pool_vectors
 
 

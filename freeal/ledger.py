@@ -33,7 +33,7 @@ CREATE INDEX IF NOT EXISTS by_question ON replies (question);
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some work cost: calls made, replies taken from another run's ledger, tokens, seconds of the LLM."""
+    """What some work cost: calls made, their tokens and seconds of the LLM; and replies reused, which cost nothing."""
 
     calls: int = 0
     reused: int = 0
@@ -85,11 +85,13 @@ class Ledger:
         for ledger in self._beneath:
             row = ledger.execute("SELECT * FROM replies WHERE key = ?", (key,)).fetchone()
             if row:
-                copied = {**dict(row), "work": work, "reused": 1}
-                with self._own:
-                    self._own.execute(_INSERT, copied)
+                self._own.execute(_INSERT, {**dict(row), "work": work, "reused": 1})  # `settle` commits
                 return _reply(row)
         return None
+
+    def settle(self) -> None:
+        """Commit what `find` copied: once a chunk, not once a reply."""
+        self._own.commit()
 
     def keep(self, work: str, replies: Iterable[tuple[str, Request, Reply]], seconds: float) -> None:
         """Commit (key, request, reply) all together; `seconds` is what they took as a whole."""
@@ -106,8 +108,9 @@ class Ledger:
         chosen = None if works is None else list(works)
         where = "" if chosen is None else f"WHERE work IN ({','.join('?' * len(chosen))})"
         found = self._own.execute(
-            "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0), COALESCE(SUM(tokens_in), 0),"
-            f" COALESCE(SUM(tokens_out), 0), COALESCE(SUM(seconds), 0) FROM replies {where}",
+            "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0),"
+            " COALESCE(SUM(tokens_in * (1 - reused)), 0), COALESCE(SUM(tokens_out * (1 - reused)), 0),"
+            f" COALESCE(SUM(seconds * (1 - reused)), 0) FROM replies {where}",
             chosen or (),
         ).fetchone()
         return Usage(int(found[0]), int(found[1]), int(found[2]), int(found[3]), round(float(found[4]), 3))
@@ -118,7 +121,8 @@ class Ledger:
         return _reply(row) if row else None
 
     def close(self) -> None:
-        """Give the files back."""
+        """Give the files back, with what was copied kept."""
+        self.settle()
         for ledger in (self._own, *self._beneath):
             ledger.close()
 

@@ -15,6 +15,7 @@ from freeal.llm import Reply
 from freeal.student.embedders import TfidfEmbedder
 from freeal.types import Demonstration, Example, LoopState, Pool, StudentView
 
+VECTORS = TfidfEmbedder(32)
 MEANINGS = {"negative": "not liked", "positive": ""}
 TEXTS = [f"film number {i} is {'a joy' if i % 2 else 'a bore'}" for i in range(40)]
 POOL = Pool(tuple(Example(f"r{i}", text, {"year": str(i)}) for i, text in enumerate(TEXTS)))
@@ -24,7 +25,7 @@ def build(write=None, cold_start=None, meanings=MEANINGS, **settings):
     events = []
     ask = write or (lambda requests: pytest.fail("the LLM was asked"))
     demos = Demonstrations(
-        DemosConfig(**settings), cold_start or ColdStartConfig(), meanings, ask, TfidfEmbedder(32), 0, events.append
+        DemosConfig(**settings), cold_start or ColdStartConfig(), meanings, ask, lambda: VECTORS, 0, events.append
     )
     return demos, events
 
@@ -37,7 +38,7 @@ def chosen(demos, believed=None, pool=POOL):
     n = len(pool)
     posterior = np.tile([0.8, 0.2], (n, 1)).astype(np.float32)
     posterior[1::2] = posterior[1::2, ::-1]
-    view = StudentView(posterior, demos.embedder.encode(pool.texts))
+    view = StudentView(posterior, VECTORS.encode(pool.texts))
     return demos.build(pool, posterior, np.ones(n, bool) if believed is None else believed, view)
 
 
@@ -129,11 +130,17 @@ def test_believed_rows_become_demonstrations_with_their_place_and_columns():
         assert demo.probability == 0.8
 
 
-def test_rows_that_are_not_believed_teach_nobody_and_a_label_without_any_is_told():
-    demos, events = build(total=10)
+def test_a_label_without_believed_rows_is_shown_with_its_surest_ones_and_that_is_told():
+    demos, events = build(total=10, shots=4)
     found = chosen(demos, np.arange(40) % 2 == 0)
-    assert {demo.label for demo in found} == {"negative"}
-    assert events == [Note("no believed row to demonstrate positive", "demonstrations")]
+    assert [demo.label for demo in found].count("positive") == 2
+    assert events == [Note("no believed row for positive: shown with its surest ones", "demonstrations")]
+
+
+def test_rows_that_are_not_believed_teach_nobody_where_others_are():
+    demos, _ = build(total=10)
+    believed = np.arange(40) >= 20
+    assert all(demo.row >= 20 for demo in chosen(demos, believed))
 
 
 def test_long_texts_do_not_become_demonstrations():
@@ -171,7 +178,7 @@ def test_a_shared_set_is_the_same_for_all_but_its_own_rows():
 
 def test_the_nearest_come_first_and_both_labels_are_there():
     demos, _ = build(total=20, retrieve="nearest", shots=4)
-    pool_vectors = demos.embedder.encode(TEXTS)
+    pool_vectors = VECTORS.encode(TEXTS)
     for row, some in enumerate(retrieved(demos, chosen(demos))):
         similarity = [float(pool_vectors[row] @ pool_vectors[demo.row]) for demo in some]
         assert similarity == sorted(similarity, reverse=True)

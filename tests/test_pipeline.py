@@ -51,7 +51,7 @@ def settings(folder, n=60, k=2, preset="default", noise=0.2, unreadable=0.1, **m
 
 def prepare(chosen, folder, emit=lambda event: None, answer=None):
     folder.mkdir(exist_ok=True)
-    job = build.job(chosen, config.Path(chosen.prompt), folder, emit)
+    job = build.job(chosen, *build.inputs(chosen, config.Path(chosen.prompt)), folder, emit)
     if answer is None:
         return job
     annotator = Annotator(job.prompt, ScriptedLLM(answer), job.ledger, emit)
@@ -251,7 +251,9 @@ def test_replies_of_an_earlier_run_are_reused(tmp_path):
     chosen = settings(tmp_path)
     go(prepare(chosen, tmp_path / "first"))
     (tmp_path / "second").mkdir()
-    job = build.job(chosen, config.Path(chosen.prompt), tmp_path / "second", lambda event: None, [tmp_path / "first"])
+    job = build.job(
+        chosen, *build.inputs(chosen, config.Path(chosen.prompt)), tmp_path / "second", print, [tmp_path / "first"]
+    )
     _, found = go(job)
     assert found["usage"]["calls"] == 0
     assert found["usage"]["reused"] >= 60

@@ -87,7 +87,7 @@ def _tell(found: dict[str, Any]) -> None:
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1
         most = f"{calls['later_rounds_at_most']:,} calls, about {tokens['later_rounds_at_most']:,} tokens in"
-        typer.echo(f"rounds 1 to {rounds}: at most {most}")
+        typer.echo(f"{'round 1' if rounds == 1 else f'rounds 1 to {rounds}'}: at most {most}")
     if calls["test"]:
         typer.echo(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
     typer.echo("all settings, prompt and data are usable; nothing was asked")

@@ -58,7 +58,6 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     import numpy as np
 
     from freeal import build
-    from freeal.config import TfidfConfig
     from freeal.events import ignore
     from freeal.store import RunStore
 
@@ -66,7 +65,5 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     state = store.resume()
     if state is None:
         raise RunError(f"{run}: no finished round, so no demonstrations yet")
-    nearest = config.demos.retrieve == "nearest"
-    vectors = build.embedder(config if nearest else config.model_copy(update={"embedder": TfidfConfig()}), ignore)
-    demos = build.demonstrations(config, prompt, lambda requests: [], vectors, ignore)
+    demos = build.demonstrations(config, prompt, lambda requests: [], lambda: build.embedder(config, ignore), ignore)
     return demos.retrieve(corpus.pool, np.array([row]), state)[0]

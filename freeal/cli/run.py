@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,8 @@ from freeal.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from freeal.config import Config
-    from freeal.events import Emit
+    from freeal.data import Corpus
+    from freeal.prompts import Prompt
 
 RUNS = Path("runs")
 
@@ -48,7 +49,9 @@ def run(
 
       freeal run --resume runs/mr-local-20261122-0347
     """
+    from freeal import build
     from freeal import config as settings
+    from freeal.data import fingerprint
 
     folder = _to_resume(place, resume, out)
     command = shlex.join(["freeal", *sys.argv[1:]])
@@ -56,45 +59,39 @@ def run(
         if place is None:
             raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
         chosen = settings.load(place, overrides or ())
+        prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
         folder = _new_folder(chosen, out)
-        _write_start(folder, chosen, command)
+        _write_start(folder, chosen, {"command": command, "data": fingerprint(corpus)})
     else:
         if overrides:
             raise ConfigError("--set cannot change a run that is resumed; start another, with --reuse for its replies")
         chosen = settings.parse(_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-        command = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["command"]
-    found = _go(chosen, folder, reuse or (), command)
+        prompt, corpus = build.inputs(chosen, folder / "prompt.md")
+        command = _same_data(folder, fingerprint(corpus))
+    found = _go(chosen, prompt, corpus, folder, reuse or (), command)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _tell(found, folder)
 
 
-def _go(config: Config, folder: Path, reuse: Sequence[Path], command: str) -> dict[str, Any]:
+def _go(
+    config: Config, prompt: Prompt, corpus: Corpus, folder: Path, reuse: Sequence[Path], command: str
+) -> dict[str, Any]:
     """The run itself, with the terminal and events.jsonl listening."""
+    from freeal import build, pipeline, report
     from freeal.cli.console import listening
-    from freeal.events import JsonLines, Note, fan_out
+    from freeal.events import JsonLines, Note, RunFinished, fan_out
 
     with listening() as terminal, _interruptible(folder):
         emit = fan_out([terminal, JsonLines(folder / "events.jsonl")])
         typer.echo(f"{folder}", err=True)
-        found = _rounds(config, folder, reuse, command, emit)
-        if config.stop.max_calls and found["stopped"].startswith("budget"):
-            emit(Note(found["stopped"]))
-    return found
-
-
-def _rounds(config: Config, folder: Path, reuse: Sequence[Path], command: str, emit: Emit) -> dict[str, Any]:
-    from freeal import build, pipeline, report
-    from freeal.events import Note, RunFinished
-
-    job = build.job(config, folder / "prompt.md", folder, emit, reuse)
-    for message in data_notes(job.corpus.report):
-        emit(Note(message, "data"))
-    k = len(job.prompt.labels)
-    reason = pipeline.run(job.corpus.pool, job.parts, job.store, k, config.rounds)
-    emit(RunFinished(reason))
-    return report.write(config, job.corpus, job.store, job.ledger, reason, command)
+        for message in data_notes(corpus.report):
+            emit(Note(message, "data"))
+        job = build.job(config, prompt, corpus, folder, emit, reuse)
+        reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
+        emit(RunFinished(reason))
+        return report.write(config, corpus, job.store, job.ledger, reason, command)
 
 
 def data_notes(found: Any) -> list[str]:
@@ -153,17 +150,23 @@ def _new_folder(config: Config, out: Path | None) -> Path:
     return folder
 
 
-def _write_start(folder: Path, config: Config, command: str) -> None:
+def _same_data(folder: Path, found: str) -> str:
+    """The command that started the run in `folder`, if its data are those `found` now."""
+    about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    if about["data"] != found:
+        raise RunError(f"{folder}: the data are not those it began with; start another run, with --reuse {folder}")
+    return str(about["command"])
+
+
+def _write_start(folder: Path, config: Config, facts: Mapping[str, str]) -> None:
     """The files that make a directory a run: configuration, prompt as used, environment."""
-    from freeal import prompts
     from freeal.config import to_yaml
     from freeal.store import environment
 
-    prompts.load(Path(config.prompt))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config.prompt, folder / "prompt.md")
-        about = {"command": command, **environment(config.seed)}
+        about = {**facts, **environment(config.seed)}
         (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
         (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     except OSError as error:

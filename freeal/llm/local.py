@@ -11,6 +11,7 @@ the model is loaded) is read one padded batch at a time instead.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,11 +95,17 @@ class LocalLLM:
         return replies
 
     def _write(self, prompts: Sequence[Tokens], requests: Sequence[Request]) -> list[Reply]:
-        replies: list[Reply] = []
-        for start in range(0, len(prompts), _WRITE_TOGETHER):
-            some = slice(start, start + _WRITE_TOGETHER)
-            replies += self.reader.write(prompts[some], requests[some])
-        return replies
+        """Texts, some at a time; those written together share the first one's seed, and its sampling."""
+        found: dict[int, Reply] = {}
+        alike: dict[tuple[int, float], list[int]] = {}
+        for i, request in enumerate(requests):
+            alike.setdefault((request.max_tokens, request.temperature), []).append(i)
+        for rows in alike.values():
+            for start in range(0, len(rows), _WRITE_TOGETHER):
+                some = rows[start : start + _WRITE_TOGETHER]
+                written = self.reader.write([prompts[i] for i in some], requests[some[0]])
+                found.update(zip(some, written, strict=True))
+        return [found[i] for i in range(len(requests))]
 
 
 _WRITE_TOGETHER = 16
@@ -307,23 +314,21 @@ class _Reader:
 
     # ---- writing
 
-    def write(self, prompts: Sequence[Tokens], requests: Sequence[Request]) -> list[Reply]:
-        """Text for each prompt, sampled together; temperature and length of the first request hold for all."""
+    def write(self, prompts: Sequence[Tokens], how: Request) -> list[Reply]:
+        """Text for each prompt, sampled together with the length, temperature and seed of `how`."""
         import torch
 
-        first, width = requests[0], max(len(prompt) for prompt in prompts)
-        pad = (
-            self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id or 0
-        )
+        width = max(len(prompt) for prompt in prompts)
+        pad = next((t for t in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if t is not None), 0)
         ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=self.device)
         attends = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if first.temperature > 0:
-            sampling = {"do_sample": True, "temperature": first.temperature, "top_p": 0.95, "top_k": 0}
+        if how.temperature > 0:
+            sampling = {"do_sample": True, "temperature": how.temperature, "top_p": 0.95, "top_k": 0}
         with torch.random.fork_rng(), torch.inference_mode():
-            torch.manual_seed(first.seed)
+            torch.manual_seed(how.seed)
             written = self.model.generate(
-                input_ids=ids, attention_mask=attends, max_new_tokens=first.max_tokens, pad_token_id=pad, **sampling
+                input_ids=ids, attention_mask=attends, max_new_tokens=how.max_tokens, pad_token_id=pad, **sampling
             )[:, width:]
         replies = []
         for prompt, tokens in zip(prompts, written.tolist(), strict=True):
@@ -360,12 +365,18 @@ def _plain_chat(turns: Sequence[Mapping[str, str]]) -> str:
 
 
 def _model_identity(folder: Path) -> str:
-    """Name of the weights: their published sha256 where it is known, else the folder's name and configuration."""
+    """Name of the weights: their published sha256 where it is known, else a hash of configuration and file sizes."""
     manifest = folder / "manifest.json"
     if manifest.is_file():
         kept = json.loads(manifest.read_text(encoding="utf-8"))
         return f"{kept.get('name', folder.name)}@{str(kept.get('sha256', ''))[:16]}"
-    return folder.name
+    about = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix == ".json":
+            about.update(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            about.update(f"{path.name} {path.stat().st_size}".encode())
+    return f"{folder.name}@{about.hexdigest()[:16]}"
 
 
 def _device(wanted: str) -> str:

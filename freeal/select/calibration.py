@@ -59,8 +59,8 @@ def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
 class Calibrator:
     """What becomes of a pass of the LLM: calibrated, and joined to what it said before.
 
-    kind: `none`; `batch` (the first pass over a batch is divided by its mean, a later pass over some rows is
-    brought to the mean of what is believed of those rows by then); `prior` (the stated shares, in any pass).
+    kind: `none`; `batch` (the first pass is divided by its mean); `prior` (the first pass is brought to the stated
+    shares). In both, a later pass over some rows is brought to the mean of what is believed of those rows by then.
     passes: `latest` replaces what a row had; `average` takes the geometric mean of all its passes.
     """
 
@@ -88,12 +88,10 @@ class Calibrator:
         proba = answers.proba[usable].astype(np.float64)
         if self.kind == "none" or not usable.any():
             return np.zeros(answers.proba.shape[1])
-        if self.kind == "prior" and self.prior is not None:
-            return prior_bias(proba, self.prior)
         believed = posterior[answers.rows[usable]].astype(np.float64)
-        if np.isnan(believed).any():
-            return batch_bias(proba)
-        return prior_bias(proba, believed.mean(axis=0))
+        if not np.isnan(believed).any():
+            return prior_bias(proba, believed.mean(axis=0))
+        return batch_bias(proba) if self.prior is None else prior_bias(proba, self.prior)
 
     def _join(self, before: FloatArray, now: FloatArray) -> FloatArray:
         if self.passes == "latest":

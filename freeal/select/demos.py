@@ -55,6 +55,23 @@ def clustered(
     return np.concatenate(chosen)
 
 
+def with_every_label(eligible: BoolArray, labels: IntArray, confidence: FloatArray, k: int, least: int) -> BoolArray:
+    """(n,) the eligible rows and, for a label that has none, its `least` most confident rows.
+
+    A label that is never demonstrated is hardly ever given: doubtful demonstrations are better than none.
+
+    Example:
+        >>> with_every_label(np.array([True, False, False]), np.array([0, 1, 1]), np.array([0.9, 0.5, 0.6]), 2, 1)
+        array([ True, False,  True])
+    """
+    widened = eligible.copy()
+    for c in range(k):
+        rows = np.flatnonzero(labels == c)
+        if not eligible[rows].any():
+            widened[rows[np.argsort(-confidence[rows], kind="stable")[:least]]] = True
+    return widened
+
+
 def _spread(rows: IntArray, embeddings: FloatArray, count: int, seed: int) -> IntArray:
     """`count` of `rows`, each the nearest to the centre of its cluster."""
     from sklearn.cluster import KMeans
