@@ -118,4 +118,6 @@ def _passing(reply: Reply) -> bool:
 
 def _by_demonstrations(rows: IntArray, shown: Sequence[Sequence[Demonstration]]) -> list[int]:
     """Places in `rows`, those with the same first demonstrations together, else in the order of the pool."""
-    return sorted(range(len(rows)), key=lambda i: ([(d.label, d.text) for d in shown[i]], int(rows[i])))
+    contents = {id(demos): tuple((demo.label, demo.text) for demo in demos) for demos in shown}  # few are distinct
+    rank = {content: place for place, content in enumerate(sorted(set(contents.values())))}
+    return sorted(range(len(rows)), key=lambda i: (rank[contents[id(shown[i])]], int(rows[i])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
@@ -43,6 +42,8 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
 
 def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[str, Any]:
     """Calls and prompt tokens of the first round, and at most of each later one."""
+    import numpy as np
+
     from freeal.llm import Request
 
     rows = np.random.default_rng(config.seed).permutation(len(corpus.pool))[:SAMPLED]
