@@ -112,8 +112,8 @@ class Annotator:
 
 
 def _passing(reply: Reply) -> bool:
-    """Whether a problem is the server's of the moment, so that the row deserves another try in a resumed run."""
-    return reply.problem is not None and reply.problem.startswith("server")
+    """Whether a problem is of the moment (the server's fault, a prompt never sent): the row deserves another try."""
+    return reply.problem is not None and reply.problem.startswith(("server", "not asked"))
 
 
 def _by_demonstrations(rows: IntArray, shown: Sequence[Sequence[Demonstration]]) -> list[int]:

@@ -28,7 +28,7 @@ from freeal.config import (
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
 from freeal.errors import BudgetError, ConfigError
-from freeal.events import Emit
+from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.llm import LLM, Reply, Request
@@ -157,6 +157,11 @@ def load_student(config: Config, folder: Path, emit: Emit) -> Student:
 def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit) -> Parts:
     """Every decision of the loop, bound to its settings."""
     labels = tuple(annotator.prompt.labels)
+    if config.cold_start.kind == "generated" and not annotator.llm.capabilities.generation:
+        raise ConfigError(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
+    robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
+    if robust and not config.data.rewording:
+        emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, emit))
     calibrate = calibrator(config, labels, annotator.llm)
     return Parts(
@@ -189,6 +194,8 @@ def demonstrations(
 def calibrator(config: Config, labels: Sequence[str], reader: LLM) -> Calibrator:
     """How a pass is calibrated; an LLM that gives mere words is not."""
     settings = config.calibration
+    if settings.prior is not None and settings.kind != "prior":
+        raise ConfigError(f"calibration.prior is given, but calibration.kind is {settings.kind}; set it to prior")
     if settings.kind == "prior":
         return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels))
     return Calibrator(settings.kind, settings.passes)
@@ -248,7 +255,7 @@ def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, co
 
 
 def _stop(state: LoopState, config: Config, annotator: Annotator) -> str | None:
-    calls = annotator.ledger.usage().calls
+    calls = _spent(annotator, state.next_round)
     return stopping.reason(state, config.stop.min_change, calls, config.stop.max_calls)
 
 
@@ -299,7 +306,7 @@ class Scorekeeper:
         if test is None or self.corpus.test_gold is None:
             return {}
         read = student.view(test.inputs()).proba
-        if not self.config.evaluation.llm_on_test:
+        if not self._may_ask(test):
             return self.gold.on_test(student=read)
         answers = self._read_test(test)
         bias = self._zero_shot_bias(state.annotations)
@@ -308,6 +315,13 @@ class Scorekeeper:
         weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
         final = calibrated if _is_uniform(self.config) else fusion.log_linear(calibrated, read, *weights)
         return self.gold.on_test(zero_shot=answers.proba, llm=calibrated, student=read, final=final)
+
+    def _may_ask(self, test: Pool) -> bool:
+        """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget."""
+        most, reader = self.config.stop.max_calls, self.annotator.llm
+        spent = self.annotator.ledger.usage([COLD_START, "round 0"]).calls
+        fits = most is None or spent + len(set(test.texts)) <= most
+        return self.config.evaluation.llm_on_test and not reader.capabilities.by_uid and fits
 
     def _read_test(self, test: Pool) -> Answers:
         """The LLM's zero-shot answers on the test, asked once."""

@@ -174,7 +174,7 @@ class LinearConfig(Section):
 
     kind: Literal["linear"] = "linear"
     c: float = Field(1.0, gt=0, description="inverse strength of the regularisation")
-    folds: Positive = 5
+    folds: int = Field(5, ge=2)
 
 
 class NoStudentConfig(Section):
@@ -216,7 +216,7 @@ class StopConfig(Section):
     """When enough is enough."""
 
     min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
-    max_calls: Positive | None = Field(None, description="calls to the LLM over the whole run, measuring included")
+    max_calls: Positive | None = Field(None, description="calls to the LLM; the test is read only if it fits, too")
 
 
 class EvaluationConfig(Section):
@@ -259,7 +259,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """
     settings, changes = _read_yaml(path), dict[str, Any]()
     for override in overrides:
-        _assign(changes, override)
+        assign(changes, override)
     preset = changes.get("preset", settings.get("preset", "default"))
     known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if preset not in known:
@@ -299,7 +299,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _assign(settings: dict[str, Any], override: str) -> None:
+def assign(settings: dict[str, Any], override: str) -> None:
+    """Set the KEY=VALUE of a `--set` in `settings`."""
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {override!r}: expected KEY=VALUE, for instance student.epochs=5")

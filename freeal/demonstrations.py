@@ -67,7 +67,8 @@ class Demonstrations:
             return [()] * len(rows)
         classes = np.array([self.labels.index(demo.label) for demo in demos])
         if self.config.retrieve == "shared":
-            places = choose.shared(classes, self.config.shots, len(self.labels))
+            k = len(self.labels)  # every label is shown, also where there are more than shots: the set is read once
+            places = choose.shared(classes, max(self.config.shots, k), k)
             chosen = tuple(demos[int(p)] for p in places)
             texts = {demo.text for demo in chosen}
             return [
@@ -97,7 +98,8 @@ class Demonstrations:
         short = np.array([len(example.text.split()) <= self.config.max_words for example in pool.examples])
         k = len(self.labels)
         least = -(-self.config.shots // k)
-        eligible = short & choose.with_every_label(believed & short, classes, confidence, k, least)
+        named = np.where(short, classes, -1)
+        eligible = choose.with_every_label(believed & short, named, confidence, k, least)
         doubtful = [label for c, label in enumerate(self.labels) if not (believed & short)[classes == c].any()]
         rows = choose.clustered(
             classes, confidence, view.embeddings, eligible,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from freeal.annotator import Annotator
-from freeal.events import Emit, RoundFinished
+from freeal.events import Emit, Note, RoundFinished
 from freeal.select.beliefs import Lessons
 from freeal.store import RunStore
 from freeal.student import Keep, Student
@@ -76,28 +76,41 @@ def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> s
     if state is not None and (reason := parts.stop(state)):
         return reason
     state = state or LoopState.start(len(pool), k, parts.demos.begin(pool))
+    # fmt: off
     for number in range(state.next_round, max_rounds):
-        asked = parts.query(state)  # 1. which rows to ask about
+        asked = parts.query(state)                                          # 1. which rows to ask about
         if not len(asked):
             return "nothing left to ask"
         with store.round(number) as record:
-            shown = parts.demos.retrieve(pool, asked, state)  #    and what to show with each
+            shown = parts.demos.retrieve(pool, asked, state)                #    and what to show with each
             answers = parts.annotator.annotate(pool, asked, shown, f"round {number}")
-            annotations = parts.calibrate(state, answers)  # 2. the LLM labels
-            lessons = parts.lessons(annotations, state)  #    abstentions drop out here
+            annotations = parts.calibrate(state, answers)                   # 2. the LLM labels
+            lessons = parts.lessons(annotations, state)                     #    abstentions drop out here
             student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)
-            split = parts.filter(student.losses_)  # 3. small losses: believed clean
-            view = student.view(pool.inputs())  # 4. the student reads the whole pool
-            clean = over_pool(split, lessons.rows, len(pool))
-            believed = parts.believe(annotations, view.proba, clean.clean)  #    LLM and student agree on
-            posterior = parts.fuse(annotations, view.proba, believed)  #    one distribution a row
-            demos = parts.demos.build(pool, posterior, believed, view)  # 5. the clean teach the LLM
+            split = parts.filter(student.losses_)                           # 3. small losses: clean labels
+            view = unconfirmed(student.view(pool.inputs()), lessons.rows, student)
+            clean = over_pool(split, lessons.rows, len(pool))               # 4. the student reads the whole pool
+            believed = parts.believe(annotations, view.proba, clean.clean)  #    and is believed where both agree;
+            posterior = parts.fuse(annotations, view.proba, believed)       #    one distribution a row
+            demos = parts.demos.build(pool, posterior, believed, view)      # 5. the clean teach the LLM
             state = after(state, annotations, view, clean, believed, posterior, demos)
             figures = record.save(state, student, parts.measure(state, student))
+        if split.note:
+            parts.emit(Note(split.note, f"round {number}"))
         parts.emit(RoundFinished(number, figures))
         if reason := parts.stop(state):
             return reason
+    # fmt: on
     return f"{max_rounds} rounds are done"
+
+
+def unconfirmed(view: StudentView, rows: IntArray, student: Student) -> StudentView:
+    """The view with what the student would say of its training `rows` had it not learned from them, if it can tell."""
+    if student.out_of_fold_ is None:
+        return view
+    proba = view.proba.copy()
+    proba[rows] = student.out_of_fold_
+    return StudentView(proba, view.embeddings)
 
 
 def over_pool(split: CleanSplit, rows: IntArray, n: int) -> CleanSplit:

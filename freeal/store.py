@@ -75,13 +75,13 @@ class RunStore:
         """A record to save round `number` in; it is on disk whole when the block ends, or not at all."""
         folder, partial = self.rounds / f"{number:02d}", self.rounds / f"{number:02d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        try:
+        with _writing(partial):
             partial.mkdir(parents=True)
-            yield Record(partial, self.labels, self.ids)
+        yield Record(partial, self.labels, self.ids)
+        with _writing(partial):
             _sync(partial)
             partial.rename(folder)
-        except OSError as error:
-            raise RunError(f"{partial}: round {number} could not be written ({error}); make room and resume") from error
+            _sync_folder(self.rounds)
 
     def resume(self) -> LoopState | None:
         """The state after the last whole round; None before the first."""
@@ -204,9 +204,29 @@ def _read_table(path: Path) -> dict[str, Any]:
     return {name: table[name].to_pylist() for name in table.column_names}
 
 
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """A disk that is full or gone is a RunError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{place}: could not be written ({error}); make room and resume") from error
+
+
 def _sync(folder: Path) -> None:
     """Every file of `folder` is on the disk, not only in memory, before the folder takes its name."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,7 +8,7 @@ reply could not be read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,10 +170,6 @@ class LoopState:
         return cls(
             0, Annotations.none(n, k), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool), tuple(demos)
         )
-
-    def with_demos(self, demos: Sequence[Demonstration]) -> LoopState:
-        """The same state with other demonstrations."""
-        return replace(self, demos=tuple(demos))
 
 
 def argmax(proba: FloatArray) -> IntArray:

@@ -255,7 +255,7 @@ FAULTS = {
     "run {config} --out {run}": (8, "is not empty"),
     "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
     "run --resume {tmp}": (8, "no run directory"),
-    "run --resume {run} --set seed=1": (2, "--set cannot change a run"),
+    "run --resume {run} --set seed=1": (2, "a run that is resumed can change only"),
     "show {tmp}": (8, "no run directory"),
     "predict {tmp} new.csv": (8, "no finished round with a student"),
     "models path gtp-5": (2, "is no embedded model"),
@@ -277,3 +277,13 @@ def test_words_that_are_not_understood_exit_with_2(words):
     said = freeal(*words)
     assert said.code == 2
     assert "Traceback" not in said.err
+
+
+def test_resuming_a_configuration_takes_its_own_run_and_no_other_with_a_longer_name(ran, tmp_path, monkeypatch):
+    from freeal.cli.run import _to_resume
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("mr", "mr-gpt35"):
+        (tmp_path / "runs" / f"{name}-local-1").mkdir(parents=True)
+        (tmp_path / "runs" / f"{name}-local-1" / "config.yaml").write_text(f"name: {name}\n", encoding="utf-8")
+    assert _to_resume(Path("mr.yaml"), True, None) == Path("runs/mr-local-1")

@@ -99,7 +99,7 @@ def test_a_damaged_round_says_what_to_do(tmp_path):
 
 def test_a_folder_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "rounds").write_text("a file in the way", encoding="utf-8")
-    with pytest.raises(RunError, match="round 0 could not be written"):
+    with pytest.raises(RunError, match="could not be written"):
         save(store(tmp_path), 0)
 
 

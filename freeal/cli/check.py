@@ -33,7 +33,9 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     with listening() as emit:
-        found = estimate(chosen, prompt, corpus, build.llm(chosen, prompt, emit))
+        reader = build.llm(chosen, prompt, emit)
+        build.calibrator(chosen, tuple(prompt.labels), reader)
+        found = estimate(chosen, prompt, corpus, reader)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -16,15 +16,13 @@ from freeal.errors import RunError
 def predict(
     run: RunFolder,
     file: Annotated[str, typer.Argument(help="Texts: csv, tsv, jsonl, parquet, txt, or a data set.")],
-    text: Annotated[str, typer.Option("--text", help="Column with the text.")] = "text",
+    text: Annotated[str | None, typer.Option("--text", help="Column with the text. Default: as in the run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a text, with every probability.")] = False,
 ) -> None:
     """Label the texts of FILE with the student of RUN: id, label and probability on stdout.
 
     Example: freeal predict runs/quickstart-local-20261122-034700 new.csv > labelled.csv
     """
-    from pathlib import Path
-
     import yaml
 
     from freeal import build, data, prompts
@@ -36,7 +34,7 @@ def predict(
         raise RunError(f"{run}: no finished round with a student; go on with:  freeal run --resume {run}")
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     labels = list(prompts.load(run / "prompt.md").labels)
-    wanted = settings.DataConfig(pool=str(Path(file)), text=text, max_words=config.data.max_words)
+    wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)
     pool = data.load(wanted, labels, 0).pool
     with listening() as emit:
         proba = build.load_student(config, rounds[-1] / "student", emit).view(pool.inputs()).proba

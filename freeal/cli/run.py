@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freeal.cli.options import AsJson, Overrides
-from freeal.errors import ConfigError, RunError
+from freeal.errors import ConfigError, FreealError, RunError
 
 if TYPE_CHECKING:
     from freeal.config import Config
@@ -61,14 +61,14 @@ def run(
         chosen = settings.load(place, overrides or ())
         prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
         folder = _new_folder(chosen, out)
-        _write_start(folder, chosen, {"command": command, "data": fingerprint(corpus)})
+        borrowed = [str(place.resolve()) for place in reuse or ()]
+        _write_start(folder, chosen, {"command": command, "data": fingerprint(corpus), "reuse": borrowed})
     else:
-        if overrides:
-            raise ConfigError("--set cannot change a run that is resumed; start another, with --reuse for its replies")
-        chosen = settings.parse(_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+        chosen = _as_it_was(folder, overrides or ())
         prompt, corpus = build.inputs(chosen, folder / "prompt.md")
-        command = _same_data(folder, fingerprint(corpus))
-    found = _go(chosen, prompt, corpus, folder, reuse or (), command)
+        about = _same_data(folder, fingerprint(corpus))
+        command, borrowed = about["command"], [*about["reuse"], *map(str, reuse or ())]
+    found = _go(chosen, prompt, corpus, folder, [Path(place) for place in borrowed], command)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -88,7 +88,11 @@ def _go(
         typer.echo(f"{folder}", err=True)
         for message in data_notes(corpus.report):
             emit(Note(message, "data"))
-        job = build.job(config, prompt, corpus, folder, emit, reuse)
+        try:
+            job = build.job(config, prompt, corpus, folder, emit, reuse)
+        except FreealError:
+            _forget_if_empty(folder)
+            raise
         reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
         emit(RunFinished(reason))
         return report.write(config, corpus, job.store, job.ledger, reason, command)
@@ -104,6 +108,14 @@ def data_notes(found: Any) -> list[str]:
     if found.leaked:
         notes.append(f"{len(found.leaked)} texts of the pool are also in the test, first {found.leaked[0]}")
     return notes
+
+
+def _forget_if_empty(folder: Path) -> None:
+    """A run that could not even begin leaves nothing behind that `--resume` would find."""
+    if not (folder / "rounds").exists() and not (folder / "ledger.sqlite-wal").exists():
+        for name in ("config.yaml", "prompt.md", "environment.json", "events.jsonl", "ledger.sqlite"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 class _interruptible:  # noqa: N801 - reads as a verb
@@ -134,13 +146,36 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
         return None
     if place is not None and place.is_dir():
         raise RunError(f"{place}: no run directory (it has no config.yaml)")
-    if out is not None and (out / "config.yaml").is_file():
+    if out is not None:
+        if not (out / "config.yaml").is_file():
+            raise RunError(f"{out}: nothing to resume there (it has no config.yaml)")
         return out
-    name = "*" if place is None else f"{place.stem}-*"
-    runs = sorted((p for p in RUNS.glob(f"{name}/config.yaml")), key=lambda p: p.stat().st_mtime)
+    runs = sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    if place is not None:
+        name = str(_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
+        runs = [path for path in runs if _yaml(path).get("name") == name]
     if not runs:
         raise RunError(f"nothing to resume: no run {'of ' + place.name + ' ' if place else ''}in {RUNS}/")
     return runs[-1].parent
+
+
+def _as_it_was(folder: Path, overrides: Sequence[str]) -> Config:
+    """The configuration of a run that is resumed; only how long it may go on can be changed."""
+    from freeal import config as settings
+
+    kept = _yaml(folder / "config.yaml")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in ("rounds", "stop.max_calls", "stop.min_change"):
+            raise ConfigError(
+                f"--set {key}: a run that is resumed can change only rounds, stop.max_calls and stop.min_change; "
+                f"start another run, with --reuse {folder} for its replies"
+            )
+        settings.assign(kept, override)
+    chosen = settings.parse(kept, str(folder / "config.yaml"))
+    if overrides:
+        (folder / "config.yaml").write_text(settings.to_yaml(chosen), encoding="utf-8")
+    return chosen
 
 
 def _new_folder(config: Config, out: Path | None) -> Path:
@@ -150,15 +185,15 @@ def _new_folder(config: Config, out: Path | None) -> Path:
     return folder
 
 
-def _same_data(folder: Path, found: str) -> str:
-    """The command that started the run in `folder`, if its data are those `found` now."""
-    about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+def _same_data(folder: Path, found: str) -> dict[str, Any]:
+    """What is known of the start of the run in `folder`, if its data are those `found` now."""
+    about: dict[str, Any] = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     if about["data"] != found:
         raise RunError(f"{folder}: the data are not those it began with; start another run, with --reuse {folder}")
-    return str(about["command"])
+    return about
 
 
-def _write_start(folder: Path, config: Config, facts: Mapping[str, str]) -> None:
+def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
     """The files that make a directory a run: configuration, prompt as used, environment."""
     from freeal.config import to_yaml
     from freeal.store import environment

@@ -12,6 +12,7 @@ the model is loaded) is read one padded batch at a time instead.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     import torch
 
 CPU_TOKENS, GPU_TOKENS = 512, 8192
+READOUTS = 1024
+"""Places of one forward pass whose logits are kept, about: 1,024 of them over 150,000 tokens take 600 MB in float32."""
 SAME = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 """How far packed and plain probabilities may differ before a model counts as unfit for packing."""
 
@@ -71,7 +74,8 @@ class LocalLLM:
         prompts = [self.reader.tokens(request.messages) for request in requests]
         for i, request in enumerate(requests):
             if len(prompts[i]) > self.config.max_prompt_tokens:
-                long = f"prompt of {len(prompts[i])} tokens; llm.max_prompt_tokens is {self.config.max_prompt_tokens}"
+                most = self.config.max_prompt_tokens
+                long = f"not asked: prompt of {len(prompts[i])} tokens; llm.max_prompt_tokens is {most}"
                 replies[i] = Reply(tokens_in=0, problem=long)
             else:
                 by_choices.setdefault(request.choices, []).append(i)
@@ -151,7 +155,9 @@ class _Reader:
 
     def tokens(self, messages: Sequence[Message]) -> list[int]:
         """The prompt of a chat, up to where the assistant begins to speak."""
-        return self._encode(self._chat(messages))
+        ids = self._encode(self._chat(messages))
+        begin = None if self.tokenizer.chat_template else self.tokenizer.bos_token_id
+        return ids if begin is None else [begin, *ids]
 
     def reply_tokens(self, choice: str) -> list[int]:
         """What the model would have to write to give `choice` as its whole reply."""
@@ -232,7 +238,8 @@ class _Reader:
                 self._shrink(depth)
                 continue
             tails = [tokens[depth:] for tokens in some]
-            for places in packs([len(tail) + len(tree) for tail in tails], self.budget):
+            most = min(self.budget, READOUTS // (1 + len(tree)) * max(map(len, tails)))
+            for places in packs([len(tail) + len(tree) for tail in tails], max(most, 1)):
                 scores = self._read([tails[i] for i in places], tree, depth)
                 found.update(zip((named[i] for i in places), scores, strict=True))
 
@@ -240,13 +247,13 @@ class _Reader:
         """Bring tokens [depth, end) into the cache behind the first `depth`."""
         import torch
 
-        if depth == 0 and self.in_cache == list(tokens[:end]):
+        if depth == 0 and self.in_cache == list(tokens[:end]) and self.cache.get_seq_length() == end:
             return  # the root of the last call: system text and fixed demonstrations
         if depth == 0:
             self._shrink(0)
         if end > depth:
             ids = torch.tensor([list(tokens[depth:end])], device=self.device)
-            self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **self._last_only)
         self.in_cache = list(tokens[:end])
 
     def _shrink(self, length: int) -> None:
@@ -283,15 +290,17 @@ class _Reader:
         scores = []
         with torch.inference_mode():
             for prompt in prompts:
-                reads = [[*prompt, *tail] for tail in spelt]
-                ends = torch.tensor([len(tokens) for tokens in reads], device=self.device)
-                width = int(ends.max())
-                ids = torch.tensor([tokens + [0] * (width - len(tokens)) for tokens in reads], device=self.device)
-                attends = (torch.arange(width, device=self.device)[None] < ends[:, None]).long()
-                logits = self.model(input_ids=ids, attention_mask=attends, use_cache=False).logits
-                at_end = logits[torch.arange(len(reads), device=self.device), ends - 1]
-                scores += _path_scores(at_end, tree, 1)
+                ends = []
+                for tail in spelt:
+                    ids = torch.tensor([[*prompt, *tail]], device=self.device)
+                    ends.append(self.model(input_ids=ids, use_cache=False, **self._last_only).logits[0, -1])
+                scores += _path_scores(torch.stack(ends), tree, 1)
         return scores
+
+    @cached_property
+    def _last_only(self) -> dict[str, int]:
+        """What keeps a model from giving logits of every place, if it knows how."""
+        return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
 
     def unfit_for_packing(self) -> str | None:
         """Why packed reading does not give this model's plain probabilities; None if it does. Tried on a few words."""
@@ -303,6 +312,9 @@ class _Reader:
         )
         prompts = [self.tokens((system, Message("user", text))) for text in texts]
         choices = ("yes", "yes and no", "no")
+        self._shrink(0)
+        if any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
+            return "it has layers with sliding-window attention"
         try:
             packed = torch.tensor(self.score_packed(prompts, choices))
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
@@ -365,18 +377,28 @@ def _plain_chat(turns: Sequence[Mapping[str, str]]) -> str:
 
 
 def _model_identity(folder: Path) -> str:
-    """Name of the weights: their published sha256 where it is known, else a hash of configuration and file sizes."""
+    """Name of the weights: their published sha256 where it is known, else a hash of the folder, weights in samples."""
     manifest = folder / "manifest.json"
     if manifest.is_file():
         kept = json.loads(manifest.read_text(encoding="utf-8"))
         return f"{kept.get('name', folder.name)}@{str(kept.get('sha256', ''))[:16]}"
     about = hashlib.sha256()
     for path in sorted(folder.glob("*")):
-        if path.suffix == ".json":
+        if path.suffix in (".safetensors", ".bin", ".gguf"):
+            about.update(f"{path.name} {path.stat().st_size}".encode() + _samples(path))
+        elif path.is_file():
             about.update(path.read_bytes())
-        elif path.suffix == ".safetensors":
-            about.update(f"{path.name} {path.stat().st_size}".encode())
     return f"{folder.name}@{about.hexdigest()[:16]}"
+
+
+def _samples(path: Path, count: int = 64, size: int = 4096) -> bytes:
+    """Blocks from all over a large file: enough to tell two trainings of one model apart."""
+    with path.open("rb") as file:
+        blocks = []
+        for i in range(count):
+            file.seek(path.stat().st_size * i // count)
+            blocks.append(file.read(size))
+    return b"".join(blocks)
 
 
 def _device(wanted: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from freeal.ledger import Ledger, question_of
 from freeal.llm import Capabilities, Reply, Request
 
-NOT_ASKED = "this question was not asked in the recorded run"
+NOT_ASKED = "not asked in the recorded run"
 
 
 class ReplayedLLM:

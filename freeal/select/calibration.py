@@ -12,6 +12,9 @@ from freeal.types import PROBABILITY, Annotations, Answers, BoolArray, FloatArra
 SMOOTHING = 1.0
 """Rows' worth of an even split added for each class: a handful of rows moves little."""
 
+DOUBT = 10.0
+"""Rows a class at which half the bias of a later pass is used: few answers must not be bent to what was believed."""
+
 FLOOR = 1e-6
 
 
@@ -75,8 +78,8 @@ class Calibrator:
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
         joined[rows] = self._join(before.proba[rows], proba[given])
-        new = answers.rows[before.asked_in[answers.rows] < 0]
-        first[new] = answers.proba[before.asked_in[answers.rows] < 0]
+        if state.next_round == 0:
+            first[answers.rows] = answers.proba
         asked_in, problems = before.asked_in.copy(), before.problems.copy()
         asked_in[answers.rows] = state.next_round
         problems[answers.rows] = answers.problems
@@ -90,7 +93,8 @@ class Calibrator:
             return np.zeros(answers.proba.shape[1])
         believed = posterior[answers.rows[usable]].astype(np.float64)
         if not np.isnan(believed).any():
-            return prior_bias(proba, believed.mean(axis=0))
+            rows, k = proba.shape
+            return prior_bias(proba, believed.mean(axis=0)) * rows / (rows + k * DOUBT)
         return batch_bias(proba) if self.prior is None else prior_bias(proba, self.prior)
 
     def _join(self, before: FloatArray, now: FloatArray) -> FloatArray:

@@ -40,7 +40,7 @@ def small_loss_gmm(losses: FloatArray, threshold: float = 0.7) -> CleanSplit:
     if len(loss) < FEWEST or spread < 1e-9:
         why = f"only {len(loss)} labelled rows" if len(loss) < FEWEST else "all losses are equal"
         half = small_loss_quantile(losses, 0.5)
-        return CleanSplit(half.p_clean, half.clean, f"{why}: the smaller half of the losses is believed")
+        return CleanSplit(half.p_clean, half.clean, f"{why}: labels are believed by the rank of their loss alone")
     scaled = ((loss - loss.min()) / spread)[:, None]
     ends = np.quantile(scaled, [0.1, 0.9]).reshape(2, 1)
     if ends[0] == ends[1]:

@@ -18,6 +18,9 @@ class Student(Protocol):
     losses_: FloatArray
     """(epochs, m) cross-entropy in nats of each training row under its given (most probable) label."""
 
+    out_of_fold_: FloatArray | None
+    """(m, k) what the student says of each training row without having learned from it; None if it cannot tell."""
+
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:

@@ -49,6 +49,7 @@ class LinearStudent:
         self.seed = seed
         self.embedder = embedder
         self.losses_ = np.zeros((1, 0), PROBABILITY)
+        self.out_of_fold_: FloatArray | None = None
         self._head: _Head | None = None
 
     def fit(
@@ -61,7 +62,10 @@ class LinearStudent:
         """
         lesson = look_over(inputs, targets, weights, len(self.labels))
         embeddings = self.embedder.encode(inputs.texts)
-        self.losses_ = self._out_of_fold(embeddings, lesson)[None, :]
+        unseen = self._out_of_fold(embeddings, lesson)
+        given = unseen[np.arange(len(lesson)), lesson.given]
+        self.out_of_fold_ = unseen
+        self.losses_ = -np.log(np.maximum(given, np.finfo(PROBABILITY).tiny))[None, :]
         self._head = _learn(embeddings, lesson.targets, lesson.weights, self.config.c)
         return self
 
@@ -80,7 +84,7 @@ class LinearStudent:
         (folder / "student.json").write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
     def _out_of_fold(self, embeddings: FloatArray, lesson: Lesson) -> FloatArray:
-        """(m,) cross-entropy in nats under the given label; of a single row log k, as nothing else was seen."""
+        """(m, k) of heads that have not seen the row; even for a single row, as nothing else was seen."""
         k = len(self.labels)
         proba = np.full((len(lesson), k), 1.0 / k, PROBABILITY)
         folds = _folds(lesson.given, self.config.folds, self.seed)
@@ -89,8 +93,7 @@ class LinearStudent:
             if rest.any() and not rest.all():
                 head = _learn(embeddings[rest], lesson.targets[rest], lesson.weights[rest], self.config.c)
                 proba[~rest] = head.proba(embeddings[~rest], k)
-        given = proba[np.arange(len(lesson)), lesson.given]
-        return -np.log(np.maximum(given, np.finfo(PROBABILITY).tiny))
+        return proba
 
     def _fitted(self) -> _Head:
         if self._head is None:

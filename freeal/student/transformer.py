@@ -60,6 +60,7 @@ class TransformerStudent:
     """
 
     losses_: FloatArray
+    out_of_fold_: FloatArray | None = None
 
     def __init__(
         self, config: TransformerConfig, labels: Sequence[str], seed: int, model_path: str, emit: Emit = ignore

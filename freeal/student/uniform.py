@@ -20,6 +20,7 @@ class UniformStudent:
     """
 
     losses_: FloatArray
+    out_of_fold_: FloatArray | None = None
 
     def __init__(self, k: int) -> None:
         self.k = k

@@ -219,12 +219,10 @@ def test_nothing_asked_is_nothing_answered(llm):
     assert llm.complete([]) == []
 
 
-def test_the_identity_can_be_written_down(llm):
-    assert json.loads(json.dumps(llm.identity)) == {
-        "kind": "local",
-        "model": llm.reader.folder.name,
-        "dtype": "float32",
-    }
+def test_the_identity_names_weights_and_precision(llm):
+    kept = json.loads(json.dumps(llm.identity))
+    assert kept == {"kind": "local", "model": kept["model"], "dtype": "float32"}
+    assert kept["model"].startswith(llm.reader.folder.name + "@")
 
 
 def test_a_template_without_system_turns_gets_the_system_text_with_the_first_question(folder, tmp_path):

@@ -124,13 +124,21 @@ def test_the_first_word_of_the_llm_is_never_overwritten():
     np.testing.assert_array_equal(found.first, first.proba)
 
 
-def test_a_later_pass_is_brought_to_what_is_believed_of_its_rows():
-    start = LoopState.start(200, 2)
-    calibrate, said = Calibrator("batch", "latest"), answers(tasteful(200, 2))
-    believed = np.tile([0.2, 0.8], (200, 1)).astype(np.float32)
-    state = after(start, calibrate(start, said), believed)
-    found = calibrate(state, answers(tasteful(100, 2, seed=1), rows=range(100)))
-    np.testing.assert_allclose(found.proba[:100].mean(axis=0), [0.2, 0.8], atol=0.01)
+def test_a_later_pass_over_many_rows_is_brought_to_what_is_believed_of_them():
+    n = 4000
+    start, calibrate = LoopState.start(n, 2), Calibrator("batch", "latest")
+    believed = np.tile([0.2, 0.8], (n, 1)).astype(np.float32)
+    state = after(start, calibrate(start, answers(tasteful(n, 2))), believed)
+    found = calibrate(state, answers(tasteful(n, 2, seed=1)))
+    np.testing.assert_allclose(found.proba.mean(axis=0), [0.2, 0.8], atol=0.01)
+
+
+def test_a_later_pass_over_one_row_keeps_what_the_llm_says_of_it():
+    start, calibrate = LoopState.start(50, 2), Calibrator("batch", "latest")
+    believed = np.tile([0.6, 0.4], (50, 1)).astype(np.float32)
+    state = after(start, calibrate(start, answers(tasteful(50, 2))), believed)
+    found = calibrate(state, answers([[0.05, 0.95]], rows=[7]))
+    assert found.proba[7, 1] > 0.8
 
 
 def test_rows_not_asked_are_untouched():
