@@ -94,7 +94,8 @@ class Calibrator:
         believed = posterior[answers.rows[usable]].astype(np.float64)
         if not np.isnan(believed).any():
             rows, k = proba.shape
-            return prior_bias(proba, believed.mean(axis=0)) * rows / (rows + k * DOUBT)
+            used: FloatArray = prior_bias(proba, believed.mean(axis=0)) * (rows / (rows + k * DOUBT))
+            return used
         return batch_bias(proba) if self.prior is None else prior_bias(proba, self.prior)
 
     def _join(self, before: FloatArray, now: FloatArray) -> FloatArray:
