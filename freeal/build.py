@@ -110,11 +110,11 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
 
 def embedder(config: Config, emit: Emit) -> Embedder:
     """Who turns texts into vectors."""
-    from freeal.student.embedders import EncoderEmbedder, TfidfEmbedder
+    from freeal.student.embedders import EncoderEmbedder, RememberingEmbedder, TfidfEmbedder
 
     match config.embedder:
         case EncoderConfig() as encoder:
-            return EncoderEmbedder(str(models.locate(encoder.model, emit)))
+            return RememberingEmbedder(EncoderEmbedder(str(models.locate(encoder.model, emit))))
         case TfidfConfig() as tfidf:
             return TfidfEmbedder(tfidf.dimensions)
 

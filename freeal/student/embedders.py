@@ -119,3 +119,31 @@ class TfidfEmbedder:
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         fixed = np.full(self.dimensions, self.dimensions**-0.5, np.float32)
         return np.where(norms > 0, vectors / np.where(norms > 0, norms, 1.0), fixed).astype(np.float32)
+
+
+class RememberingEmbedder:
+    """Another embedder, asked once for each text: a pool is read in every round, by the student and for retrieval.
+
+    Args:
+        embedder: who reads.
+        most: texts remembered (200,000 of 384 dimensions take 300 MB); later ones are read each time.
+    """
+
+    def __init__(self, embedder: Embedder, most: int = 200_000) -> None:
+        self.embedder = embedder
+        self.most = most
+        self._known: dict[str, FloatArray] = {}
+
+    @property
+    def description(self) -> Description:
+        return self.embedder.description
+
+    def encode(self, texts: Sequence[str]) -> FloatArray:
+        """(n, d) float32, as the other gives them."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        found = dict(zip(new, self.embedder.encode(new), strict=True)) if new else {}
+        room = self.most - len(self._known)
+        self._known.update((text, found[text]) for text in new[: max(0, room)])
+        if not texts:
+            return self.embedder.encode([])
+        return np.stack([self._known[text] if text in self._known else found[text] for text in texts])

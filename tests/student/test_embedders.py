@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from freeal.errors import ModelError
-from freeal.student.embedders import EncoderEmbedder, TfidfEmbedder
+from freeal.student.embedders import EncoderEmbedder, RememberingEmbedder, TfidfEmbedder
 
 TEXTS = ["a fine film", "a very very dull and boring movie", "", "fine", "!!"]
 
@@ -37,3 +37,19 @@ def test_texts_that_share_words_are_nearer():
 def test_a_missing_encoder_is_named(tmp_path):
     with pytest.raises(ModelError, match="nowhere"):
         EncoderEmbedder(str(tmp_path / "nowhere"))
+
+
+def test_a_remembered_text_is_read_once_and_its_vector_is_the_same():
+    asked = []
+
+    class Listening(TfidfEmbedder):
+        def encode(self, texts):
+            asked.extend(texts)
+            return super().encode(texts)
+
+    remembering = RememberingEmbedder(Listening(16), most=2)
+    first = remembering.encode(["a film", "a plot", "a film", "a song"])
+    again = remembering.encode(["a song", "a film"])
+    np.testing.assert_array_equal(again, first[[3, 0]])
+    assert asked == ["a film", "a plot", "a song", "a song"]
+    assert remembering.encode([]).shape == (0, 16)
