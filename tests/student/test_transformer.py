@@ -71,7 +71,7 @@ def test_the_filter_is_asked_once_an_epoch_after_the_warm_up(student, reviews):
         return believe_half(losses)
 
     student(objective="freeal", epochs=4, warmup_epochs=2).fit(reviews, targets_of(reviews), keep=keep)
-    assert asked == [(2, 24), (3, 24)]
+    assert asked == [(1, 24), (1, 24)]  # the last reading each time
 
 
 def test_a_filter_that_believes_nothing_does_not_spoil_the_weights(student, reviews):
