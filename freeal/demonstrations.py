@@ -150,9 +150,10 @@ def writing_chat(seen: Sequence[str], meanings: Mapping[str, str], label: str) -
 
 
 def cleaned(written: str) -> str:
-    """The first line of text in what the LLM wrote, without list marks and quotes around it."""
-    lines = [line for line in written.splitlines() if line.strip()]
-    first = _LIST_MARK.sub("", lines[0]).strip() if lines else ""
+    """The first line of text in what the LLM wrote, without list marks, quotes, and a heading before it."""
+    lines = [line.strip() for line in written.splitlines() if line.strip()]
+    texts = [line for line in lines if not line.endswith(":")] if len(lines) > 1 else lines
+    first = _LIST_MARK.sub("", texts[0]).strip() if texts else ""
     if len(first) > 1 and first[0] == first[-1] and first[0] in "\"'`":
         first = first[1:-1].strip()
     return " ".join(first.split())

@@ -53,6 +53,7 @@ def retrieved(demos, shown, pool=POOL):
 @pytest.mark.parametrize(
     ("written", "text"),
     [
+        ("Some texts of the data set:\n- Who ruled?\n- Why?", "Who ruled?"),
         ("a fine film", "a fine film"),
         ("\n\n  a fine   film \nand more", "a fine film"),
         ("- a fine film", "a fine film"),
