@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from freeal.data import Corpus
     from freeal.llm import LLM
     from freeal.prompts import Prompt
+    from freeal.types import IntArray
 
 SAMPLED = 200
 """Rows whose prompts are counted; their mean stands for the pool."""
@@ -46,19 +47,15 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     """Calls and prompt tokens of the first round, and at most of each later one."""
     import numpy as np
 
-    from freeal.llm import Request
-
     rows = np.random.default_rng(config.seed).permutation(len(corpus.pool))[:SAMPLED]
-    requests = [Request(prompt.render(corpus.pool[int(row)]), prompt.replies) for row in rows]
-    tokens = float(np.mean(llm.count_tokens(requests)))
+    tokens = _tokens(prompt, corpus, rows, 0, llm)
     asked = len({example.text for example in corpus.pool.examples})
     test = 0
     if corpus.test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test:
         test = len({example.text for example in corpus.test.examples})
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
-    shown = config.demos.shots if config.demos.kind != "none" or config.cold_start.kind != "none" else 0
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
-    per_shown = tokens + shown * tokens * 0.6
+    per_shown = _tokens(prompt, corpus, rows, config.demos.shots, llm)
     first = asked * (per_shown if written else tokens)
     return {
         "schema_version": 1,
@@ -76,6 +73,22 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "duplicates": corpus.report.duplicates,
         "leaked": len(corpus.report.leaked),
     }  # fmt: skip
+
+
+def _tokens(prompt: Prompt, corpus: Corpus, rows: IntArray, shots: int, llm: LLM) -> float:
+    """Mean prompt tokens of `rows`, each shown with `shots` other texts of the pool, labels in turn."""
+    import numpy as np
+
+    from freeal.llm import Request
+    from freeal.types import Demonstration
+
+    texts, labels = corpus.pool.examples, list(prompt.labels)
+    requests = []
+    for place, row in enumerate(rows):
+        others = [texts[int(rows[(place + 1 + i) % len(rows)])] for i in range(shots)]
+        shown = [Demonstration(e.text, labels[i % len(labels)], fields=e.fields) for i, e in enumerate(others)]
+        requests.append(Request(prompt.render(texts[int(row)], shown), prompt.replies))
+    return float(np.mean(llm.count_tokens(requests)))
 
 
 def _tell(found: dict[str, Any]) -> None:

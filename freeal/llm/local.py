@@ -228,7 +228,7 @@ class _Reader:
     ) -> None:
         """Score sorted `prompts`, the first `depth` tokens of which are in the cache, into `found`."""
         shared = shared_length(prompts)
-        if shared - depth >= WORTH_READING or depth == 0:
+        if shared > depth or depth == 0:
             self._extend(prompts[0], depth, shared)
             depth = shared
         for run, further in branches(prompts, depth):
@@ -348,10 +348,6 @@ class _Reader:
             spent = sum(token != pad for token in tokens)
             replies.append(Reply(text, None, len(prompt), spent, None if text else "empty reply"))
         return replies
-
-
-WORTH_READING = 1
-"""Tokens a group must share beyond the cache for them to be read once: any, the run was chosen for it."""
 
 
 def _path_scores(logits: torch.Tensor, tree: ChoiceTree, prompts: int) -> list[list[float]]:
