@@ -42,6 +42,7 @@ class DataConfig(Section):
     gold: str | None = Field(None, description="column with true labels, for measuring only")
     test_gold: str | None = Field(None, description="the same in the test, where its name is another")
     rewording: str | None = Field(None, description="column with a second wording (back-translation)")
+    subset: str | None = Field(None, description="configuration of a Hugging Face data set: tweet_eval has emotion")
     split: str = Field("train", description="split of a Hugging Face data set to take the pool from")
     test_split: str = Field("test", description="split of a Hugging Face data set to take the test from")
     sample: Positive | None = Field(None, description="take this many rows of the pool, shuffled by `seed`")
@@ -110,13 +111,13 @@ class CalibrationConfig(Section):
 
     kind: Literal["none", "batch", "prior"] = "batch"
     prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
-    passes: Literal["latest", "average"] = Field("average", description="what becomes of several passes over a row")
+    passes: Literal["latest", "average"] = Field("average", description="of the passes with demonstrations; the first is replaced")
 
 
 class QueryConfig(Section):
     """Which rows the LLM is asked about after the first round, in which it is asked about all."""
 
-    kind: Literal["all", "not_clean", "uncertain", "random", "none"] = "not_clean"
+    kind: Literal["all", "not_clean", "uncertain", "random", "none"] = "uncertain"
     share: Share = Field(1.0, description="at most this share of the pool a round")
 
 

@@ -74,11 +74,11 @@ def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
         (8662, 0)
     """
     check_labels(labels)
-    intake = _take_in(_open(config.pool, config.split, config.encoding), config, labels)
+    intake = _take_in(_open(config.pool, config.split, config), config, labels)
     tested = None
     if config.test is not None:
         there = config.model_copy(update={"gold": config.test_gold or config.gold})
-        tested = _take_in(_open(config.test, config.test_split, config.encoding), there, labels)
+        tested = _take_in(_open(config.test, config.test_split, config), there, labels)
     _check_columns(config, intake, tested)
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
@@ -311,16 +311,16 @@ def _check_columns(config: DataConfig, intake: _Intake, tested: _Intake | None) 
 Rows = Iterator[tuple[int, Mapping[str, object]]]
 
 
-def _open(place: str, split: str, encoding: str) -> _Table:
+def _open(place: str, split: str, config: DataConfig) -> _Table:
     path = Path(place)
     if path.is_dir():
         return _saved(path, split)
     if path.is_file():
-        return _file(path, encoding)
+        return _file(path, config.encoding)
     inner = path.with_suffix("") if path.suffix == ".gz" else path
     if inner.suffix.lower() in _KNOWN or path.is_absolute() or not _HUB_NAME.fullmatch(place):
         raise DataError(f"{path}: no such file{_near(path)}")
-    return _hub(place, split)
+    return _hub(place, config.subset, split)
 
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -463,14 +463,15 @@ def _saved(folder: Path, split: str) -> _Table:
     return _features(str(folder), found)
 
 
-def _hub(name: str, split: str) -> _Table:
+def _hub(name: str, subset: str | None, split: str) -> _Table:
     import datasets
 
+    part = f"split {split!r}" if subset is None else f"subset {subset!r} and split {split!r}"
     try:
-        return _features(f"{name} ({split})", datasets.load_dataset(name, split=split))
+        return _features(f"{name} ({part})", datasets.load_dataset(name, subset, split=split))
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{name}: no file of this name, and no data set with split {split!r} from the Hugging Face hub: {error}"
+            f"{name}: no file of this name, and no data set with {part} from the Hugging Face hub: {error}"
         ) from error
 
 

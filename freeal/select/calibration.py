@@ -64,7 +64,8 @@ class Calibrator:
 
     kind: `none`; `batch` (the first pass is divided by its mean); `prior` (the first pass is brought to the stated
     shares). In both, a later pass over some rows is brought to the mean of what is believed of those rows by then.
-    passes: `latest` replaces what a row had; `average` takes the geometric mean of all its passes.
+    passes: `latest` replaces what a row had; `average` takes the geometric mean of its passes since the second
+    round: what was said before there were demonstrations from the pool is replaced in both.
     """
 
     kind: Literal["none", "batch", "prior"]
@@ -77,7 +78,9 @@ class Calibrator:
         before, given = state.annotations, ~np.isnan(answers.proba[:, 0])
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
-        joined[rows] = self._join(before.proba[rows], proba[given])
+        kept = before.proba[rows] if self.passes == "average" else np.full_like(proba[given], np.nan)
+        kept[before.asked_in[rows] <= 0] = np.nan
+        joined[rows] = geometric_mean(kept, proba[given])
         if state.next_round == 0:
             first[answers.rows] = answers.proba
         asked_in, problems = before.asked_in.copy(), before.problems.copy()
@@ -98,11 +101,11 @@ class Calibrator:
             return used
         return batch_bias(proba) if self.prior is None else prior_bias(proba, self.prior)
 
-    def _join(self, before: FloatArray, now: FloatArray) -> FloatArray:
-        if self.passes == "latest":
-            return now
-        older = np.where(np.isnan(before), now, before)
-        return shifted(np.sqrt(older * now), np.zeros(now.shape[1]))
+
+def geometric_mean(before: FloatArray, now: FloatArray) -> FloatArray:
+    """(m, k) the normalised geometric mean of two passes; where `before` is an abstention (NaN), `now`."""
+    older = np.where(np.isnan(before), now, before)
+    return shifted(np.sqrt(older * now), np.zeros(now.shape[1]))
 
 
 def shifted_where(proba: FloatArray, bias: FloatArray, scored: BoolArray) -> FloatArray:

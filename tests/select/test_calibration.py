@@ -86,17 +86,26 @@ def test_no_calibration_changes_nothing():
     np.testing.assert_allclose(found.proba, said.proba, atol=1e-6)
 
 
-def test_the_average_is_the_geometric_mean_of_the_passes():
-    calibrate, start = Calibrator("none", "average"), LoopState.start(1, 2)
+@pytest.mark.parametrize("passes", ["average", "latest"])
+def test_what_was_said_before_there_were_demonstrations_is_replaced(passes):
+    calibrate, start = Calibrator("none", passes), LoopState.start(1, 2)
     state = after(start, calibrate(start, answers([[0.9, 0.1]])))
+    np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
+
+
+def test_the_average_is_the_geometric_mean_of_the_later_passes():
+    calibrate, state = Calibrator("none", "average"), LoopState.start(1, 2)
+    for said in ([0.5, 0.5], [0.9, 0.1]):
+        state = after(state, calibrate(state, answers([said])))
     found = calibrate(state, answers([[0.2, 0.8]])).proba[0]
     expected = np.sqrt([0.9 * 0.2, 0.1 * 0.8])
     np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-6)
 
 
-def test_the_latest_pass_replaces_the_first():
-    calibrate, start = Calibrator("none", "latest"), LoopState.start(1, 2)
-    state = after(start, calibrate(start, answers([[0.9, 0.1]])))
+def test_the_latest_pass_replaces_all_before_it():
+    calibrate, state = Calibrator("none", "latest"), LoopState.start(1, 2)
+    for said in ([0.5, 0.5], [0.9, 0.1]):
+        state = after(state, calibrate(state, answers([said])))
     np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
 
 
