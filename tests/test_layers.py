@@ -16,11 +16,11 @@ LAYERS = (
     ("prompts", "data", "metrics", "models", "select", "ledger"),
     ("tasks", "config", "llm", "student"),
     ("events", "types"),
-    ("errors",),
+    ("errors", "failpoints"),
 )
 """Highest first. `llm` and `student` are the protocols in `__init__`, `llm.*` and `student.*` those who follow them."""
 
-TOGETHER = {"cli", "annotator", "demonstrations", "store", "pipeline", "report", "select", "tasks"}
+TOGETHER = {"cli", "annotator", "demonstrations", "store", "pipeline", "report", "select", "tasks", "failpoints"}
 """Within these layers one module may use another, as long as there is no cycle."""
 
 HEAVY = {
