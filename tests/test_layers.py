@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "freeal"
 
 LAYERS = (
-    ("cli",),
+    ("cli", "testing"),
     ("build", "study"),
     ("pipeline", "report"),
     ("annotator", "demonstrations", "store"),
@@ -97,6 +97,12 @@ def test_a_heavy_dependency_lives_in_the_files_that_need_it(dependency):
     }
     strangers = {user for user in users if not user.startswith(tuple(HEAVY[dependency]))}
     assert strangers == set()
+
+
+def test_rehearsals_stay_out_of_the_product():
+    for name in BELOW:
+        if not name.startswith("freeal.testing"):
+            assert not {found for found in uses(name) if found.startswith("freeal.testing")}, name
 
 
 def test_the_decisions_are_pure():
