@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from freeal.events import Emit, Note, Progress
-from freeal.ledger import Ledger, key_of, question_of
-from freeal.llm import LLM, Reply, Request
+from freeal.ledger import Ledger, Unread, key_of, question_of
+from freeal.llm import LLM, Message, Reply, Request
+from freeal.money import Purse
 from freeal.prompts import Prompt
-from freeal.types import PROBABILITY, Answers, Demonstration, FloatArray, IntArray, Pool
+from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
 
 TRUST_IN_A_WORD = 0.9
 """Probability given to the label of a bare word; FreeAL's GPT-3.5 words on MR are 93.7 % right."""
+
+FEWEST_WORDS = 8
+"""A text too long for the LLM is cut in halves down to this many words."""
+
+WAYS = "llm.ways"
+"""Under this name the ledger remembers what `LLM.prepare` found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +35,43 @@ class Annotator:
     llm: LLM
     ledger: Ledger
     emit: Emit
+    purse: Purse = field(default_factory=Purse)
+
+    def prepare(self) -> None:
+        """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start."""
+        known = self.ledger.recall(WAYS)
+        found = self.llm.prepare(known if isinstance(known, dict) else None)
+        if found and not known:
+            self.ledger.remember(WAYS, found)
 
     def annotate(self, pool: Pool, rows: IntArray, shown: Sequence[Sequence[Demonstration]], work: str) -> Answers:
         """What the LLM says of `rows`, each shown with its demonstrations; an unreadable reply abstains.
 
         Rows with the same demonstrations are asked one after the other, so that their common prefix is read once,
-        in chunks that depend on the question alone: a chunk is paid for and kept, or neither.
+        in chunks that depend on the question alone. A row that is too long is asked with fewer demonstrations, and
+        then in part; one whose reply names no label is asked again, where that may help.
         """
         k = len(self.prompt.labels)
         proba = np.full((len(rows), k), np.nan, PROBABILITY)
         scored, problems = np.zeros(len(rows), bool), np.full(len(rows), None, object)
         order = _by_demonstrations(rows, shown)
-        size, done = self.llm.capabilities.chunk, 0
+        size, done, shortened = self.llm.capabilities.chunk, 0, 0
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            requests = [self.request(pool, int(rows[i]), shown[i]) for i in places]
-            for i, reply in zip(places, self.replies(requests, work), strict=True):
-                proba[i], scored[i], problems[i] = self._read(reply)
+            tries = [_Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks) for i in places]
+            self._ask_until_read(tries, work)
+            for i, tried in zip(places, tries, strict=True):
+                proba[i], scored[i], problems[i] = self._read(tried.reply)
+            shortened += sum(tried.shortened for tried in tries)
             done += len(places)
             self.emit(Progress(work, done, len(rows)))
+        if shortened:
+            self.emit(Note(f"{shortened} rows were too long: asked with fewer demonstrations or cut", work))
         self._tell(problems.tolist(), work)
         return Answers(np.asarray(rows), proba, scored, tuple(problems))
 
-    def request(self, pool: Pool, row: int, shown: Sequence[Demonstration]) -> Request:
+    def request(self, example: Example, shown: Sequence[Demonstration]) -> Request:
         """What is sent for one row."""
-        example = pool[row]
         return Request(self.prompt.render(example, shown), self.prompt.replies, uid=example.id)
 
     def replies(self, requests: Sequence[Request], work: str) -> list[Reply]:
@@ -66,15 +86,11 @@ class Annotator:
                 if found is None:
                     missing[key] = request
                 else:
-                    known[key] = found
-        self.ledger.settle()
+                    known[key] = self._understood(key, found, request)
+        self.ledger.note_rows(work, ((request.uid, key) for request, key in zip(requests, keys, strict=True)))
         if missing:
-            started = time.perf_counter()
-            fresh = self.llm.complete(list(missing.values()))
-            answered = dict(zip(missing, fresh, strict=True))
-            lasting = [(key, missing[key], reply) for key, reply in answered.items() if not _passing(reply)]
-            self.ledger.keep(work, lasting, time.perf_counter() - started)
-            known |= answered
+            known |= self._ask(missing, work)
+        self.ledger.settle()
         return [known[key] for key in keys]
 
     def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
@@ -84,6 +100,37 @@ class Annotator:
             replies += self.replies(requests[start : start + size], work)
             self.emit(Progress(work, len(replies), len(requests), "requests"))
         return replies
+
+    def _ask_until_read(self, tries: Sequence[_Try], work: str) -> None:
+        """Ask all of `tries`, and again those that another wording of the question may help."""
+        asked = list(tries)
+        while asked:
+            requests = [tried.request(self) for tried in asked]
+            for tried, reply in zip(asked, self.replies(requests, work), strict=True):
+                tried.take(reply, self._read(reply)[2])
+            asked = [tried for tried in asked if tried.again]
+
+    def _ask(self, missing: dict[str, Request], work: str) -> dict[str, Reply]:
+        started = time.perf_counter()
+        journal = _Journal(self, work, list(missing), list(missing.values()))
+        try:
+            fresh = self.llm.complete(list(missing.values()), journal)
+        finally:
+            self.ledger.settle()
+        answered = dict(zip(missing, fresh, strict=True))
+        journal.close(answered)
+        own = [(key, missing[key], reply) for key, reply in answered.items() if key not in journal.held]
+        if lasting := [entry for entry in own if not _passing(entry[2])]:
+            self.ledger.keep(work, lasting, time.perf_counter() - started)
+        return answered
+
+    def _understood(self, key: str, found: Reply | Unread, request: Request) -> Reply:
+        """A kept reply, read now if the process that received it could not."""
+        if isinstance(found, Reply):
+            return found
+        reply = self.llm.read(found.raw, request)
+        self.ledger.read(key, reply, self.purse.pay(reply))
+        return reply
 
     def _read(self, reply: Reply) -> tuple[FloatArray, bool, str | None]:
         """(k,) distribution, whether it is more than a word, and why it is NaN if it is."""
@@ -111,9 +158,94 @@ class Annotator:
             self.emit(Note(f"{sum(kinds.values())} of {len(problems)} rows got no label: {told}", work))
 
 
+@dataclass(slots=True)
+class _Try:
+    """One row on its way to a reply that can be read: what it is shown, and what is left to be tried."""
+
+    example: Example
+    shown: tuple[Demonstration, ...]
+    reasks: int
+    reply: Reply = field(default_factory=Reply)
+    again: bool = False
+    shortened: bool = False
+    _correction: tuple[Message, ...] = ()
+    _more_tokens: bool = False
+
+    def request(self, annotator: Annotator) -> Request:
+        request = annotator.request(self.example, self.shown)
+        if self._more_tokens:
+            request = replace(request, max_tokens=4 * request.max_tokens)
+        if self._correction:
+            wanted = ", ".join(annotator.prompt.replies)
+            order = Message("user", f"That is none of the labels. Reply with one of these and nothing else: {wanted}")
+            request = replace(request, messages=(*request.messages, *self._correction, order))
+        return request
+
+    def take(self, reply: Reply, problem: str | None) -> None:
+        """Note `reply`, and whether another question may do better than its `problem`."""
+        self.reply, self.again = reply, False
+        kind = (problem or "").partition(":")[0]
+        if kind in _TOO_LONG:
+            self._shorten()
+        elif kind == "cut off" and not self._more_tokens:
+            self._more_tokens = self.again = True
+        elif kind in _UNREADABLE and self.reasks:
+            said = (reply.text or "").strip() or "(nothing)"
+            self._correction, self.reasks, self.again = (Message("assistant", said),), self.reasks - 1, True
+
+    def _shorten(self) -> None:
+        """First fewer demonstrations, the last ones first; then the first half of the text."""
+        words = self.example.text.split()
+        if self.shown:
+            self.shown = self.shown[: len(self.shown) // 2]
+        elif len(words) > FEWEST_WORDS:
+            self.example = replace(self.example, text=" ".join(words[: len(words) // 2]))
+        else:
+            return
+        self.again = self.shortened = True
+
+
+_TOO_LONG = ("too long", "not asked")
+_UNREADABLE = ("not a label", "empty reply")
+
+
+@dataclass(slots=True)
+class _Journal:
+    """What a client tells of its requests, on its way to the ledger; nothing is sent that cannot be paid for."""
+
+    annotator: Annotator
+    work: str
+    keys: Sequence[str]
+    requests: Sequence[Request]
+    held: dict[str, float] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+
+    def sent(self, place: int) -> Future[None]:
+        key, request = self.keys[place], self.requests[place]
+        if key not in self.held:
+            self.held[key] = self.annotator.purse.reserve(request)
+        return self.annotator.ledger.sent(self.work, key, request)
+
+    def received(self, place: int, raw: str, seconds: float) -> Future[None]:
+        return self.annotator.ledger.received(self.keys[place], raw, seconds)
+
+    def understood(self, place: int, reply: Reply) -> None:
+        key = self.keys[place]
+        cost = self.annotator.purse.settle(self.held[key], reply, self.requests[place])
+        self.annotator.ledger.read(key, reply, cost)
+        self.read.add(key)
+
+    def close(self, answered: Mapping[str, Reply]) -> None:
+        """Give back what was reserved for calls that came to nothing; a refusal that lasts is kept as an answer."""
+        for key in self.held.keys() - self.read:
+            self.annotator.purse.settle(self.held[key], None)
+            if not _passing(answered[key]):
+                self.annotator.ledger.read(key, answered[key])
+
+
 def _passing(reply: Reply) -> bool:
     """Whether a problem is of the moment (the server's fault, a prompt never sent): the row deserves another try."""
-    return reply.problem is not None and reply.problem.startswith(("server", "not asked"))
+    return reply.problem is not None and reply.problem.startswith(("server", "rate limit", "not asked"))
 
 
 def _by_demonstrations(rows: IntArray, shown: Sequence[Sequence[Demonstration]]) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import data, models, prompts
+from freeal import data, models, money, prompts
 from freeal.annotator import Annotator
 from freeal.config import (
     Config,
@@ -33,6 +33,7 @@ from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.llm import LLM, Reply, Request
 from freeal.metrics import Gold
+from freeal.money import Price, Purse
 from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.select import beliefs, filters, fusion, queries, stopping
@@ -70,7 +71,8 @@ def job(
         reuse: run directories whose kept replies are used as well.
     """
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
-    annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit)
+    annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit, purse(config, ledger))
+    annotator.prepare()
     store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
     return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
 
@@ -93,7 +95,7 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
         case OpenAIConfig() as remote:
             from freeal.llm.openai_api import OpenAILLM
 
-            return OpenAILLM(remote)
+            return OpenAILLM(remote, emit)
         case RecordedConfig() as kept:
             from freeal.llm.recorded import RecordedLLM
             from freeal.llm.replayed import ReplayedLLM
@@ -106,6 +108,31 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
             from freeal.llm.scripted import ScriptedLLM
 
             return ScriptedLLM.from_config(script, tuple(prompt.labels), config.seed)
+
+
+def purse(config: Config, ledger: Ledger) -> Purse:
+    """What the run may cost; what it has cost before is in the ledger.
+
+    Raises:
+        ConfigError: a budget in dollars for a model whose price is not known.
+    """
+    price = price_of_calls(config)
+    if config.stop.budget is not None and price is None:
+        raise ConfigError(
+            "stop.budget: the price of this model is not known; say it with --price-in and --price-out "
+            "(dollars for a million tokens), or limit the calls with --max-calls"
+        )
+    usage = ledger.usage()
+    return Purse(price, config.stop.budget, config.stop.max_calls, usage.cost, usage.calls)
+
+
+def price_of_calls(config: Config) -> Price | None:
+    """What the tokens of the LLM cost: as configured, or else as listed; nothing for what runs in this process."""
+    if not isinstance(config.llm, OpenAIConfig):
+        return Price(0.0, 0.0)
+    if config.llm.price_in is not None and config.llm.price_out is not None:
+        return Price(config.llm.price_in, config.llm.price_out)
+    return money.price_of(config.llm.model)
 
 
 def embedder(config: Config, emit: Emit) -> Embedder:

@@ -67,12 +67,27 @@ class OpenAIConfig(Section):
 
     kind: Literal["openai"] = "openai"
     model: str
-    base_url: str | None = Field(None, description="default: the environment's OPENAI_BASE_URL, or OpenAI itself")
+    base_url: str | tuple[str, ...] | None = Field(
+        None, description="one or several, taken in turn; default: the environment's OPENAI_BASE_URL, or OpenAI itself"
+    )
     key_env: str = Field("OPENAI_API_KEY", description="name of the environment variable that holds the key")
-    concurrency: Positive = 32
+    strategy: Literal["auto", "probabilities", "constraint", "text", "votes"] = Field(
+        "auto", description="how labels are asked for; auto finds out the best way that the server understands"
+    )
+    require: Literal["probabilities", "constraint"] | None = Field(None, description="make its absence an error")
+    votes: Positive = Field(1, description="replies a row, whose shares stand for probabilities a server does not give")
+    parse_retries: int = Field(1, ge=0, description="times a row is asked again whose reply names no label")
+    concurrency: Positive = Field(32, description="requests in flight, at the best of times")
+    requests_per_minute: float | None = Field(None, gt=0)
+    tokens_per_minute: float | None = Field(None, gt=0)
     timeout: float = Field(60.0, gt=0, description="seconds for one attempt")
-    attempts: Positive = 6
-    logprobs: bool = Field(True, description="ask for the probabilities of the first token")
+    row_timeout: float = Field(300.0, gt=0, description="seconds for all attempts of a row, outages apart")
+    attempts: Positive = Field(6, description="for one row; rate limits and outages are not counted")
+    max_wait: float = Field(600.0, ge=0, description="seconds a rate limit may hold up a row before the run stops")
+    server_wait: float = Field(120.0, ge=0, description="seconds to wait for a server that is gone")
+    price_in: float | None = Field(None, ge=0, description="dollars for a million tokens; default: as listed, if it is")
+    price_out: float | None = Field(None, ge=0, description="the same for tokens of replies")
+    grace: float = Field(20.0, ge=0, description="seconds for what is under way when a run is interrupted")
 
 
 class RecordedConfig(Section):
@@ -111,7 +126,9 @@ class CalibrationConfig(Section):
 
     kind: Literal["none", "batch", "prior"] = "batch"
     prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
-    passes: Literal["latest", "average"] = Field("average", description="of the passes with demonstrations; the first is replaced")
+    passes: Literal["latest", "average"] = Field(
+        "average", description="of the passes with demonstrations; the first is replaced"
+    )
 
 
 class QueryConfig(Section):
@@ -218,6 +235,10 @@ class StopConfig(Section):
 
     min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
     max_calls: Positive | None = Field(None, description="calls to the LLM; the test is read only if it fits, too")
+    max_failed: Share = Field(0.2, description="a larger share of rows without an answer is a warning, and exit code 3")
+    budget: float | None = Field(
+        None, gt=0, description="dollars that may be spent; the run stops before it spends more"
+    )
 
 
 class EvaluationConfig(Section):

@@ -18,7 +18,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -60,6 +60,13 @@ class Corpus:
     test_gold: IntArray | None
     report: DataReport
 
+    def in_order(self, ids: Sequence[str]) -> Corpus:
+        """The same with the pool in the order of `ids`, which are all of its rows."""
+        place = {example.id: row for row, example in enumerate(self.pool.examples)}
+        rows = [place[uid] for uid in ids]
+        pool = replace(self.pool, examples=tuple(self.pool[row] for row in rows))
+        return replace(self, pool=pool, gold=None if self.gold is None else self.gold[rows])
+
 
 def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
     """The texts of `config`: the pool, sampled by `seed` if it is to be sampled, and the test.
@@ -93,17 +100,6 @@ def check_labels(labels: Sequence[str]) -> None:
     """Raise DataError where there is nothing to choose between."""
     if len(labels) < 2:
         raise DataError(f"{len(labels)} label(s) given, at least two are needed to tell texts apart")
-
-
-def fingerprint(corpus: Corpus) -> str:
-    """sha256 over ids, texts and fields of pool and test in order: other data are another run."""
-    digest = hashlib.sha256()
-    for pool in (corpus.pool, corpus.test):
-        digest.update(b"pool\n")
-        for example in () if pool is None else pool.examples:
-            row = [example.id, example.text, dict(example.fields)]
-            digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:

@@ -13,6 +13,7 @@ from freeal.config import ColdStartConfig, DemosConfig
 from freeal.events import Emit, Note
 from freeal.llm import Message, Reply, Request
 from freeal.select import demos as choose
+from freeal.select.suspects import suspects
 from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, argmax
 
 if TYPE_CHECKING:
@@ -98,9 +99,13 @@ class Demonstrations:
         short = np.array([len(example.text.split()) <= self.config.max_words for example in pool.examples])
         k = len(self.labels)
         least = -(-self.config.shots // k)
-        named = np.where(short, classes, -1)
-        eligible = choose.with_every_label(believed & short, named, confidence, k, least)
-        doubtful = [label for c, label in enumerate(self.labels) if not (believed & short)[classes == c].any()]
+        suspected = suspects(pool.texts)
+        if hidden := int((suspected & believed).sum()):
+            self.emit(Note(f"{hidden} believed rows look like orders to the LLM: never shown to it", "demonstrations"))
+        fit = short & ~suspected
+        named = np.where(fit, classes, -1)
+        eligible = choose.with_every_label(believed & fit, named, confidence, k, least)
+        doubtful = [label for c, label in enumerate(self.labels) if not (believed & fit)[classes == c].any()]
         rows = choose.clustered(
             classes, confidence, view.embeddings, eligible,
             self.config.total, self.config.top, k, self.seed,

@@ -8,6 +8,8 @@ FreealError
 ├── LLMError         the LLM as a whole does not work (server, key, model) exit 4, 5
 │   └── LLMUnavailable   it did not answer; the same run may be resumed later
 ├── BudgetError      the calls or the money allowed are spent              exit 9
+├── LockError        another process works in the run directory            exit 6
+├── ChangedError     a run is resumed with other settings or data          exit 7
 └── RunError         a run directory cannot be written, resumed or read    exit 8
 
 A failed *item* is data (`problem=`); a failed *world* is one of these.
@@ -60,3 +62,15 @@ class RunError(FreealError):
     """A run directory cannot be written, resumed or read."""
 
     exit_code = 8
+
+
+class LockError(FreealError):
+    """Another process works in the run directory."""
+
+    exit_code = 6
+
+
+class ChangedError(FreealError):
+    """A run is resumed with settings or data that would change its answers."""
+
+    exit_code = 7

@@ -1,8 +1,12 @@
-"""Every request and reply of a run, durable before it is used, so that nothing is asked twice.
+"""Every request and reply of a run, durable before it is used, so that nothing is asked or paid for twice.
 
-One SQLite file beside the run (`ledger.sqlite`). A reply is found again by a hash of everything that
-changes it (the LLM's identity, messages, choices, sampling) and of nothing else; replies are committed
-one chunk at a time, whole. Ledgers of earlier runs can be put beneath (`reuse`): what they hold is copied.
+One SQLite file beside the run (`ledger.sqlite`): a row a request, found again by a hash of everything that
+changes its answer (the LLM's identity, messages, choices, sampling) and of nothing else. A request that
+costs money passes through three states: `sent` before it leaves, `received` once the raw reply is on the
+disk, `read` once it is understood; what a process in its own memory computes is kept in one step.
+
+One thread writes, and commits together what came meanwhile; a future says when. Ledgers of earlier runs
+can be put beneath (`reuse`): what they hold is copied.
 """
 
 from __future__ import annotations
@@ -10,36 +14,55 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Self
 
 from freeal.errors import RunError
-from freeal.llm import Reply, Request
+from freeal.failpoints import failpoint
+from freeal.llm import Message, Reply, Request
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "ledger.sqlite"
+TOGETHER = 256
+"""The most operations of one commit."""
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS replies (
-  key TEXT PRIMARY KEY, question TEXT NOT NULL, work TEXT NOT NULL, uid TEXT NOT NULL, messages TEXT NOT NULL,
-  text TEXT, logprobs TEXT, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, problem TEXT,
-  seconds REAL NOT NULL, reused INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_question ON replies (question);
+CREATE TABLE IF NOT EXISTS requests (
+  key TEXT PRIMARY KEY, question TEXT NOT NULL, work TEXT NOT NULL, uid TEXT NOT NULL, asked TEXT NOT NULL,
+  state TEXT NOT NULL, sent INTEGER NOT NULL, raw TEXT, text TEXT, logprobs TEXT,
+  tokens_in INTEGER NOT NULL DEFAULT 0, tokens_out INTEGER NOT NULL DEFAULT 0, problem TEXT,
+  seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS by_question ON requests (question);
+CREATE TABLE IF NOT EXISTS asked_rows (
+  work TEXT NOT NULL, uid TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (work, uid)
+);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some work cost: calls made, their tokens and seconds of the LLM; and replies reused, which cost nothing."""
+    """What some work cost: calls answered, their tokens, seconds and money; and replies reused, which cost nothing."""
 
     calls: int = 0
     reused: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A reply that was received, but not understood yet: the process ended in between."""
+
+    raw: str
 
 
 def question_of(request: Request, by_uid: bool = False) -> str:
@@ -61,7 +84,7 @@ def _hash(value: object) -> str:
 
 
 class Ledger:
-    """The kept replies of one run.
+    """The requests and replies of one run.
 
     Args:
         path: the SQLite file; made if it is not there.
@@ -69,62 +92,115 @@ class Ledger:
         read_only: this one too is only read; it must be there.
 
     Raises:
-        RunError: a file is no ledger, or of a newer freeal.
+        RunError: a file is no ledger, or of a newer freeal; later, from any write: it could not be kept.
     """
 
     def __init__(self, path: Path, reuse: Sequence[Path] = (), read_only: bool = False) -> None:
         self.path = path
-        self._own = _connect(path, read_only)
-        self._beneath = [_connect(place, read_only=True) for place in reuse]
+        self._writer = None if read_only else _Writer(_for_writing(path), path)
+        self._own = _for_reading(path)
+        self._beneath = [_for_reading(place) for place in reuse]
 
-    def find(self, key: str, work: str) -> Reply | None:
-        """The reply kept under `key`; one found in an earlier run's ledger is copied into this one."""
-        own = self._own.execute(f"SELECT {_REPLY} FROM replies WHERE key = ?", (key,)).fetchone()
+    def find(self, key: str, work: str) -> Reply | Unread | None:
+        """What is kept under `key`; what an earlier run's ledger holds is copied into this one."""
+        own = self._own.execute(f"SELECT {_FOUND} FROM requests WHERE key = ? AND state != 'sent'", (key,)).fetchone()
         if own:
-            return _reply(own)
+            return _found(own)
         for ledger in self._beneath:
-            row = ledger.execute("SELECT * FROM replies WHERE key = ?", (key,)).fetchone()
+            row = ledger.execute("SELECT * FROM requests WHERE key = ? AND state != 'sent'", (key,)).fetchone()
             if row:
-                self._own.execute(_INSERT, {**dict(row), "work": work, "reused": 1})  # `settle` commits
-                return _reply(row)
+                self._write([(_COPY, {**dict(row), "work": work})])
+                return _found(row)
         return None
 
-    def settle(self) -> None:
-        """Commit what `find` copied: once a chunk, not once a reply."""
-        self._own.commit()
+    def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
+        """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for."""
+        self._write([("INSERT OR REPLACE INTO asked_rows VALUES (?, ?, ?)", (work, uid, key)) for uid, key in rows])
+
+    def sent(self, work: str, key: str, request: Request) -> Future[None]:
+        """A request is about to leave; it may, once the future is done."""
+        return self._write([(_SENT, _request(key, request, work))])
+
+    def received(self, key: str, raw: str, seconds: float) -> Future[None]:
+        """The raw reply, as it came; it may be read once the future is done."""
+        return self._write([(_RECEIVED, {"key": key, "raw": raw, "seconds": seconds})])
+
+    def read(self, key: str, reply: Reply, cost: float = 0.0) -> Future[None]:
+        """What a received reply says; lost in a crash, it is read again from the raw one."""
+        return self._write([(_READ, {**_reply(reply), "key": key, "cost": cost})])
+
+    def reread(self, key: str, reply: Reply) -> None:
+        """Another reading of a reply that was read before; what it cost stays."""
+        self._write([(_REREAD, {**_reply(reply), "key": key})])
 
     def keep(self, work: str, replies: Iterable[tuple[str, Request, Reply]], seconds: float) -> None:
-        """Commit (key, request, reply) all together; `seconds` is what they took as a whole."""
-        rows = [_row(key, request, reply, work) for key, request, reply in replies]
+        """Commit (key, request, reply) all together, as one; `seconds` is what they took as a whole."""
+        rows = [{**_request(key, request, work), **_reply(reply)} for key, request, reply in replies]
         share = seconds / max(1, len(rows))
-        try:
-            with self._own:
-                self._own.executemany(_INSERT, [{**row, "seconds": share} for row in rows])
-        except sqlite3.Error as error:
-            raise RunError(f"{self.path}: replies could not be kept ({error}); free some space and resume") from error
+        self._write([(_KEEP, {**row, "seconds": share}) for row in rows]).result()
+
+    def remember(self, name: str, value: object) -> None:
+        """A fact about this run that must not change under it, such as what the server can do."""
+        self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))]).result()
+
+    def recall(self, name: str) -> object | None:
+        """The fact remembered under `name`."""
+        row = self._own.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return json.loads(row["value"]) if row else None
 
     def usage(self, works: Iterable[str] | None = None) -> Usage:
         """Totals of the given works ("round 0", "test", …), or of all."""
+        self.settle()
         chosen = None if works is None else list(works)
-        where = "" if chosen is None else f"WHERE work IN ({','.join('?' * len(chosen))})"
-        found = self._own.execute(
+        where = "" if chosen is None else f"AND work IN ({','.join('?' * len(chosen))})"
+        calls, reused, tokens_in, tokens_out, seconds, cost = self._own.execute(
             "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0),"
             " COALESCE(SUM(tokens_in * (1 - reused)), 0), COALESCE(SUM(tokens_out * (1 - reused)), 0),"
-            f" COALESCE(SUM(seconds * (1 - reused)), 0) FROM replies {where}",
+            " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
+            f" FROM requests WHERE state != 'sent' {where}",
             chosen or (),
         ).fetchone()
-        return Usage(int(found[0]), int(found[1]), int(found[2]), int(found[3]), round(float(found[4]), 3))
+        return Usage(int(calls), int(reused), int(tokens_in), int(tokens_out), round(seconds, 3), round(cost, 6))
+
+    def in_doubt(self) -> int:
+        """Requests that were sent and never answered, as far as is known: each may have been paid for."""
+        return int(self._own.execute("SELECT COUNT(*) FROM requests WHERE state = 'sent'").fetchone()[0])
+
+    def rows(self) -> Iterator[tuple[str, str, Reply | Unread | None]]:
+        """(work, id of the example, what is kept of its reply) of every row that was to be asked, in that order."""
+        self.settle()
+        every = "SELECT a.work, a.uid, r.* FROM asked_rows a LEFT JOIN requests r USING (key) ORDER BY a.rowid"
+        for row in self._own.execute(every):
+            yield row[0], row[1], None if row["state"] in (None, "sent") else _found(row)
+
+    def raw(self) -> Iterator[tuple[str, str, Request, Reply | Unread]]:
+        """(key, raw reply, request, what is kept of its meaning) of every reply that a server gave."""
+        for row in self._own.execute("SELECT * FROM requests WHERE raw IS NOT NULL ORDER BY key"):
+            yield row["key"], row["raw"], _asked(row), _found(row)
 
     def answers_to(self, question: str) -> Reply | None:
         """What any LLM once replied to `question`: for replaying a run without its LLM."""
-        row = self._own.execute(f"SELECT {_REPLY} FROM replies WHERE question = ?", (question,)).fetchone()
-        return _reply(row) if row else None
+        where = "question = ? AND state = 'read'"
+        row = self._own.execute(f"SELECT {_FOUND} FROM requests WHERE {where}", (question,)).fetchone()
+        found = _found(row) if row else None
+        return None if isinstance(found, Unread) else found
+
+    def settle(self) -> None:
+        """Wait until all that was told is on the disk."""
+        if self._writer:
+            self._writer.put([]).result()
 
     def close(self) -> None:
-        """Give the files back, with what was copied kept."""
-        self.settle()
+        """Give the files back, with all that was told on the disk."""
+        if self._writer:
+            self._writer.close()
         for ledger in (self._own, *self._beneath):
             ledger.close()
+
+    def _write(self, statements: Sequence[_Statement]) -> Future[None]:
+        if self._writer is None:
+            raise RunError(f"{self.path}: opened for reading only")
+        return self._writer.put(statements)
 
     def __enter__(self) -> Self:
         return self
@@ -133,42 +209,166 @@ class Ledger:
         self.close()
 
 
-_REPLY = "text, logprobs, tokens_in, tokens_out, problem"
-_INSERT = (
-    "INSERT OR IGNORE INTO replies (key, question, work, uid, messages, text, logprobs, tokens_in, tokens_out,"
-    " problem, seconds, reused) VALUES (:key, :question, :work, :uid, :messages, :text, :logprobs, :tokens_in,"
-    " :tokens_out, :problem, :seconds, :reused)"
+_Statement = tuple[str, Mapping[str, object] | Sequence[object]]
+_Operation = tuple[Sequence[_Statement], Future[None]]
+
+
+class _Writer:
+    """The one thread that writes; operations that come while it commits are committed together next."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="ledger", daemon=True)
+        self._thread.start()
+
+    def put(self, statements: Sequence[_Statement]) -> Future[None]:
+        done: Future[None] = Future()
+        self._queue.put((statements, done))
+        return done
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            together: list[_Operation] = []
+            for operation in self._next():
+                if operation is None:
+                    closing = True
+                else:
+                    together.append(operation)
+            try:
+                self._commit(together)
+            except (sqlite3.Error, OSError) as error:
+                # one operation that cannot be kept must not take the others with it
+                for operation in together:
+                    self._alone(operation, error if len(together) == 1 else None)
+            else:
+                for _, done in together:
+                    done.set_result(None)
+
+    def _next(self) -> Iterator[_Operation | None]:
+        yield self._queue.get()
+        for _ in range(TOGETHER - 1):
+            try:
+                yield self._queue.get_nowait()
+            except Empty:
+                return
+
+    def _alone(self, operation: _Operation, error: Exception | None) -> None:
+        try:
+            if error is not None:
+                raise error
+            self._commit([operation])
+        except (sqlite3.Error, OSError) as failure:
+            told = RunError(f"{self._path}: could not be written ({failure}); make room and resume: what is kept stays")
+            told.__cause__ = failure
+            operation[1].set_exception(told)
+        else:
+            operation[1].set_result(None)
+
+    def _commit(self, operations: Sequence[_Operation]) -> None:
+        failpoint("ledger.before_commit")
+        with self._connection:
+            for statements, _ in operations:
+                for sql, values in statements:
+                    self._connection.execute(sql, values)
+        failpoint("ledger.after_commit")
+
+
+_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem"
+_NAMES = "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, seconds"
+_REQUEST = ":key, :question, :work, :uid, :asked"
+_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem"
+_SENT = (
+    f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
+    " ON CONFLICT (key) DO UPDATE SET sent = sent + 1"
+)
+_RECEIVED = "UPDATE requests SET state = 'received', raw = :raw, seconds = :seconds WHERE key = :key"
+_READ = (
+    "UPDATE requests SET state = 'read', text = :text, logprobs = :logprobs, tokens_in = :tokens_in,"
+    " tokens_out = :tokens_out, problem = :problem, cost = :cost WHERE key = :key"
+)
+_REREAD = _READ.replace(", cost = :cost", "")
+_KEEP = f"INSERT OR IGNORE INTO requests ({_NAMES}) VALUES ({_REQUEST}, 'read', 1, NULL, {_MEANING}, :seconds)"
+_COPY = (
+    f"INSERT OR IGNORE INTO requests ({_NAMES}, reused)"
+    f" VALUES ({_REQUEST}, :state, :sent, :raw, {_MEANING}, :seconds, 1)"
 )
 
 
-def _row(key: str, request: Request, reply: Reply, work: str) -> dict[str, object]:
+def _request(key: str, request: Request, work: str) -> dict[str, object]:
+    asked = {**asdict(request), "messages": [[m.role, m.content] for m in request.messages]}
     return {
-        "key": key, "question": question_of(request), "work": work, "uid": request.uid, "text": reply.text,
-        "messages": json.dumps([[m.role, m.content] for m in request.messages], ensure_ascii=False),
-        "logprobs": None if reply.logprobs is None else json.dumps(reply.logprobs),
-        "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "problem": reply.problem, "reused": 0,
+        "key": key, "question": question_of(request), "work": work, "uid": asked.pop("uid"),
+        "asked": json.dumps(asked, ensure_ascii=False),
     }  # fmt: skip
 
 
-def _reply(row: sqlite3.Row) -> Reply:
+def _asked(row: sqlite3.Row) -> Request:
+    asked = json.loads(row["asked"])
+    messages = tuple(Message(role, content) for role, content in asked.pop("messages"))
+    return Request(messages, tuple(asked.pop("choices")), **asked, uid=row["uid"])
+
+
+def _reply(reply: Reply) -> dict[str, object]:
+    logprobs = None if reply.logprobs is None else json.dumps(reply.logprobs)
+    return {**asdict(reply), "logprobs": logprobs}
+
+
+def _found(row: sqlite3.Row) -> Reply | Unread:
+    if row["state"] == "received":
+        return Unread(row["raw"])
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
     return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"])
 
 
-def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
-    if read_only and not path.is_file():
-        raise RunError(f"{path}: no ledger here to reuse")
+def _for_writing(path: Path) -> sqlite3.Connection:
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}", uri=True)
-        connection.row_factory = sqlite3.Row
-        found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > SCHEMA:
-            raise RunError(f"{path}: written by a newer freeal (schema {found}, this one knows {SCHEMA})")
-        if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection = _open(path, "rwc")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_TABLES + _FROM_SCHEMA_1 * (_schema(connection) == 1))
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.commit()
     except sqlite3.Error as error:
         raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
     return connection
+
+
+def _for_reading(path: Path) -> sqlite3.Connection:
+    if not path.is_file():
+        raise RunError(f"{path}: no ledger here to reuse")
+    try:
+        connection = _open(path, "ro")
+        if _schema(connection) == 1:
+            connection.execute(f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_2}")
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
+    return connection
+
+
+_SCHEMA_1_AS_2 = (
+    "SELECT key, question, work, uid, json_object('messages', json(messages)) AS asked, 'read' AS state, 1 AS sent,"
+    " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused FROM replies"
+)
+_FROM_SCHEMA_1 = f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_2}; DROP TABLE replies;"
+
+
+def _open(path: Path, mode: str) -> sqlite3.Connection:
+    # one thread uses a connection at a time: the writer its own, the caller those that read
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    if (found := _schema(connection)) > SCHEMA:
+        connection.close()
+        raise RunError(f"{path}: written by a newer freeal (schema {found}, this one knows {SCHEMA})")
+    return connection
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -175,6 +175,15 @@ def status() -> list[ModelStatus]:
     return [ModelStatus(m.name, m.role, m.bytes, m.licence, cached(m.name)) for m in REGISTRY.values()]
 
 
+def gpus() -> list[str]:
+    """Names of the accelerators that models can run on here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ["Apple GPU (mps)"] if torch.backends.mps.is_available() else []
+
+
 def cache_folder() -> Path:
     """Where models are kept: below $FREEAL_CACHE, $XDG_CACHE_HOME/freeal or ~/.cache/freeal."""
     if chosen := os.environ.get("FREEAL_CACHE"):

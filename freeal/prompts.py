@@ -140,6 +140,12 @@ def load(path: Path) -> Prompt:
     return prompt
 
 
+def pretended(prompt: Prompt, examples: Sequence[Example]) -> list[Demonstration]:
+    """Examples as demonstrations, labels in turn: to see, and to count, what a prompt will look like."""
+    labels = list(prompt.labels)
+    return [Demonstration(e.text, labels[i % len(labels)], fields=e.fields) for i, e in enumerate(examples)]
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")

@@ -11,6 +11,7 @@ from typing import Any
 from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
+from freeal.select import gates
 from freeal.store import RunStore, sources
 from freeal.types import LoopState
 
@@ -63,6 +64,7 @@ def summary(
             "test_rows": len(corpus.test) if corpus.test else 0,
         },
         "stopped": reason,
+        "warnings": gates.warnings(state.posterior, state.annotations.labelled, state.clean, config.stop.max_failed),
         "rounds": [dict(figures) for figures in rounds],
         "pool": rounds[-1]["pool"],
         "test": rounds[-1]["test"],
@@ -83,6 +85,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Pool `{data['pool']}`: {data['rows']:,} texts" + _also(data) + f" LLM `{found['llm']}`, "
         f"student `{found['student']}`, preset `{found['preset']}`, seed {found['seed']}.",
         f"Stopped: {found['stopped']}.",
+        *[f"**Look at this before you use the labels: {warning}.**" for warning in found["warnings"]],
         "",
         "## Rounds",
         "",
@@ -100,7 +103,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         "## Cost",
         "",
         f"{usage['calls']:,} calls ({usage['reused']:,} more replies reused), {usage['tokens_in']:,} tokens in, "
-        f"{usage['tokens_out']:,} out, {clock(usage['seconds'])} of the LLM, {clock(found['seconds'])} in all.",
+        f"{usage['tokens_out']:,} out, {clock(usage['seconds'])} of the LLM, {clock(found['seconds'])} in all"
+        + (f", {usage['cost']:.4f} dollars." if usage["cost"] else "."),
         "",
         "## Reproduce",
         "",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freeal.errors import RunError
+from freeal.failpoints import failpoint
 from freeal.student import Student
 from freeal.types import PROBABILITY, Annotations, Demonstration, FloatArray, LoopState, Pool, argmax
 
@@ -37,7 +38,15 @@ class Record:
     ids: Sequence[str]
 
     def save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write the state after the round, the student, and the round's figures; gives what report.json holds."""
+        """Write the state after the round, the student, and the round's figures; gives what report.json holds.
+
+        Raises:
+            RunError: the disk is full, or gone.
+        """
+        with _writing(self.folder):
+            return self._save(state, student, figures)
+
+    def _save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> Mapping[str, Any]:
         said = state.annotations
         columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
         columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
@@ -46,9 +55,11 @@ class Record:
         columns |= _per_label("student", state.student, self.labels)
         columns |= _per_label("posterior", state.posterior, self.labels)
         _write_table(self.folder / "posterior.parquet", columns)
+        failpoint("artefact.mid_write")
         demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
         (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
         student.save(self.folder / STUDENT)
+        failpoint("student.mid_save")
         report = {"round": state.next_round - 1, "changed": state.changed, **figures}
         (self.folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
         return report

@@ -256,7 +256,7 @@ FAULTS = {
     "run {config} --out {run}": (8, "is not empty"),
     "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
     "run --resume {tmp}": (8, "no run directory"),
-    "run --resume {run} --set seed=1": (2, "a run that is resumed can change only"),
+    "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
     "show {tmp}": (8, "no run directory"),
     "predict {tmp} new.csv": (8, "no finished round with a student"),
     "models path gtp-5": (2, "is no embedded model"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from freeal import prompts
 from freeal.config import DataConfig
-from freeal.data import Corpus, check_labels, fingerprint, load
+from freeal.data import Corpus, check_labels, load
 from freeal.errors import DataError
 
 LABELS = ("negative", "positive")
@@ -221,15 +221,6 @@ def test_long_texts_are_cut_after_max_words(tmp_path):
     corpus = read(written(tmp_path / "p.txt", "one  two three\none two\n"), max_words=2)
     assert corpus.pool.texts == ["one  two", "one two"]
     assert corpus.report.cut == 1
-
-
-def test_the_fingerprint_follows_ids_texts_fields_and_order(tmp_path):
-    rows = [{"id": "a", "text": "x", "f": "1"}, {"id": "b", "text": "y", "f": "2"}]
-    changed = [rows, rows[::-1], rows[:1], [{**rows[0], "f": "3"}, rows[1]], [{**rows[0], "id": "c"}, rows[1]]]
-    prints = [fingerprint(read(as_csv(tmp_path / "p.csv", version))) for version in changed]
-    prints.append(fingerprint(read(as_csv(tmp_path / "p.csv", rows), test=str(tmp_path / "p.csv"))))
-    assert len(set(prints)) == 6
-    assert fingerprint(read(as_jsonl(tmp_path / "p.jsonl", rows))) == prints[0]
 
 
 # --- faults name the file, the line, what was found, and the way out

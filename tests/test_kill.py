@@ -47,7 +47,7 @@ def kept(folder):
         return {}
     ledger = sqlite3.connect(f"file:{folder / 'ledger.sqlite'}?mode=ro", uri=True)
     try:
-        return dict(ledger.execute("SELECT key, work FROM replies"))
+        return dict(ledger.execute("SELECT key, work FROM requests WHERE state = 'read'"))
     except sqlite3.OperationalError:  # its tables are not made yet
         return {}
     finally:

@@ -28,13 +28,14 @@ def summary(zero_shot=0.78, final=0.841):
     rounds = [round_(number, zero_shot, final) for number in range(2)]
     return {
         "schema_version": 1, "run": "mr-local", "command": "freeal run mr.yaml", "preset": "default", "seed": 0,
-        "llm": "tiny", "student": "small", "stopped": "3 rounds are done", "rounds": rounds,
+        "llm": "tiny", "student": "small", "warnings": [], "stopped": "3 rounds are done", "rounds": rounds,
         "data": {
             "pool": "pool.csv", "rows": 1000, "labels": ["a", "b"], "read": 1003, "empty": 3, "duplicates": 0,
             "leaked": 2, "cut": 0, "test": None, "test_rows": 0,
         },
         "pool": rounds[-1]["pool"], "test": rounds[-1]["test"], "sources": {"both": 1000}, "seconds": 130.0,
-        "usage": {"calls": 1500, "reused": 20, "tokens_in": 24690, "tokens_out": 2000, "seconds": 120.0},
+        "usage": {"calls": 1500, "reused": 20, "tokens_in": 24690, "tokens_out": 2000, "seconds": 120.0,
+                  "cost": 0.0},
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from freeal import __version__
-from freeal.cli import check, models, predict, preview, run, show
+from freeal.cli import check, doctor, models, plan, predict, preview, reparse, run, show, status
 from freeal.errors import FreealError
 
 app = typer.Typer(
@@ -21,19 +21,25 @@ app = typer.Typer(
         "clean from noisy, and the clean rows teach the LLM.\n\n"
         "Examples:\n\n"
         "  freeal run configs/quickstart.yaml            label the bundled texts\n\n"
-        "  freeal check my.yaml                          validate everything; what will it cost?\n\n"
+        "  freeal plan my.yaml                           validate everything; what will it cost?\n\n"
         "  freeal run my.yaml --set student.epochs=5     change a setting\n\n"
         "  freeal run --resume                           go on with the last run\n\n"
-        "Exit codes: 0 done; 1 a bug; 2 a setting, prompt, data file or model cannot be used; 4 the LLM refused; "
-        "5 the LLM cannot be reached (resume later); 8 the run directory cannot be used; 9 the budget is spent; "
+        "Exit codes: 0 done; 1 a bug; 2 a setting, prompt, data file or model cannot be used; "
+        "3 done, but look at the warnings first; 4 the LLM refused; "
+        "5 the LLM cannot be reached (resume later); 6 another process works in the run directory; "
+        "7 a run is resumed with other settings or data; 8 the run directory cannot be used; 9 the budget is spent; "
         "130 interrupted (resume)."
     ),
 )
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("plan")(plan.plan)
 app.command("preview")(preview.preview)
 app.command("show")(show.show)
+app.command("status")(status.status)
 app.command("predict")(predict.predict)
+app.command("reparse")(reparse.reparse)
+app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 
 

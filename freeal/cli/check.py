@@ -39,8 +39,8 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
         found = estimate(chosen, prompt, corpus, reader)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
-        return
-    _tell(found)
+    else:
+        typer.echo("\n".join(told(found)))
 
 
 def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[str, Any]:
@@ -80,30 +80,30 @@ def _tokens(prompt: Prompt, corpus: Corpus, rows: IntArray, shots: int, llm: LLM
     import numpy as np
 
     from freeal.llm import Request
-    from freeal.types import Demonstration
+    from freeal.prompts import pretended
 
-    texts, labels = corpus.pool.examples, list(prompt.labels)
+    texts = corpus.pool.examples
     requests = []
     for place, row in enumerate(rows):
         others = [texts[int(rows[(place + 1 + i) % len(rows)])] for i in range(shots)]
-        shown = [Demonstration(e.text, labels[i % len(labels)], fields=e.fields) for i, e in enumerate(others)]
-        requests.append(Request(prompt.render(texts[int(row)], shown), prompt.replies))
+        requests.append(Request(prompt.render(texts[int(row)], pretended(prompt, others)), prompt.replies))
     return float(np.mean(llm.count_tokens(requests)))
 
 
-def _tell(found: dict[str, Any]) -> None:
+def told(found: dict[str, Any]) -> list[str]:
+    """The estimate in words, a line each."""
     calls, tokens = found["calls"], found["tokens_in"]
-    typer.echo(f"pool:   {found['rows']:,} texts, {found['distinct_texts']:,} distinct; {len(found['labels'])} labels")
+    lines = [f"pool:   {found['rows']:,} texts, {found['distinct_texts']:,} distinct; {len(found['labels'])} labels"]
     for key, what in (("skipped_empty", "empty texts skipped"), ("leaked", "pool texts also in the test")):
         if found[key]:
-            typer.echo(f"        {found[key]:,} {what}")
+            lines.append(f"        {found[key]:,} {what}")
     if calls["cold_start"]:
-        typer.echo(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
-    typer.echo(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
+        lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
+    lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1
         most = f"{calls['later_rounds_at_most']:,} calls, about {tokens['later_rounds_at_most']:,} tokens in"
-        typer.echo(f"{'round 1' if rounds == 1 else f'rounds 1 to {rounds}'}: at most {most}")
+        lines.append(f"{'round 1' if rounds == 1 else f'rounds 1 to {rounds}'}: at most {most}")
     if calls["test"]:
-        typer.echo(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
-    typer.echo("all settings, prompt and data are usable; nothing was asked")
+        lines.append(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
+    return [*lines, "all settings, prompt and data are usable; nothing was asked"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -105,3 +106,8 @@ def _lines(console: Console) -> Iterator[Emit]:
         console.print(line, markup=False)
 
     yield show
+
+
+def printable(text: str) -> str:
+    """`text` without the control characters that would give orders to a terminal; line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)

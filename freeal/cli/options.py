@@ -14,3 +14,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as student.epochs=5. May be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PriceIn = Annotated[
+    float | None, typer.Option("--price-in", metavar="DOLLARS", help="For a million tokens in (llm.price_in).")
+]
+PriceOut = Annotated[
+    float | None, typer.Option("--price-out", metavar="DOLLARS", help="For a million tokens out (llm.price_out).")
+]

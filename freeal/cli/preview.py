@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from freeal.cli.console import printable
 from freeal.cli.options import AsJson, ConfigFile, Overrides
 from freeal.errors import DataError, RunError
 
@@ -48,7 +49,7 @@ def preview(
         return
     for message in chat:
         typer.echo(f"── {message.role} " + "─" * (40 - len(message.role)))
-        typer.echo(message.content)
+        typer.echo(printable(message.content))
     typer.echo("── choices " + "─" * 33)
     typer.echo("\n".join(prompt.replies))
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freeal.cli.options import AsJson, Overrides
-from freeal.errors import ConfigError, FreealError, RunError
+from freeal.cli.options import AsJson, Overrides, PriceIn, PriceOut
+from freeal.errors import ChangedError, ConfigError, FreealError, RunError
 
 if TYPE_CHECKING:
     from freeal.config import Config
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from freeal.prompts import Prompt
 
 RUNS = Path("runs")
+
+
+OPERATIONAL = {
+    "rounds", "stop.max_calls", "stop.min_change", "stop.budget", "stop.max_failed",
+    *(f"llm.{name}" for name in (
+        "base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "row_timeout",
+        "attempts", "max_wait", "server_wait", "grace", "price_in", "price_out", "batch_tokens",
+    )),
+}  # fmt: skip
+"""Settings that change how a run goes on, and no answer: they may be others when it is resumed."""
 
 
 def run(
@@ -33,9 +43,23 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with RUN; with a CONFIG, or nothing, with the newest run of it.")
     ] = False,
+    fork: Annotated[
+        Path | None, typer.Option("--fork", metavar="RUN", help="Begin anew with RUN's settings, prompt and replies.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run directory. Default: runs/NAME-LLM-TIME.")] = None,
     reuse: Annotated[
         list[Path] | None, typer.Option("--reuse", help="Use the replies that this run directory keeps. Repeatable.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option("--budget", metavar="DOLLARS", help="Stop before more is spent (stop.budget).")
+    ] = None,
+    max_calls: Annotated[
+        int | None, typer.Option("--max-calls", help="At most so many calls to the LLM (stop.max_calls).")
+    ] = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    require: Annotated[
+        str | None, typer.Option("--require", help="probabilities or constraint: a server without them is an error.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,36 +71,68 @@ def run(
 
       freeal run configs/mr.yaml --set seed=1 --set llm.model=qwen2.5-coder-1.5b
 
+      freeal run my.yaml --budget 5.00
+
       freeal run --resume runs/mr-local-20261122-0347
     """
-    from freeal import build
-    from freeal import config as settings
-    from freeal.data import fingerprint
+    from freeal import build, rows
+    from freeal.lock import RunLock
 
-    folder = _to_resume(place, resume, out)
-    command = shlex.join(["freeal", *sys.argv[1:]])
+    asked = [*(overrides or ()), *shorthands(
+        {"stop.budget": budget, "stop.max_calls": max_calls, "llm.price_in": price_in, "llm.price_out": price_out,
+         "llm.require": require}
+    )]  # fmt: skip
+    folder = None if fork else _to_resume(place, resume, out)
     if folder is None:
-        if place is None:
-            raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
-        chosen = settings.load(place, overrides or ())
+        chosen = _to_begin(place, fork, asked)
         prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
         folder = _new_folder(chosen, out)
-        borrowed = [str(place.resolve()) for place in reuse or ()]
-        _write_start(folder, chosen, {"command": command, "data": fingerprint(corpus), "reuse": borrowed})
+        with RunLock(folder):
+            borrowed = [path.resolve() for path in (*(reuse or ()), *([fork] if fork else []))]
+            command = shlex.join(["freeal", *sys.argv[1:]])
+            _write_start(
+                folder,
+                chosen,
+                {
+                    "command": command,
+                    "set": asked,
+                    "reuse": list(map(str, borrowed)),
+                    "empty": list(corpus.report.empty),
+                },
+            )
+            rows.write(folder, corpus)
+            found = _go(chosen, prompt, corpus, folder, borrowed, command)
     else:
-        chosen = _as_it_was(folder, overrides or ())
-        prompt, corpus = build.inputs(chosen, folder / "prompt.md")
-        about = _same_data(folder, fingerprint(corpus))
-        command, borrowed = about["command"], [*about["reuse"], *map(str, reuse or ())]
-    found = _go(chosen, prompt, corpus, folder, [Path(place) for place in borrowed], command)
+        with RunLock(folder):
+            about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+            chosen, changed = _as_it_was(folder, place, about["set"], asked)
+            prompt, corpus = build.inputs(chosen, folder / "prompt.md")
+            corpus = rows.as_before(folder, corpus)
+            borrowed = [Path(path) for path in (*about["reuse"], *(reuse or ()))]
+            found = _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         _tell(found, folder)
+    for warning in found["warnings"]:
+        typer.echo(f"look at this before you use the labels: {warning}", err=True)
+    if found["warnings"]:
+        raise typer.Exit(3)
+
+
+def shorthands(given: Mapping[str, object]) -> list[str]:
+    """Options that stand for a setting, as `--set` would have them."""
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
 def _go(
-    config: Config, prompt: Prompt, corpus: Corpus, folder: Path, reuse: Sequence[Path], command: str
+    config: Config,
+    prompt: Prompt,
+    corpus: Corpus,
+    folder: Path,
+    reuse: Sequence[Path],
+    command: str,
+    changed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The run itself, with the terminal and events.jsonl listening."""
     from freeal import build, pipeline, report
@@ -88,14 +144,19 @@ def _go(
         typer.echo(f"{folder}", err=True)
         for message in data_notes(corpus.report):
             emit(Note(message, "data"))
+        for message in changed:
+            emit(Note(f"changed since: {message}", "settings"))
         try:
             job = build.job(config, prompt, corpus, folder, emit, reuse)
         except FreealError:
             _forget_if_empty(folder)
             raise
-        reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
-        emit(RunFinished(reason))
-        return report.write(config, corpus, job.store, job.ledger, reason, command)
+        with job.ledger:
+            if in_doubt := job.ledger.in_doubt():
+                emit(Note(f"possibly paid twice: {in_doubt} requests were under way when the run was ended", "ledger"))
+            reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
+            emit(RunFinished(reason))
+            return report.write(config, corpus, job.store, job.ledger, reason, command)
 
 
 def data_notes(found: Any) -> list[str]:
@@ -113,7 +174,16 @@ def data_notes(found: Any) -> list[str]:
 def _forget_if_empty(folder: Path) -> None:
     """A run that could not even begin leaves nothing behind that `--resume` would find."""
     if not (folder / "rounds").exists() and not (folder / "ledger.sqlite-wal").exists():
-        for name in ("config.yaml", "prompt.md", "environment.json", "events.jsonl", "ledger.sqlite"):
+        left = (
+            "config.yaml",
+            "prompt.md",
+            "environment.json",
+            "events.jsonl",
+            "ledger.sqlite",
+            "rows.parquet",
+            "run.lock",
+        )
+        for name in left:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
@@ -159,38 +229,83 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
     return runs[-1].parent
 
 
-def _as_it_was(folder: Path, overrides: Sequence[str]) -> Config:
-    """The configuration of a run that is resumed; only how long it may go on can be changed."""
+def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
+    """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
 
-    kept = _yaml(folder / "config.yaml")
+    if fork is None:
+        if place is None:
+            raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
+        return settings.load(place, overrides)
+    kept = {**_kept(fork), "prompt": str((fork / "prompt.md").resolve())}
     for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key not in ("rounds", "stop.max_calls", "stop.min_change"):
-            raise ConfigError(
-                f"--set {key}: a run that is resumed can change only rounds, stop.max_calls and stop.min_change; "
-                f"start another run, with --reuse {folder} for its replies"
-            )
         settings.assign(kept, override)
-    chosen = settings.parse(kept, str(folder / "config.yaml"))
-    if overrides:
-        (folder / "config.yaml").write_text(settings.to_yaml(chosen), encoding="utf-8")
-    return chosen
+    return settings.parse(kept, str(fork / "config.yaml"))
+
+
+def _as_it_was(
+    folder: Path, place: Path | None, at_first: Sequence[str], overrides: Sequence[str]
+) -> tuple[Config, list[str]]:
+    """The configuration of a run that is resumed, and what is other than before: only how it goes on may be.
+
+    Args:
+        place: the configuration file it is resumed by, if it is.
+        at_first, overrides: `--set` when the run began, and now.
+    """
+    from freeal import config as settings
+
+    kept = _kept(folder)
+    where = str(folder / "config.yaml")
+    before = settings.parse(kept, where)
+    if place is not None and place.is_file():
+        now = settings.load(place, [*at_first, *overrides])
+        told = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+        told.pop("prompt", None)
+        if Path(now.prompt).read_bytes() != (folder / "prompt.md").read_bytes():
+            told["prompt"] = f"prompt: {now.prompt} is not the one the run began with"
+        now = now.model_copy(update={"prompt": before.prompt})
+    else:
+        for override in overrides:
+            settings.assign(kept, override)
+        now = settings.parse(kept, where)
+        told = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+    if refused := [line for key, line in told.items() if key not in OPERATIONAL]:
+        raise ChangedError(
+            f"{folder}: would not be the same run; {'; '.join(refused)}. Begin another, in which replies to the same "
+            f"questions cost nothing:  freeal run --fork {folder} --set …"
+        )
+    if told:
+        (folder / "config.yaml").write_text(settings.to_yaml(now), encoding="utf-8")
+    return now, list(told.values())
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
+    """Dotted name of each setting that is another -> "name: before → now"."""
+    found: dict[str, str] = {}
+    for key in dict.fromkeys((*before, *now)):
+        name, old, new = f"{within}{key}", before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= _differences(old, new, f"{name}.")
+        elif old != new:
+            found[name] = f"{name}: {old} → {new}"
+    return found
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder}: no run directory (it has no config.yaml)")
+    return _yaml(folder / "config.yaml")
 
 
 def _new_folder(config: Config, out: Path | None) -> Path:
     folder = out or RUNS / f"{config.name}-{config.llm.kind}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder}: is not empty; resume it with --resume, or name another with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made: {error}") from error
     return folder
-
-
-def _same_data(folder: Path, found: str) -> dict[str, Any]:
-    """What is known of the start of the run in `folder`, if its data are those `found` now."""
-    about: dict[str, Any] = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    if about["data"] != found:
-        raise RunError(f"{folder}: the data are not those it began with; start another run, with --reuse {folder}")
-    return about
 
 
 def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
@@ -199,7 +314,6 @@ def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None
     from freeal.store import environment
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config.prompt, folder / "prompt.md")
         about = {**facts, **environment(config.seed)}
         (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")

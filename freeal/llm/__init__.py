@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 
@@ -55,13 +56,56 @@ class Capabilities:
     """What a client can do.
 
     `chunk` is how many requests it likes at a time: the unit that is kept or lost. `by_uid`: its replies depend
-    on the id of the example, not on what is asked.
+    on the id of the example, not on what is asked. `reasks`: how often a row may be asked again whose reply names
+    no label.
     """
 
     probabilities: bool
     generation: bool
     chunk: int = 64
     by_uid: bool = False
+    reasks: int = 0
+
+
+class Crowded(Exception):
+    """The call cannot be paid for while others are under way: it may be made once they are paid."""
+
+
+class Journal(Protocol):
+    """Where a client that costs money tells what it does with each request, by its place among those given.
+
+    `sent` before it leaves, `received` when the raw reply is there: the client goes on when the future is done,
+    for what was told is then on the disk. `understood`: what the reply says. `sent` may raise: BudgetError if the
+    call may not be made, Crowded if it may be made later. A full disk is a RunError.
+    """
+
+    def sent(self, place: int) -> Future[None]: ...
+
+    def received(self, place: int, raw: str, seconds: float) -> Future[None]: ...
+
+    def understood(self, place: int, reply: Reply) -> None: ...
+
+
+class Unheard:
+    """The journal that keeps nothing: for a question asked outside a run."""
+
+    def sent(self, place: int) -> Future[None]:
+        return _done()
+
+    def received(self, place: int, raw: str, seconds: float) -> Future[None]:
+        return _done()
+
+    def understood(self, place: int, reply: Reply) -> None:
+        pass
+
+
+def _done() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
+UNHEARD = Unheard()
 
 
 class LLM(Protocol):
@@ -74,7 +118,23 @@ class LLM(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]: ...
+    def prepare(self, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Find out what is needed before the first request, and give it; `known` is what it gave last time."""
+
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]: ...
+
+    def read(self, raw: str, request: Request) -> Reply:
+        """What a raw reply says that the journal was told of; pure, so that kept replies can be read again."""
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Prompt tokens of each request, without asking anything (an estimate where there is no tokenizer)."""
+
+
+class InProcess:
+    """What is alike in clients that cost no money: nothing to find out, and no raw replies."""
+
+    def prepare(self, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        return {}
+
+    def read(self, raw: str, request: Request) -> Reply:
+        raise ValueError("this client has no raw replies")

@@ -25,7 +25,7 @@ from freeal import models
 from freeal.config import LocalConfig
 from freeal.errors import LLMError
 from freeal.events import Emit, Note, ignore
-from freeal.llm import Capabilities, Message, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
 from freeal.llm.packing import ChoiceTree, Tokens, branches, choice_tree, pack, packs, shared_length
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SAME = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 """How far packed and plain probabilities may differ before a model counts as unfit for packing."""
 
 
-class LocalLLM:
+class LocalLLM(InProcess):
     """`complete` scores choices, or writes text where a request has none.
 
     Args:
@@ -67,7 +67,7 @@ class LocalLLM:
             self.emit(Note(f"{self.config.model} reads each prompt whole, which is slower: {unfit}", "llm"))
         return unfit is None
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order; too long a prompt is a problem of its own row."""
         replies: list[Reply | None] = [None] * len(requests)
         by_choices: dict[tuple[str, ...], list[int]] = {}

@@ -3,268 +3,619 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import json
 import math
 import os
 import random
-import time
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import asdict, dataclass, replace
+from threading import Thread
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from freeal.config import OpenAIConfig
-from freeal.errors import LLMError, LLMUnavailable
-from freeal.llm import Capabilities, Reply, Request
+from freeal.errors import FreealError, LLMError, LLMUnavailable
+from freeal.events import Emit, Note, ignore
+from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request
+from freeal.llm.faults import Fault, of_status
+from freeal.llm.logprobs import Step, choice_logprobs
+from freeal.llm.pacing import Clock, Outage, Pace
 
 try:
     import openai
-    from openai.types.chat import ChatCompletion
 except ImportError as error:
     raise LLMError('llm.kind openai needs the package openai; install it with: pip install "freeal[openai]"') from error
 
-LONGEST_WAIT = 120.0
-"""Seconds: a server that asks for more patience (Retry-After) is asked again after this long."""
-
-AMBIGUOUS = 0.01
-"""Share of the probability that may lie on tokens which begin several choices, before nothing is said of any."""
+CHUNK = 1024
+"""Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
 
 _TOP_LOGPROBS = 20  # the most that OpenAI, and vLLM by default, hand out
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a server was found to understand; part of the identity of its answers.
+
+    `constraint`: how it is told to say a choice and nothing else. `logprobs`: candidates a token that it tells.
+    `votes`: replies asked for at once, whose shares stand for probabilities. `spared`: sampling settings that it
+    refuses. `limit`: what it calls the most tokens of a reply.
+    """
+
+    constraint: Literal["structured_outputs", "response_format"] | None = None
+    logprobs: int = 0
+    votes: int = 1
+    usage: bool = True
+    spared: tuple[str, ...] = ()
+    limit: str = "max_tokens"
+
+    def told(self) -> str:
+        """In words, for the user."""
+        if self.logprobs:
+            how = f"probabilities from the {self.logprobs} likeliest tokens"
+        elif self.votes > 1:
+            how = f"{self.votes} votes a row"
+        else:
+            how = "the label as a word, without probabilities"
+        held = f"held to the labels by {self.constraint}" if self.constraint else "free to say anything, read strictly"
+        usage = "" if self.usage else "; it tells no usage, so tokens are estimated"
+        spared = f"; it refuses {', '.join(self.spared)}" if self.spared else ""
+        return f"{how}; {held}{usage}{spared}"
 
 
 class OpenAILLM:
     """A chat server, asked many things at once.
 
-    Rate limits, timeouts and faults of the server are waited out. A request that the server refuses for its own
-    sake (too long, filtered) becomes a `Reply` with a problem; a wrong key, an unknown model and an empty
-    account end the work at once.
+    Rate limits, timeouts and outages are waited out. A request that the server refuses for its own sake (too
+    long, filtered) becomes a `Reply` with a problem; a wrong key, an unknown model and an empty account end the
+    work at once. Every request is noted in the journal before it leaves, every reply before it is read.
+
+    Args:
+        config: server, model, limits.
+        emit: hears of outages and of what the server can do.
+        clock: time; tests have one of their own.
 
     Raises:
         LLMError: the environment variable with the key is not set.
 
     Example:
         >>> llm = OpenAILLM(OpenAIConfig(model="qwen", base_url="http://localhost:8000/v1"))
+        >>> llm.prepare()                                                       # doctest: +SKIP
         >>> llm.complete([Request((Message("user", "Say yes."),))])             # doctest: +SKIP
         [Reply(text='Yes.', logprobs=None, tokens_in=33, tokens_out=3, problem=None)]
     """
 
-    def __init__(self, config: OpenAIConfig) -> None:
+    def __init__(self, config: OpenAIConfig, emit: Emit = ignore, clock: Clock | None = None) -> None:
         self.config = config
-        self.base_url = config.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        self._key = _key(config.key_env, self.base_url)
-        self._proven = False
+        self.emit = emit
+        self.clock = clock or Clock()
+        self.base_urls = _base_urls(config)
+        self._key = _key(config.key_env, self.base_urls)
+        self._ways: Ways | None = None
+        self._stopping = False
+        self._at = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clients: list[openai.AsyncOpenAI] = []
+        self._pace = Pace(config.concurrency, config.requests_per_minute, config.tokens_per_minute, self.clock)
+        self._outage = Outage(
+            min(3, config.attempts), config.server_wait, self._is_there, self._unavailable, self.clock, emit
+        )
+
+    @property
+    def ways(self) -> Ways:
+        if self._ways is None:
+            self.prepare()
+        assert self._ways is not None
+        return self._ways
 
     @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
-        where = urlsplit(self.base_url)
-        host = where.netloc.rpartition("@")[2]  # no user, no password, no query: this is written to disk
+        """The model, and how it is asked; not where it is served: a server may move."""
+        ways = self.ways
         return {
-            "kind": "openai",
-            "model": self.config.model,
-            "base_url": f"{where.scheme}://{host}{where.path.rstrip('/')}",
-            "logprobs": self.config.logprobs,
-        }
+            "kind": "openai", "model": self.config.model, "constraint": ways.constraint, "logprobs": ways.logprobs,
+            "votes": ways.votes, "spared": ",".join(ways.spared),
+        }  # fmt: skip
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(self.config.logprobs, generation=True, chunk=4 * self.config.concurrency)
+        told = self._ways is None or self._ways.logprobs > 0 or self._ways.votes > 1
+        return Capabilities(told, generation=True, chunk=CHUNK, reasks=self.config.parse_retries)
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
-        """An estimate: four characters a token."""
-        return [_estimate("".join(message.content for message in request.messages)) for request in requests]
+        """An estimate: four characters a token, and four tokens a message."""
+        return [sum(len(m.content) // 4 + 4 for m in request.messages) for request in requests]
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+    def prepare(self, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """Ask a few tokens' worth what the server understands; with `known`, what it understood last time, nothing.
+
+        Raises:
+            LLMError: the server refuses key or model, speaks another protocol, or cannot do what `llm.require` asks.
+            LLMUnavailable: nobody answers.
+        """
+        if known:
+            self._ways = Ways(**{**known, "spared": tuple(known["spared"])})
+        else:
+            self._ways = self._await(self._probe())
+            self.emit(Note(f"{self.config.model}: {self._ways.told()}", "llm"))
+        return asdict(self._ways)
+
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order.
 
         Raises:
             LLMError: the server refuses the key, the model or every request.
-            LLMUnavailable: it answered none of the requests, for all the attempts.
+            LLMUnavailable: nobody answered for `llm.server_wait` seconds, or the rate limit lasts too long.
         """
         if not requests:
             return []
-        answers = _run(self._ask_all(requests))
-        failures = [answer for answer in answers if isinstance(answer, _Failure)]
-        if len(failures) == len(answers) and not (len(answers) == 1 and failures[0].kind == "row"):
-            raise self._world_failure(failures[0])
-        return [Reply(problem=a.problem) if isinstance(a, _Failure) else a for a in answers]
+        ways = self.ways
+        answers = self._await(self._ask_all(requests, ways, journal))
+        refused = [a for a in answers if isinstance(a, Fault)]
+        if len(refused) == len(answers) and refused[0].kind == "request":
+            raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
+        return [Reply(problem=a.problem) if isinstance(a, Fault) else a for a in answers]
 
-    async def _ask_all(self, requests: Sequence[Request]) -> list[Reply | _Failure]:
-        # a new client a call: its connections belong to the event loop, which ends with the call
-        client = openai.AsyncOpenAI(
-            api_key=self._key, base_url=self.base_url, timeout=self.config.timeout, max_retries=0
-        )
-        places = asyncio.Semaphore(self.config.concurrency)
-        async with client:
-            try:
-                # the first request of all goes alone: a wrong key or model costs one refusal, not dozens
-                alone = 0 if self._proven else 1
-                first = [await self._ask(client, places, request) for request in requests[:alone]]
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._ask(client, places, request)) for request in requests[alone:]]
-            except openai.APIStatusError as refusal:
-                raise await self._refused(client, refusal) from refusal
-            except ExceptionGroup as refusals:
-                raise await self._refused(client, refusals.exceptions[0]) from refusals
-        self._proven = True
-        return [*first, *(task.result() for task in tasks)]
+    def read(self, raw: str, request: Request) -> Reply:
+        """What a chat completion says."""
+        return read_completion(raw, request, self.count_tokens([request])[0])
 
-    async def _ask(self, client: openai.AsyncOpenAI, places: asyncio.Semaphore, request: Request) -> Reply | _Failure:
-        """One reply; a refusal that concerns every request is raised."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_passes),
-            stop=stop_after_attempt(self.config.attempts),
-            wait=_wait,
-            reraise=True,
-        )
+    # --- many at once
+
+    async def _ask_all(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
+        """Workers take one request after the other; the first refusal that concerns all stops the taking."""
+        answers: list[Reply | Fault | None] = [None] * len(requests)
+        todo = iter(range(len(requests)))
+        failures: list[FreealError] = []
+
+        async def work() -> None:
+            while not failures and not self._stopping and (place := next(todo, None)) is not None:
+                try:
+                    answers[place] = await self._answer(requests[place], ways, place, journal)
+                except FreealError as failure:
+                    failures.append(failure)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self.config.concurrency, len(requests))):
+                group.create_task(work())
+        if failures:
+            raise failures[0]
+        if self._stopping:
+            raise asyncio.CancelledError
+        return [answer for answer in answers if answer is not None]
+
+    async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
+        """One reply, after as many attempts as it takes."""
+        patience = _Patience(self)
+        body = self._body(request, ways)
+        tokens = self.count_tokens([request])[0] + request.max_tokens
+        retrying = patience.retrying()
         try:
-            async with places:  # kept while waiting, too: a server under pressure is asked less
-                completion: ChatCompletion = await retrying(self._create, client, request)
-        except openai.APITimeoutError as error:
-            return _Failure("row", f"server: {error}")
-        except openai.APIConnectionError as error:
-            return _Failure("server", f"server: {error} {error.__cause__ or ''}".strip())
-        except _NoCompletionError as error:
-            return _Failure("protocol", f"server: {error}")
-        except openai.APIStatusError as error:
-            if _concerns_all(error):
-                raise
-            return self._row_failure(error)
-        return _reply(completion, request, self.count_tokens([request])[0])
+            raw: str = await retrying(self._attempt, body, tokens, place, journal, patience)
+        except _FaultError as error:
+            fault = error.fault
+            if fault.kind == "fatal":
+                raise await self._refused(fault) from error
+            if fault.kind == "rate":
+                raise LLMUnavailable(
+                    f"{self._where()}: {fault.problem}; it has lasted {self.config.max_wait:g} s (llm.max_wait)"
+                ) from error
+            return fault
+        reply = self.read(raw, request)
+        journal.understood(place, reply)
+        return reply
 
-    async def _create(self, client: openai.AsyncOpenAI, request: Request) -> ChatCompletion:
+    async def _attempt(
+        self, body: dict[str, Any], tokens: int, place: int, journal: Journal, patience: _Patience
+    ) -> str:
+        """The raw reply, kept; a `_FaultError` if there is none."""
+        await self._outage.open()
+        entered = await self._pace.enter(tokens)
+        try:
+            if self._stopping:
+                raise asyncio.CancelledError
+            await asyncio.wrap_future(await self._paid_for(place, journal))
+            raw = await self._post(body)
+            await asyncio.wrap_future(journal.received(place, raw, self.clock.now() - entered))
+        except _FaultError as error:
+            if error.fault.kind == "rate":
+                self._pace.slow_down(entered)
+            if error.fault.kind != "outage":
+                self._outage.answered()
+            failed = error
+        else:
+            self._outage.answered()
+            self._pace.went_well()
+            return raw
+        finally:
+            self._pace.leave()
+        await patience.note(failed.fault)
+        raise failed
+
+    async def _paid_for(self, place: int, journal: Journal) -> Future[None]:
+        """Wait until the call may be made, and note that it is."""
+        while True:
+            try:
+                return journal.sent(place)
+            except Crowded:
+                await self.clock.sleep(0.02)
+
+    async def _post(self, body: dict[str, Any]) -> str:
+        """One request, one body; whatever is wrong with it is told as a `_FaultError`."""
+        client = self._client()
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                response = await client.chat.completions.with_raw_response.create(**body)
+                raw: str = response.text
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise _FaultError(Fault("outage", f"server: no answer within {self.config.timeout:g} s")) from error
+        except openai.APIStatusError as error:
+            raise _FaultError(self._fault(error)) from error
+        except openai.APIConnectionError as error:
+            self._at += 1  # the next attempt asks the next server
+            said = f"server: {error} {error.__cause__ or ''}".strip()
+            raise _FaultError(Fault("outage", self._without_key(said))) from error
+        if problem := _no_completion(raw):
+            raise _FaultError(Fault("transient", f"server: {problem}"))
+        return raw
+
+    def _body(self, request: Request, ways: Ways) -> dict[str, Any]:
         # servers have defaults of their own (vLLM: those of the model), so everything is said
-        asked: dict[str, Any] = {
+        most = request.max_tokens
+        if request.choices:
+            most = max(most, 4 + max(len(choice.encode()) for choice in request.choices))  # a token has a byte or more
+        most += 16 * (ways.constraint == "response_format")  # the braces and the name around the label
+        voting = bool(request.choices) and ways.votes > 1
+        body: dict[str, Any] = {
             "model": self.config.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "top_p": 1.0,
-            "seed": request.seed,
-        }
+            ways.limit: most, "temperature": 1.0 if voting else request.temperature, "top_p": 1.0, "seed": request.seed,
+        }  # fmt: skip
         if request.choices:
-            longest = max(len(choice.encode()) for choice in request.choices)  # a token has at least one byte
-            asked["max_tokens"] = max(request.max_tokens, longest + 4)
-            if self.config.logprobs:
-                asked |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
+            body |= {"n": ways.votes} if voting else {}
+            body |= {"logprobs": True, "top_logprobs": ways.logprobs} if ways.logprobs else {}
+            body |= _constrained(ways.constraint, request.choices)
+        return {name: value for name, value in body.items() if name not in ways.spared}
+
+    # --- what the server understands
+
+    async def _probe(self) -> Ways:
+        """From the best way down to the plainest, until one is answered as it should be."""
+        wanted = self.config.strategy
+        ways = Ways(logprobs=_TOP_LOGPROBS if wanted in ("auto", "probabilities") else 0)
+        ways, reply = await self._accepted(ways)
+        seen = reply["choices"][0].get("logprobs") or {}
+        told = len((seen.get("content") or [{}])[0].get("top_logprobs") or [])
+        ways = replace(ways, logprobs=min(ways.logprobs, told), usage=bool(reply.get("usage")))
+        if wanted != "text":
+            ways = await self._constraint(ways)
+        if not ways.logprobs and (wanted == "votes" or (wanted == "auto" and self.config.votes > 1)):
+            ways = replace(ways, votes=self.config.votes)
+        missing = {"probabilities": not ways.logprobs, "constraint": not ways.constraint}
+        for need in {self.config.require, wanted} & {"probabilities", "constraint"}:
+            if missing[str(need)]:
+                raise LLMError(f"{self._where()}: gives no {need} ({ways.told()}), and the configuration asks for it")
+        return ways
+
+    async def _accepted(self, ways: Ways) -> tuple[Ways, dict[str, Any]]:
+        """`ways` without what the server refuses to hear of, and its reply."""
+        while True:
+            answer = await self._ask_small(ways)
+            if not isinstance(answer, Fault):
+                return ways, answer
+            lesser = _without_what_was_refused(ways, answer.problem)
+            if lesser is None:  # each step takes something away, so that this comes to an end
+                raise LLMError(f"{self._where()}: {answer.problem}")
+            ways = lesser
+
+    async def _constraint(self, ways: Ways) -> Ways:
+        """The first constraint that the server keeps to although it was told to say something else."""
+        tried: tuple[Literal["structured_outputs", "response_format"], ...] = ("structured_outputs",)
+        if not ways.logprobs:  # within JSON the label is no longer what the reply begins with
+            tried += ("response_format",)
+        for constraint in tried:
+            bound = replace(ways, constraint=constraint)
+            answer = await self._ask_small(bound)
+            if not isinstance(answer, Fault) and _label_said(answer) in _PROBE_CHOICES:
+                return bound
+        return ways
+
+    async def _ask_small(self, ways: Ways) -> dict[str, Any] | Fault:
+        answer = await self._answer_raw(self._body(_PROBE, ways))
+        found: dict[str, Any] | Fault = answer if isinstance(answer, Fault) else json.loads(answer)
+        return found
+
+    async def _answer_raw(self, body: dict[str, Any]) -> str | Fault:
+        patience = _Patience(self)
+        retrying = patience.retrying()
+
+        async def attempt() -> str:
+            try:
+                return await self._post(body)
+            except _FaultError as error:
+                await patience.note(error.fault)
+                raise
+
         try:
-            completion = await client.chat.completions.create(**asked)
-        except ValueError as error:  # a body that is cut off: the client lets the fault of its JSON parser through
-            raise _NoCompletionError(f"the reply is no JSON: {error}") from error
-        if not isinstance(completion, ChatCompletion) or not getattr(completion, "choices", None):
-            raise _NoCompletionError(f"expected a chat completion, found {str(completion)[:80]!r}")
-        return completion
+            raw: str = await retrying(attempt)
+        except _FaultError as error:
+            if error.fault.kind == "fatal":
+                raise await self._refused(error.fault) from error
+            if error.fault.kind in ("transient", "rate", "outage"):
+                raise self._unavailable(error.fault.problem) from error
+            return error.fault
+        return raw
 
-    def _row_failure(self, error: openai.APIStatusError) -> Reply | _Failure:
-        said = self._without_key(error.message)[:200]
-        if problem := _about_the_text(error):
-            return Reply(problem=f"{problem}: {said}")
-        if error.status_code in (400, 422):
-            return _Failure("request", f"refused: {said}")
-        return _Failure("row", f"server: {error.status_code} {said}")
+    async def _is_there(self) -> bool:
+        """Whether a small question is answered: a server may be up, and its engine hang."""
+        try:
+            await self._post(self._body(_PROBE, self._ways or Ways()))
+        except _FaultError as error:
+            return error.fault.kind not in ("outage", "transient")
+        return True
 
-    def _world_failure(self, failure: _Failure) -> LLMError:
-        where = f"{self.config.model} at {self.identity['base_url']}"
-        if failure.kind == "request":
-            return LLMError(f"{where}: refused every request; the first: {failure.problem}")
-        if failure.kind == "protocol":
-            return LLMError(
-                f"{where}: does not speak the chat protocol ({failure.problem}); is base_url right, with /v1?"
-            )
+    # --- what to tell
+
+    def _fault(self, error: openai.APIStatusError) -> Fault:
+        said = self._without_key(str(error.message))
+        return of_status(error.status_code, error.code or error.type, said, error.response.headers)
+
+    def _unavailable(self, problem: str) -> LLMError:
+        if "no chat completion" in problem:
+            return LLMError(f"{self._where()}: {problem}; is base_url right, with /v1?")
         return LLMUnavailable(
-            f"{where}: no answer in {self.config.attempts} attempt(s) ({failure.problem}); "
-            "is the server up? What was answered before is kept: the same command goes on from there"
+            f"{self._where()}: {problem}; is the server up? What was answered is kept: the same run goes on from there"
         )
 
-    async def _refused(self, client: openai.AsyncOpenAI, error: Exception) -> LLMError:
-        """What to tell of a refusal that concerns every request; anything else is raised as it is."""
-        if not isinstance(error, openai.APIStatusError):
-            raise error
-        where = f"{self.config.model} at {self.identity['base_url']}"
-        said = self._without_key(error.message)[:300]
-        if error.status_code in (401, 403):
-            hint = f"; the key is taken from the environment variable {self.config.key_env}"
-        else:
-            hint = await _served(client)
-        return LLMError(f"{where}: refused with {error.status_code}: {said}{hint}")
+    async def _refused(self, fault: Fault) -> LLMError:
+        """What to tell of a refusal that concerns every request."""
+        if fault.problem.startswith(("401", "403")):
+            return LLMError(
+                f"{self._where()}: refused with {fault.problem}; the key is taken from the environment variable"
+                f" {self.config.key_env}"
+            )
+        served = await _served(self._client()) if fault.problem.startswith("404") else ""
+        return LLMError(f"{self._where()}: refused with {fault.problem}{served}")
+
+    def _where(self) -> str:
+        return f"{self.config.model} at {_public(self.base_urls[self._at % len(self.base_urls)])}"
 
     def _without_key(self, text: str) -> str:
         return text if self._key == _NO_KEY else text.replace(self._key, "***")
 
+    # --- the thread in which it all happens
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A request without a reply, and what is to be thought of it if no other got one either."""
+    def _client(self) -> openai.AsyncOpenAI:
+        if not self._clients:
+            self._clients = [
+                openai.AsyncOpenAI(api_key=self._key, base_url=url, timeout=self.config.timeout, max_retries=0)
+                for url in self.base_urls
+            ]
+        return self._clients[self._at % len(self._clients)]
 
-    kind: Literal["server", "row", "request", "protocol"]
-    problem: str
+    def _await(self, work: Any) -> Any:
+        """Run `work` in the client's own thread, also from within a notebook's loop.
 
-
-class _NoCompletionError(Exception):
-    """The server said 200, but what it sent is no chat completion."""
-
-
-_NO_KEY = "none"
-
-
-def _key(name: str, base_url: str) -> str:
-    key = os.environ.get(name, "").strip()
-    if key:
-        return key
-    if urlsplit(base_url).hostname in {"localhost", "127.0.0.1", "::1", "0.0.0.0"}:
-        return _NO_KEY  # servers on one's own machine seldom want a key, but the client insists on one
-    raise LLMError(f"the environment variable {name} (llm.key_env) is not set; it must hold the key for {base_url}")
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether it may go better the next time."""
-    if isinstance(error, openai.APIStatusError):
-        return not _concerns_all(error) and (error.status_code in (408, 409, 425, 429) or error.status_code >= 500)
-    return isinstance(error, (openai.APIConnectionError, _NoCompletionError))
-
-
-def _concerns_all(error: openai.APIStatusError) -> bool:
-    """Whether every other request would be refused as well."""
-    return error.status_code in (401, 403, 404) or "insufficient_quota" in (error.code, error.type)
+        On Ctrl-C nothing more is sent, what is under way is waited for and kept, and the interrupt goes on.
+        """
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
+        self._stopping = False
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            self._stopping = True
+            try:
+                future.exception(timeout=self.config.grace)
+            except (NotYet, CancelledError):
+                future.cancel()
+            raise
 
 
-_backoff = wait_exponential_jitter(initial=0.5, max=30.0, jitter=0.5)
+class _FaultError(Exception):
+    """An attempt that gave no reply."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.problem)
+        self.fault = fault
+
+
+class _Patience:
+    """How long one row is tried: so many attempts and seconds, rate limits and outages apart."""
+
+    def __init__(self, llm: OpenAILLM) -> None:
+        self.llm = llm
+        self.attempts, self.waited = 0, 0.0
+        self.started = llm.clock.now()
+        self.spells = llm._outage.spells
+
+    def retrying(self) -> AsyncRetrying:
+        sleep = self.llm.clock.sleep
+        return AsyncRetrying(
+            retry=retry_if_exception(_may_pass), stop=self.at_an_end, wait=_wait, sleep=sleep, reraise=True
+        )
+
+    async def note(self, fault: Fault) -> None:
+        """Count a failed attempt; in an outage, wait until it is over."""
+        if fault.kind == "rate":
+            self.waited += fault.wait or 0.0
+            return
+        self.attempts += 1
+        if fault.kind == "outage":
+            await self.llm._outage.failed(fault.problem)
+            if self.llm._outage.spells > self.spells:  # it was nobody's fault but the server's
+                self.attempts, self.spells, self.started = 0, self.llm._outage.spells, self.llm.clock.now()
+
+    def at_an_end(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, _FaultError) and error.fault.kind == "rate":
+            return max(self.waited, self.llm.clock.now() - self.started) > self.llm.config.max_wait
+        spent = self.llm.clock.now() - self.started
+        return self.attempts >= self.llm.config.attempts or spent > self.llm.config.row_timeout
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, _FaultError) and error.fault.passes
 
 
 def _wait(state: RetryCallState) -> float:
-    """What the server asks for, a little spread out, or else twice as long as the last time."""
+    """What the server asks for, a little spread out, or else about twice as long as the last time."""
     error = state.outcome.exception() if state.outcome else None
-    asked = _retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
-    if asked is None:
-        return _backoff(state)
-    return min(asked, LONGEST_WAIT) * random.uniform(1.0, 1.1)  # no seed: it spreads requests, it decides nothing
+    asked = error.fault.wait if isinstance(error, _FaultError) else None
+    # no seed: it spreads requests, it decides nothing
+    if asked is not None:
+        return asked * random.uniform(1.0, 1.1)
+    return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from the three forms in use: milliseconds, seconds, a date."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+_NO_KEY = "none"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
-_TOO_LONG = ("context length", "context window", "maximum context", "too long", "too many tokens", "max_model_len")
-_FILTERED = ("content_filter", "content filter", "content management policy", "content policy", "safety system")
+def _base_urls(config: OpenAIConfig) -> list[str]:
+    given = [config.base_url] if isinstance(config.base_url, str) else list(config.base_url or ())
+    return given or [os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"]
 
 
-def _about_the_text(error: openai.APIStatusError) -> str | None:
-    """What is wrong with this one text. Servers have no common code for it, only phrases: OpenAI, Azure, vLLM, TGI."""
-    said = f"{error.code} {error.message}".casefold()
-    if error.status_code == 413 or (error.status_code == 400 and any(phrase in said for phrase in _TOO_LONG)):
-        return "too long"
-    return "refused" if error.status_code == 400 and any(phrase in said for phrase in _FILTERED) else None
+def _key(name: str, base_urls: Sequence[str]) -> str:
+    key = os.environ.get(name, "").strip()
+    if key:
+        return key
+    remote = [url for url in base_urls if urlsplit(url).hostname not in _LOOPBACK]
+    if not remote:
+        return _NO_KEY  # servers on one's own machine seldom want a key, but the client insists on one
+    where = _public(remote[0])
+    raise LLMError(f"the environment variable {name} (llm.key_env) is not set; it must hold the key for {where}")
+
+
+def _public(url: str) -> str:
+    """`url` without user, password and query: it is shown, and written to disk."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+_PROBE_CHOICES = ("red", "blue")
+_PROBE = Request(
+    (Message("user", "What colour is grass? Reply with the single word green."),), _PROBE_CHOICES, max_tokens=8
+)
+"""A question whose plain answer is none of its choices: a server that gives one of them has kept to the constraint."""
+
+
+def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, Any]:
+    if constraint == "structured_outputs":
+        return {"extra_body": {"structured_outputs": {"choice": list(choices)}}}
+    if constraint == "response_format":
+        label = {"type": "string", "enum": list(choices)}
+        schema = {
+            "type": "object",
+            "properties": {"label": label},
+            "required": ["label"],
+            "additionalProperties": False,
+        }
+        return {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "label", "strict": True, "schema": schema},
+            }
+        }
+    return {}
+
+
+_SETTINGS = ("temperature", "top_p", "seed")
+
+
+def _without_what_was_refused(ways: Ways, said: str) -> Ways | None:
+    """`ways` without the setting that a refusal names; None if it names none."""
+    if "max_completion_tokens" in said and ways.limit != "max_completion_tokens":
+        return replace(ways, limit="max_completion_tokens")
+    if "logprobs" in said and ways.logprobs:
+        return replace(ways, logprobs=5 if ways.logprobs > 5 else 0)
+    for setting in _SETTINGS:
+        if setting in said and setting not in ways.spared:
+            return replace(ways, spared=(*ways.spared, setting))
+    return None
+
+
+def _no_completion(raw: str) -> str | None:
+    """What is wrong with the body of a success, if it is no chat completion."""
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return f"expected a chat completion, found no JSON but {raw[:80]!r}: no chat completion"
+    if not isinstance(found, dict) or not isinstance(found.get("choices"), list) or not found["choices"]:
+        return f"expected a chat completion, found {raw[:80]!r}: no chat completion"
+    return None
+
+
+def read_completion(raw: str, request: Request, tokens_in: int) -> Reply:
+    """What a chat completion says; `tokens_in` is the estimate for servers that tell no usage.
+
+    Any field may be missing, whatever the protocol says: the reply then has a problem, or no probabilities.
+    """
+    completion = json.loads(raw)
+    usage = completion.get("usage") or {}
+    choices = completion["choices"]
+    texts = [_content(choice) for choice in choices]
+    tokens_in = usage.get("prompt_tokens") or tokens_in
+    tokens_out = usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts)
+    choice, text = choices[0], texts[0]
+    message = choice.get("message") or {}
+    if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
+        return Reply(
+            text, None, tokens_in, tokens_out, f"refused: {(message.get('refusal') or 'content filter')[:200]}"
+        )
+    if not any((t or "").strip() for t in texts):
+        return Reply(text, None, tokens_in, tokens_out, "empty reply")
+    if choice.get("finish_reason") == "length" and request.choices and not _begins_one(text or "", request.choices):
+        return Reply(text, None, tokens_in, tokens_out, f"cut off: {(text or '')[:80]!r}")
+    logprobs = None
+    if request.choices:
+        votes = _votes(texts, request.choices) if len(texts) > 1 else None
+        logprobs = votes or choice_logprobs(list(_steps(choice)), request.choices)
+    return Reply(text, logprobs, tokens_in, tokens_out)
+
+
+def _content(choice: Mapping[str, Any]) -> str | None:
+    text = (choice.get("message") or {}).get("content")
+    return text if isinstance(text, str) else None
+
+
+def _steps(choice: Mapping[str, Any]) -> Iterator[Step]:
+    for token in (choice.get("logprobs") or {}).get("content") or []:
+        candidates = [
+            (c["token"], c["logprob"]) for c in token.get("top_logprobs") or [] if c.get("logprob") is not None
+        ]
+        yield Step(token.get("token", ""), candidates)
+
+
+def _votes(texts: Sequence[str | None], choices: Sequence[str]) -> tuple[float, ...] | None:
+    """Log of the share of votes of each choice, half a vote added to each; None if nobody named a choice."""
+    named = [_json_label(text or "").strip().strip(".\"'").casefold() for text in texts]
+    counts = [named.count(choice.casefold()) for choice in choices]
+    if not sum(counts):
+        return None
+    return tuple(math.log((count + 0.5) / (sum(counts) + 0.5 * len(choices))) for count in counts)
+
+
+def _label_said(reply: Mapping[str, Any]) -> str:
+    return _json_label(_content(reply["choices"][0]) or "").strip()
+
+
+def _json_label(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return str(found.get("label", text)) if isinstance(found, dict) else text
+
+
+def _begins_one(text: str, choices: Sequence[str]) -> bool:
+    return any(text.strip().casefold().startswith(choice.casefold()) for choice in choices)
 
 
 async def _served(client: openai.AsyncOpenAI) -> str:
@@ -274,79 +625,3 @@ async def _served(client: openai.AsyncOpenAI) -> str:
     except (openai.OpenAIError, AttributeError, TypeError, ValueError):  # it is only a hint, and nothing is validated
         return ""
     return f"; models served: {', '.join(sorted(names)[:20])}" if names else ""
-
-
-def _reply(completion: ChatCompletion, request: Request, tokens_in: int) -> Reply:
-    """Fields may be missing although their types do not say so: the client does not validate what comes."""
-    choice = completion.choices[0]
-    message: Any = choice.message
-    text: str | None = getattr(message, "content", None)
-    usage = completion.usage
-    tokens_in = (usage and usage.prompt_tokens) or tokens_in
-    tokens_out = (usage and usage.completion_tokens) or _estimate(text or "")
-    if choice.finish_reason == "content_filter" or getattr(message, "refusal", None):
-        said = getattr(message, "refusal", None) or "content filter"
-        return Reply(text, None, tokens_in, tokens_out, f"refused: {said[:200]}")
-    if not (text or "").strip():
-        return Reply(text, None, tokens_in, tokens_out, "empty reply")
-    logprobs = choice_logprobs(_first_token(choice), request.choices) if request.choices else None
-    return Reply(text, logprobs, tokens_in, tokens_out)
-
-
-def _first_token(choice: Any) -> list[tuple[str, float]]:
-    """The candidates for the first token with their logarithms; empty if the server gave none."""
-    content = getattr(choice.logprobs, "content", None) or []
-    candidates = (getattr(content[0], "top_logprobs", None) or []) if content else []
-    return [(c.token, c.logprob) for c in candidates if c.logprob is not None and not math.isnan(c.logprob)]
-
-
-def choice_logprobs(candidates: Sequence[tuple[str, float]], choices: Sequence[str]) -> tuple[float, ...] | None:
-    """One logarithm a choice, from the candidates for the first token.
-
-    A token counts for the one choice it is the beginning of, whatever its case. A choice that no candidate
-    begins gets a bound: one less than the least probable candidate.
-
-    Returns:
-        None if no candidate begins a choice, or if choices begin alike, so that the first token cannot tell.
-
-    Example:
-        >>> choice_logprobs([("pos", -0.1), (" Neg", -2.5), ("The", -6.0)], ["negative", "positive", "mixed"])
-        (-2.5, -0.1, -7.0)
-    """
-    found = [-math.inf] * len(choices)
-    ambiguous = -math.inf
-    for token, logprob in candidates:
-        beginning = token.lstrip().casefold()
-        owners = [i for i, choice in enumerate(choices) if choice.casefold().startswith(beginning)] if beginning else []
-        if len(owners) == 1:
-            found[owners[0]] = _add(found[owners[0]], logprob)
-        elif owners:
-            ambiguous = _add(ambiguous, logprob)
-    told = max(found, default=-math.inf)
-    if told == -math.inf or ambiguous - told > math.log(AMBIGUOUS):
-        return None
-    bound = min(logprob for _, logprob in candidates if logprob > -math.inf) - 1.0
-    return tuple(bound if logprob == -math.inf else logprob for logprob in found)
-
-
-def _add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
-    high, low = max(a, b), min(a, b)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
-
-
-def _estimate(text: str) -> int:
-    return len(text) // 4
-
-
-T = TypeVar("T")
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, also where a loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

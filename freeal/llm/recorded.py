@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from freeal.errors import DataError
-from freeal.llm import Capabilities, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Reply, Request
 
 NOT_ASKED = "no reply recorded for this row"
 NO_LABEL = "no label recorded"
 
 
-class RecordedLLM:
+class RecordedLLM(InProcess):
     """Replays kept replies: the same to every question about an example, and never a probability.
 
     Args:
@@ -58,7 +58,7 @@ class RecordedLLM:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return cls(replies, {"sha256": sha256, "id": id_column, "label": label_column, "labels": "\n".join(labels)})
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         return [self.replies.get(request.uid, Reply(problem=NOT_ASKED)) for request in requests]
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from freeal.ledger import Ledger, question_of
-from freeal.llm import Capabilities, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Reply, Request
 
 NOT_ASKED = "not asked in the recorded run"
 
 
-class ReplayedLLM:
+class ReplayedLLM(InProcess):
     """Gives what any LLM of an earlier run replied to the same question; a new question is a problem of its row.
 
     Args:
@@ -24,7 +24,7 @@ class ReplayedLLM:
         self.ledger = Ledger(ledger, read_only=True)
         self.identity: Mapping[str, str | int | float | bool | None] = {"kind": "replayed", "run": ledger.parent.name}
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """The kept replies, in order."""
         kept = (self.ledger.answers_to(question_of(request)) for request in requests)
         return [reply or Reply(problem=NOT_ASKED) for reply in kept]

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from freeal.config import ScriptedConfig
 from freeal.errors import ConfigError
-from freeal.llm import Capabilities, Message, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
 
 REMEMBERED = 10_000
 """Requests kept for tests to look at; older ones are forgotten."""
 
 
-class ScriptedLLM:
+class ScriptedLLM(InProcess):
     """Answers by a function of the request, always the same to the same request; remembers what it was asked.
 
     Args:
@@ -56,7 +56,7 @@ class ScriptedLLM:
         about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
 
-    def complete(self, requests: Sequence[Request]) -> list[Reply]:
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         self.requests = [*self.requests, *requests][-REMEMBERED:]
         return [self._reply(request) for request in requests]
 

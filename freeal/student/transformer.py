@@ -21,6 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from freeal.config import TransformerConfig
 from freeal.errors import FreealError, ModelError
 from freeal.events import Emit, Note, Progress, ignore
+from freeal.failpoints import failpoint
 from freeal.student import Keep
 from freeal.student.augment import augment
 from freeal.student.encoders import (
@@ -187,6 +188,7 @@ class TransformerStudent:
         work.optimizer.step()
         work.schedule.step()
         work.step += 1
+        failpoint("student.step")
 
     def _plain(self, work: _Work, rows: IntArray) -> Tensor:
         read = self._forward(work.network, [work.tokens[row] for row in rows], work.autocast)

@@ -1,6 +1,7 @@
 """What every LLM client keeps to, whoever answers."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 from loopback import completion, refusal, serve
@@ -40,14 +41,16 @@ def recorded(tmp_path):
 
 def openai(tmp_path):
     pytest.importorskip("openai", reason="the package openai is not installed")
-    from freeal.llm.openai_api import OpenAILLM
+    from freeal.llm.openai_api import OpenAILLM, Ways
 
     def reply(text, attempt):
         top = {"neg": -0.1, "pos": -2.4} if answer(text) == "negative" else {"pos": -0.1, "neg": -2.4}
         return refusal(400, "maximum context length is 9") if text == BAD else completion(answer(text), top)
 
     with serve(reply) as server:
-        yield OpenAILLM(OpenAIConfig(model="tiny", base_url=server.url, concurrency=4))
+        llm = OpenAILLM(OpenAIConfig(model="tiny", base_url=server.url, concurrency=4))
+        llm.prepare(asdict(Ways(logprobs=20)))
+        yield llm
 
 
 @pytest.fixture(params=[scripted, keywords, recorded, openai], ids=lambda kind: kind.__name__)

@@ -1,0 +1,106 @@
+"""`freeal plan`: what a run will cost, before a single call is made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from freeal.cli.console import printable
+from freeal.cli.options import AsJson, ConfigFile, Overrides, PriceIn, PriceOut
+
+if TYPE_CHECKING:
+    from freeal.config import Config
+    from freeal.prompts import Prompt
+
+SECONDS = 1.0
+"""Assumed for one call to a server, to say how long a run may take."""
+
+
+WRITTEN = 60
+"""Tokens of a demonstration that the LLM writes."""
+
+
+def plan(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rows, calls a round, tokens, cost and time to come, and two prompts as they will be sent. Nothing is asked.
+
+    Examples:
+
+      freeal plan configs/mr.yaml
+
+      freeal plan my.yaml --price-in 0.15 --price-out 0.60 --json
+    """
+    from freeal import build
+    from freeal import config as settings
+    from freeal.cli.check import estimate
+    from freeal.cli.console import listening
+    from freeal.cli.run import shorthands
+    from freeal.prompts import pretended
+
+    asked = [*(overrides or ()), *shorthands({"llm.price_in": price_in, "llm.price_out": price_out})]
+    chosen = settings.load(config, asked)
+    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    with listening() as emit:
+        reader = build.llm(chosen, prompt, emit)
+        build.calibrator(chosen, tuple(prompt.labels), reader)
+        found = estimate(chosen, prompt, corpus, reader)
+    found |= {"cost": cost(chosen, found, prompt), "seconds": seconds(chosen, found)}
+    examples = corpus.pool.examples
+    shown = pretended(prompt, examples[1 : 1 + chosen.demos.shots])
+    chats = [prompt.render(examples[0]), prompt.render(examples[0], shown)]
+    found["prompts"] = [[[message.role, message.content] for message in chat] for chat in chats]
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _told(found))
+
+
+def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
+    """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
+    from freeal.build import price_of_calls
+
+    price = price_of_calls(config)
+    if price is None:
+        return None
+    calls, tokens = found["calls"], found["tokens_in"]
+    out = max(len(reply) for reply in prompt.replies) // 4 + 2
+    written = calls["cold_start"] * WRITTEN
+    low = price.of(tokens["first_round"] + tokens["test"], (calls["first_round"] + calls["test"]) * out + written)
+    more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
+    return {"low": round(low, 4), "high": round(low + more, 4)}
+
+
+def seconds(config: Config, found: dict[str, Any]) -> float | None:
+    """How long the calls take at most, at one second a call; None for a model in this process: that depends."""
+    if config.llm.kind != "openai":
+        return None
+    calls = sum(int(count) for count in found["calls"].values())
+    at_once = calls * SECONDS / config.llm.concurrency
+    limit = config.llm.requests_per_minute
+    return round(max(at_once, calls * 60.0 / limit if limit else 0.0), 1)
+
+
+def _told(found: dict[str, Any]) -> str:
+    from freeal.cli.check import told
+    from freeal.report import clock
+
+    lines = told(found)
+    if found["cost"] is None:
+        lines.append(
+            "cost:   the price of this model is not known: --price-in, --price-out (dollars for a million tokens)"
+        )
+    elif found["cost"]["high"]:
+        lines.append(f"cost:   {found['cost']['low']:.4f} to {found['cost']['high']:.4f} dollars")
+    if found["seconds"] is not None:
+        lines.append(f"time:   about {clock(found['seconds'])} of calls, if one takes a second")
+    for title, chat in zip(
+        ("as first asked", "as asked later, here with any demonstrations"), found["prompts"], strict=True
+    ):
+        lines.append(f"\n--- {title}")
+        lines += [f"{role}: {printable(content)}" for role, content in chat]
+    return "\n".join(lines)

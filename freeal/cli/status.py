@@ -1,0 +1,92 @@
+"""`freeal status`: what became of every row, of a run that works, waits or is done."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from freeal.cli.options import AsJson, RunFolder
+from freeal.errors import RunError
+
+
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """Account for every row: pending, labelled, skipped or failed with the reason. Reading disturbs no running process.
+
+    Example: freeal status runs/mr-openai-20261122-0347 --json
+    """
+    found = account(run)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    usage = found["usage"]
+    typer.echo(f"{run.name}: {found['state']}, {found['whole_rounds']} of at most {found['rounds']} rounds whole")
+    for what, count in found["rows"].items():
+        typer.echo(f"{count:>9,} {what}")
+    typer.echo(f"{found['total']:>9,} rows in all")
+    for work, counts in found["works"].items():
+        typer.echo(f"{work}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")
+    cost = f", {usage['cost']:.4f} dollars" if usage["cost"] else ""
+    typer.echo(f"{usage['calls']:,} calls, {usage['tokens_in']:,} tokens in, {usage['tokens_out']:,} out{cost}")
+    if found["in_doubt"]:
+        typer.echo(f"possibly paid twice: {found['in_doubt']} requests were sent and not answered, as far as is known")
+    if found["state"] == "interrupted":
+        typer.echo(f"go on with:  freeal run --resume {run}")
+
+
+def account(run: Path) -> dict[str, Any]:
+    """State of the run; rows by state, which add up to `total`; the same by piece of work; usage.
+
+    Raises:
+        RunError: no run directory.
+    """
+    import yaml
+
+    from freeal import lock, prompts, rows
+    from freeal.ledger import FILE, Ledger
+    from freeal.store import RunStore
+
+    if not (run / "config.yaml").is_file():
+        raise RunError(f"{run}: no run directory (it has no config.yaml)")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    prompt, pool = prompts.load(run / "prompt.md"), rows.read(run)["pool"]
+    works: dict[str, Counter[str]] = {}
+    of_row = dict.fromkeys(pool, "pending")
+    with Ledger(run / FILE, read_only=True) as ledger:
+        for work, uid, reply in ledger.rows():
+            state = _state(prompt, reply)
+            works.setdefault(work, Counter())[state] += 1
+            if uid in of_row and of_row[uid] != "labelled":  # a label once given stays
+                of_row[uid] = state
+        usage, in_doubt = ledger.usage(), ledger.in_doubt()
+    by_state = Counter(of_row.values())
+    by_state["skipped: empty"] = len(environment.get("empty", ()))
+    whole = len(RunStore(run, (), ()).finished())
+    done = "finished" if (run / "summary.json").is_file() else "interrupted"
+    return {
+        "schema_version": 1,
+        "state": "running" if lock.is_held(run) else done,
+        "rounds": config["rounds"],
+        "whole_rounds": whole,
+        "total": len(pool) + by_state["skipped: empty"],
+        "rows": dict(sorted((state, count) for state, count in by_state.items() if count)),
+        "works": {work: dict(sorted(counts.items())) for work, counts in sorted(works.items())},
+        "in_doubt": 0 if lock.is_held(run) else in_doubt,
+        "usage": {"calls": usage.calls, "reused": usage.reused, "tokens_in": usage.tokens_in,
+                  "tokens_out": usage.tokens_out, "cost": usage.cost},
+    }  # fmt: skip
+
+
+def _state(prompt: Any, reply: Any) -> str:
+    from freeal.ledger import Unread
+
+    if reply is None or isinstance(reply, Unread):
+        return "pending"
+    if reply.problem is None and reply.logprobs is not None:
+        return "labelled"
+    label, problem = prompt.read(reply)
+    return "labelled" if label is not None else f"failed: {problem.partition(':')[0]}"

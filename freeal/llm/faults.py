@@ -1,0 +1,85 @@
+"""What went wrong with a request, and what is to be done: the one table that all servers share.
+
+Servers agree on status codes, and on little else: the rest is phrases, collected from OpenAI, Azure, vLLM,
+llama.cpp, TGI and Groq.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["fatal", "rate", "transient", "outage", "row", "request"]
+"""fatal: every request would be refused. rate: too fast. transient: may go better the next time. outage: nobody is
+there. row: this text is the trouble, and always will be. request: refused as it is put, perhaps all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One failed attempt. `wait`: seconds the server asked for, if it did; `problem` begins with a word to count."""
+
+    kind: Kind
+    problem: str
+    wait: float | None = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same request may go well later."""
+        return self.kind in ("rate", "transient", "outage")
+
+
+def of_status(status: int, code: str | None, message: str, headers: Mapping[str, str]) -> Fault:
+    """The fault that an HTTP status, an error code and the words beside it stand for.
+
+    Example:
+        >>> of_status(429, None, "slow down", {"retry-after": "2"})
+        Fault(kind='rate', problem='rate limit: slow down', wait=2.0)
+        >>> of_status(400, None, "This model's maximum context length is 512 tokens", {}).kind
+        'row'
+    """
+    said, lowered = message.strip()[:300], f"{code or ''} {message}".casefold()
+    if status in (400, 413, 422, 429) and (status == 413 or _any_of(_TOO_LONG, lowered)):
+        return Fault("row", f"too long: {said}")
+    if status in (400, 403) and _any_of(_FILTERED, lowered):
+        return Fault("row", f"refused: {said}")
+    if status in (401, 402, 403, 404) or _any_of(_NO_MONEY, lowered):
+        return Fault("fatal", f"{status}: {said}")
+    if status == 429:
+        return Fault("rate", f"rate limit: {said}", retry_after(headers))
+    if status in (408, 409, 425) or status >= 500:
+        return Fault("transient", f"server: {status} {said}", retry_after(headers))
+    return Fault("request", f"request refused: {status} {said}")
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Seconds to wait, from the three forms in use: milliseconds, seconds, a date; None if nothing sensible is said.
+
+    Example:
+        >>> retry_after({"retry-after-ms": "1500"}), retry_after({"retry-after": "nan"})
+        (1.5, None)
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+    return None if date is None else max(0.0, email.utils.mktime_tz(date) - (time.time() if now is None else now))
+
+
+def _any_of(phrases: tuple[str, ...], text: str) -> bool:
+    return any(phrase in text for phrase in phrases)
+
+
+_TOO_LONG = (
+    "context length", "context_length", "context window", "maximum context", "context size", "too long",
+    "max_model_len", "too many tokens", "reduce the length", "request too large",
+)  # fmt: skip
+_FILTERED = ("content_filter", "content filter", "content management policy", "content policy", "safety system")
+_NO_MONEY = ("insufficient_quota", "billing", "credit balance", "payment required", "exceeded your current quota")

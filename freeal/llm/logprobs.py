@@ -1,0 +1,87 @@
+"""From the candidates for each token of a reply to a log-probability for each choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+AMBIGUOUS = 0.01
+"""Share of the probability that may lie on tokens which begin several choices, before nothing is said of any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One token of a reply: the one that was taken, and the candidates with their log-probabilities."""
+
+    taken: str
+    candidates: Sequence[tuple[str, float]]
+
+
+def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[float, ...] | None:
+    """One logarithm a choice: that the reply begins like this choice and like no other.
+
+    At each token a candidate counts for the one choice that goes on with it, whatever its case. Where choices
+    share a beginning, the tokens that were taken are followed until they part. A choice that was not seen gets a
+    bound: one less than the least probable candidate.
+
+    Returns:
+        None if no candidate begins a choice, or if too much lies on beginnings that several choices share and
+        that were not followed, so that nothing can be said.
+
+    Example:
+        >>> first = Step("pos", [("pos", -0.1), (" Neg", -2.5), ("The", -6.0)])
+        >>> choice_logprobs([first], ["negative", "positive", "mixed"])
+        (-2.5, -0.1, -7.0)
+        >>> steps = [Step("very", [("very", -0.1)]), Step(" good", [(" good", -0.2), (" bad", -1.7)])]
+        >>> [round(p, 2) for p in choice_logprobs(steps, ["very good", "very bad"])]
+        [-0.3, -1.8]
+    """
+    folded = [choice.casefold() for choice in choices]
+    found, ambiguous = [-math.inf] * len(choices), -math.inf
+    alive, read, so_far = list(range(len(choices))), "", 0.0
+    bounds: list[float] = []
+    for step in steps:
+        followed: list[int] = []
+        taken_logprob = -math.inf
+        for token, logprob in step.candidates:
+            if math.isnan(logprob):
+                continue
+            bounds += [so_far + logprob] if logprob > -math.inf else []
+            owners = _owners(read, token, alive, folded)
+            if len(owners) == 1:
+                found[owners[0]] = _add(found[owners[0]], so_far + logprob)
+            elif owners and token == step.taken:
+                followed, taken_logprob = owners, logprob
+            elif owners:
+                ambiguous = _add(ambiguous, so_far + logprob)
+        if not followed:
+            break
+        alive, read, so_far = followed, _joined(read, step.taken), so_far + taken_logprob
+    else:
+        # the reply ended while several choices went on alike
+        ambiguous = _add(ambiguous, so_far) if len(alive) < len(choices) or read else ambiguous
+    told = max(found, default=-math.inf)
+    if told == -math.inf or ambiguous - told > math.log(AMBIGUOUS):
+        return None
+    bound = min(bounds) - 1.0
+    return tuple(bound if logprob == -math.inf else logprob for logprob in found)
+
+
+def _owners(read: str, token: str, alive: Sequence[int], choices: Sequence[str]) -> list[int]:
+    """Those of `alive` that go on with `token`; where none does, the one that is whole without it."""
+    text = _joined(read, token)
+    if not text:
+        return []
+    going_on = [i for i in alive if choices[i].startswith(text)] if text != read else []
+    return going_on or [i for i in alive if choices[i] == read]
+
+
+def _joined(read: str, token: str) -> str:
+    return read + token.casefold() if read else token.lstrip().casefold()
+
+
+def _add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))"""
+    high, low = max(a, b), min(a, b)
+    return high if low == -math.inf else high + math.log1p(math.exp(low - high))

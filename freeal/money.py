@@ -1,0 +1,135 @@
+"""What calls cost, and a purse that is never overdrawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+from freeal.errors import BudgetError
+from freeal.llm import Crowded, Reply, Request
+
+TABLE = Path(__file__).parent / "prices.yaml"
+MARGIN = 1.25
+"""How much dearer than the dearest prompt so far, by its bytes, the next one may be."""
+
+WARM = 20
+"""Replies after which prompts are reckoned by those seen; before that, a byte is reckoned as a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens, in and out."""
+
+    tokens_in: float
+    tokens_out: float
+
+    def of(self, tokens_in: float, tokens_out: float) -> float:
+        return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6
+
+
+@cache
+def known() -> dict[str, Price]:
+    """Prices by model, as listed by their makers; see the file for the day."""
+    import yaml
+
+    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return {str(name): Price(float(p["in"]), float(p["out"])) for name, p in table["models"].items()}
+
+
+def price_of(model: str) -> Price | None:
+    """The price of `model`, or of the model it is a dated edition of; None if it is not in the table.
+
+    Example:
+        >>> price_of("gpt-4o-mini-2024-07-18") == price_of("gpt-4o-mini")
+        True
+    """
+    table = known()
+    name = model.rpartition("/")[2]
+    fitting = [entry for entry in table if name == entry or name.startswith(f"{entry}-20")]
+    return table[max(fitting, key=len)] if fitting else None
+
+
+@dataclass
+class Purse:
+    """Reserves the worst a request can cost before it is sent, and gives back what it did not.
+
+    Args:
+        price: None if it is not known; then only calls are counted.
+        budget: US dollars that may be spent, None for no limit.
+        max_calls: calls that may be made, None for no limit.
+        spent, calls: what the run has cost before.
+
+    Example:
+        >>> purse = Purse(Price(1.0, 2.0), budget=1.0)
+        >>> held = purse.reserve(Request((), max_tokens=100_000))
+        >>> round(held, 3), round(purse.settle(held, Reply("yes", None, 1_000, 10)), 5)
+        (0.2, 0.00102)
+    """
+
+    price: Price | None = None
+    budget: float | None = None
+    max_calls: int | None = None
+    spent: float = 0.0
+    calls: int = 0
+    reserved: float = 0.0
+    under_way: int = 0
+    _seen: int = 0
+    _dearest: float = 0.0
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def reserve(self, request: Request) -> float:
+        """US dollars put aside for one call.
+
+        Raises:
+            BudgetError: it might cost more than is left; nothing is put aside.
+            Crowded: it might, unless calls under way turn out cheaper than the worst.
+        """
+        worst = self.worst(request)
+        with self._lock:
+            if self.max_calls is not None and self.calls >= self.max_calls:
+                raise BudgetError(f"all {self.max_calls:,} calls are made (stop.max_calls); resume the run with more")
+            if self.budget is not None and self.spent + self.reserved + worst > self.budget:
+                if self.under_way and self.spent + worst <= self.budget:
+                    raise Crowded
+                raise BudgetError(
+                    f"the next call may cost {worst:.4f} dollars, and {self.spent:.4f} of {self.budget:.2f} are spent "
+                    f"(stop.budget); resume the run with more"
+                )
+            self.under_way += 1
+            self.calls += 1
+            self.reserved += worst
+        return worst
+
+    def settle(self, held: float, reply: Reply | None, request: Request | None = None) -> float:
+        """US dollars the call did cost; None for a call that came to nothing."""
+        cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price and reply else 0.0
+        with self._lock:
+            self.reserved = max(0.0, self.reserved - held)
+            self.under_way = max(0, self.under_way - 1)
+            self.spent += cost
+            if reply and request and reply.tokens_in:
+                self._seen += 1
+                self._dearest = max(self._dearest, reply.tokens_in / max(1, _bytes(request)))
+        return cost
+
+    def pay(self, reply: Reply) -> float:
+        """US dollars of a reply whose call was made by a process that is gone."""
+        cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price else 0.0
+        with self._lock:
+            self.spent += cost
+        return cost
+
+    def worst(self, request: Request) -> float:
+        """US dollars that a request costs at most."""
+        if self.price is None:
+            return 0.0
+        a_byte = min(1.0, self._dearest * MARGIN) if self._seen >= WARM else 1.0
+        longest = max((len(choice.encode()) for choice in request.choices), default=0) + 4
+        return self.price.of(_bytes(request) * a_byte, max(request.max_tokens, longest))
+
+
+def _bytes(request: Request) -> int:
+    """A token has a byte or more; eight for the frame of each message."""
+    return sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)

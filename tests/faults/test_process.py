@@ -1,0 +1,199 @@
+"""A. Process and storage: faults 1 to 11 of the matrix."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import time
+
+import pytest
+from conftest_faults import ROWS, plan, text_of
+
+from freeal.testing.plans import KillClient, Rule
+
+GONE = -signal.SIGKILL
+
+
+def test_01_killed_while_labelling(bench, tmp_path):
+    """Nothing kept is asked again; at most what was under way is paid twice."""
+    bench.server.set_plan(plan(latency=0.02))
+    config = bench.configure()
+    process = bench.start("run", config, "--out", bench.run_folder)
+    bench.server.set_plan(plan(Rule(KillClient(process.pid), nth=37), latency=0.02))
+    assert process.wait(60) == GONE
+    paid = sum(bench.server.stats().billed.values())
+    bench.server.set_plan(plan(latency=0.02))
+    assert bench.resume().code == 0
+    bench.check()
+    stats = bench.server.stats()
+    assert 30 < paid < ROWS
+    assert stats.repeated <= 8 + 4  # the probe's questions are asked by every process that knows no answer yet
+    assert stats.max_in_flight == 8
+    straight = bench.run("run", config, "--out", tmp_path / "straight")
+    assert straight.code == 0
+    assert bench.labels() == bench.labels(tmp_path / "straight")
+
+
+def test_02_killed_between_reply_and_commit(bench):
+    process = bench.start(
+        "run", bench.configure(), "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:9=kill9"
+    )
+    assert process.wait(60) == GONE
+    said = bench.resume()
+    assert said.code == 0
+    found = bench.check()
+    assert found["rows"] == {"labelled": ROWS}
+    assert bench.server.stats().repeated <= 8 + 4
+    assert "possibly paid twice" in said.err or bench.server.stats().repeated <= 4
+
+
+@pytest.mark.parametrize("place", ["artefact.mid_write", "student.mid_save"])
+def test_04_killed_while_writing_a_round(bench, place):
+    process = bench.start("run", bench.configure(), "--out", bench.run_folder, FREEAL_FAILPOINT=f"{place}=kill9")
+    assert process.wait(60) == GONE
+    before = bench.server.stats().requests
+    assert bench.resume().code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+    assert bench.server.stats().requests == before
+    assert not list(bench.run_folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_05_interrupted(bench, number):
+    bench.server.set_plan(plan(latency=0.05))
+    process = bench.start("run", bench.configure(llm={"concurrency": 2}), "--out", bench.run_folder)
+    until = time.monotonic() + 60
+    while sum(bench.server.stats().billed.values()) < 12 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert f"go on with:  freeal run --resume {bench.run_folder}" in err
+    assert bench.check()["in_doubt"] == 0
+    assert bench.resume().code == 0
+    assert bench.server.stats().repeated <= 4
+
+
+def test_06_disk_full_for_the_ledger(bench):
+    config = bench.configure()
+    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:9=raise")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 8, err
+    assert "ledger.sqlite" in err
+    assert bench.resume().code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+
+
+def test_07_disk_full_for_the_round(bench):
+    config = bench.configure()
+    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="artefact.mid_write=raise")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 8, err
+    before = bench.server.stats().requests
+    assert bench.resume().code == 0
+    assert bench.server.stats().requests == before
+
+
+def test_08_two_processes_in_one_run(bench):
+    bench.server.set_plan(plan(latency=0.2))
+    first = bench.start("run", bench.configure(), "--out", bench.run_folder)
+    until = time.monotonic() + 60
+    while not (bench.run_folder / "ledger.sqlite").is_file() and time.monotonic() < until:
+        time.sleep(0.01)
+    second = bench.resume()
+    assert second.code == 6
+    assert f"process {first.pid}" in second.err
+    told = json.loads(bench.run("status", bench.run_folder, "--json").out)
+    assert told["state"] == "running"
+    first.kill()
+    assert first.wait() == GONE
+    bench.server.set_plan(plan())
+    assert bench.resume().code == 0
+    bench.check()
+
+
+@pytest.mark.parametrize("change", ["seed=1", "llm.model=small", "calibration.kind=none"])
+def test_09_settings_changed_that_change_answers(bench, change):
+    assert bench.begin(rounds=2).code == 0
+    said = bench.resume("--set", change)
+    assert said.code == 7
+    assert change.split("=")[0] in said.err
+    assert "--fork" in said.err
+    bench.check()
+
+
+def test_09_the_prompt_changed(bench):
+    assert bench.begin().code == 0
+    (bench.folder / "prompt.md").write_text(
+        (bench.folder / "prompt.md").read_text().replace("{{ text }}", "Is: {{ text }}")
+    )
+    said = bench.run("run", "--resume", bench.folder / "films.yaml", "--out", bench.run_folder)
+    assert said.code == 7
+    assert "prompt" in said.err
+
+
+def test_09_settings_changed_that_change_no_answer(bench):
+    assert bench.begin().code == 0
+    said = bench.resume("--set", "llm.concurrency=3", "--set", "llm.timeout=9")
+    assert said.code == 0
+    assert "llm.concurrency: 8 → 3" in (bench.run_folder / "events.jsonl").read_text(encoding="utf-8")
+
+
+def test_09_a_fork_pays_for_nothing_it_has(bench):
+    assert bench.begin().code == 0
+    before = sum(bench.server.stats().billed.values())
+    said = bench.run(
+        "run", "--fork", bench.run_folder, "--set", "calibration.kind=none", "--out", bench.folder / "fork", "--json"
+    )
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["usage"]["calls"] == 0
+    assert sum(bench.server.stats().billed.values()) <= before + 4  # the probe's
+
+
+def rows(*numbers):
+    return [{"id": f"r{i}", "text": text_of(i)} for i in numbers]
+
+
+def test_10_rows_in_another_order_are_the_same_run(bench):
+    assert bench.begin(rows=rows(*range(20))).code == 0
+    before = bench.labels()
+    bench.configure(rows=rows(*reversed(range(20))))
+    assert bench.resume().code == 0
+    assert bench.labels() == before
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (rows(*range(19)), "1 removed (r19)"),
+        ([*rows(*range(19)), {"id": "r19", "text": "another"}], "1 edited (r19)"),
+        (rows(*range(21)), "1 added (r20)"),
+    ],
+)
+def test_10_other_rows_are_told_by_id(bench, now, told):
+    assert bench.begin(rows=rows(*range(20))).code == 0
+    bench.configure(rows=now)
+    said = bench.resume()
+    assert said.code == 7
+    assert told in said.err
+    bench.check(20)
+
+
+def test_11_a_ledger_that_is_no_ledger(bench):
+    assert bench.begin().code == 0
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (bench.run_folder / name).unlink(missing_ok=True)
+    (bench.run_folder / "ledger.sqlite").write_bytes(b"not a database" * 100)
+    said = bench.resume()
+    assert said.code == 8
+    assert "ledger.sqlite" in said.err
+
+
+def test_11_a_ledger_of_a_newer_freeal(bench):
+    assert bench.begin().code == 0
+    with sqlite3.connect(bench.run_folder / "ledger.sqlite") as ledger:
+        ledger.execute("PRAGMA user_version = 999")
+    said = bench.resume()
+    assert said.code == 8
+    assert "newer freeal" in said.err

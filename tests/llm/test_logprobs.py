@@ -1,0 +1,63 @@
+"""Candidates for tokens become probabilities of choices."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal.llm.logprobs import Step, choice_logprobs
+
+CHOICES = ("negative", "positive")
+
+
+def first(*candidates):
+    return [Step(candidates[0][0], candidates)]
+
+
+def test_tokens_that_begin_the_same_choice_add_up_whatever_their_case():
+    found = choice_logprobs(first(("pos", -0.2), (" Neg", -2.0), ("negative", -3.0), ("The", -5.0)), CHOICES)
+    assert found == pytest.approx((math.log(math.exp(-2) + math.exp(-3)), -0.2))
+
+
+def test_a_choice_that_was_not_seen_is_less_probable_than_anything_seen():
+    assert choice_logprobs(first(("pos", -0.1), ("So", -4.0)), CHOICES) == (-5.0, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "choices"),
+    [
+        (first(("The", -0.1), (" ", -1.0)), CHOICES),
+        (first(("very", -0.1), ("nothing", -3.0)), ("very good", "very bad", "nothing")),
+        ([], CHOICES),
+        ([Step("pos", [])], CHOICES),
+    ],
+)
+def test_nothing_is_said_of_choices_that_the_tokens_cannot_tell(steps, choices):
+    assert choice_logprobs(steps, choices) is None
+
+
+def test_an_unlikely_common_beginning_does_no_harm():
+    found = choice_logprobs(first(("pos", -0.1), ("p", -9.0), ("neg", -3.0)), ("pos", "pale", "neg"))
+    assert found == (-0.1, -10.0, -3.0)
+
+
+def test_a_shared_beginning_is_followed_until_the_choices_part():
+    steps = [
+        Step("very", [("very", -0.1), ("so", -3.0)]),
+        Step(" good", [(" good", -0.2), (" bad", -1.8)]),
+    ]
+    assert choice_logprobs(steps, ("very good", "very bad", "so so")) == pytest.approx((-0.3, -1.9, -3.0))
+
+
+def test_a_choice_that_begins_another_ends_where_the_reply_does():
+    steps = [Step("very", [("very", -0.1)]), Step("<|end|>", [("<|end|>", -0.2), (" good", -1.7)])]
+    assert choice_logprobs(steps, ("very", "very good")) == pytest.approx((-0.3, -1.8))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["neg", "pos", "p", "x", ""]), st.floats(-30, 0)), min_size=1, max_size=8))
+def test_what_is_said_is_never_positive_by_more_than_rounding_and_never_nan(candidates):
+    total = math.log(sum(math.exp(logprob) for _, logprob in candidates))
+    shares = [(token, logprob - total) for token, logprob in candidates]
+    found = choice_logprobs(first(*shares), CHOICES)
+    assert found is None or all(not math.isnan(p) and p < 1e-9 for p in found)
