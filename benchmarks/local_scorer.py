@@ -27,16 +27,17 @@ from freeal.llm.local import LocalLLM
 from freeal.types import Demonstration, Example
 
 BATCH = 16
+PROMPTS = {"mr": "mr-described.md", "trec": "trec.md"}
 SHOTS = 10
 ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
     arguments = _arguments()
-    prompt = prompts.load(ROOT / "prompts" / "mr-described.md")
-    texts = _texts(arguments.rows + SHOTS)
+    prompt = prompts.load(ROOT / "prompts" / PROMPTS[arguments.data])
+    texts = _texts(arguments.data, arguments.rows + SHOTS)
     labels = list(prompt.labels)
-    shown = [Demonstration(text, labels[i % 2]) for i, text in enumerate(texts[:SHOTS])]
+    shown = [Demonstration(text, labels[i % len(labels)]) for i, text in enumerate(texts[:SHOTS])]
     llm = LocalLLM(LocalConfig(model=arguments.model, dtype=arguments.dtype))
     assert llm.packed, "this model cannot be read packed"
     found: dict[str, Any] = {"model": arguments.model, "dtype": llm.reader.dtype, "rows": arguments.rows}
@@ -46,7 +47,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found, indent=2))
         return
-    print(f"{found['model']}, {found['dtype']}, {found['rows']} rows of MR, {torch.get_num_threads()} threads")
+    rows = f"{found['rows']} rows of {arguments.data.upper()}"
+    print(f"{found['model']}, {found['dtype']}, {rows}, {torch.get_num_threads()} threads")
     for name, figures in found.items():
         if isinstance(figures, dict):
             print(f"\n{name} ({figures['tokens']:.0f} tokens a prompt)")
@@ -126,9 +128,9 @@ def _normalised(logprobs: Sequence[Sequence[float]]) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _texts(count: int) -> list[str]:
+def _texts(data: str, count: int) -> list[str]:
     shared = Path(os.environ.get("FREEAL_SHARED", ROOT / ".." / "shared"))
-    lines = (shared / "data" / "mr" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (shared / "data" / data / "train.jsonl").read_text(encoding="utf-8").splitlines()
     chosen = np.random.default_rng(0).permutation(len(lines))[:count]
     return [json.loads(lines[i])["text"] for i in chosen]
 
@@ -136,6 +138,7 @@ def _texts(count: int) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
+    parser.add_argument("--data", choices=PROMPTS, default="mr")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--few", type=int, default=16, help="rows for the slow ways (twice as many for batches)")

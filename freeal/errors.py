@@ -8,6 +8,7 @@ FreealError
 ├── LLMError         the LLM as a whole does not work (server, key, model) exit 4, 5
 │   └── LLMUnavailable   it did not answer; the same run may be resumed later
 ├── BudgetError      the calls or the money allowed are spent              exit 9
+├── TrainingError    a student cannot be trained on these labels           exit 3
 ├── LockError        another process works in the run directory            exit 6
 ├── ChangedError     a run is resumed with other settings or data          exit 7
 └── RunError         a run directory cannot be written, resumed or read    exit 8
@@ -62,6 +63,12 @@ class RunError(FreealError):
     """A run directory cannot be written, resumed or read."""
 
     exit_code = 8
+
+
+class TrainingError(FreealError):
+    """A student cannot be trained: its loss was not finite, twice."""
+
+    exit_code = 3
 
 
 class LockError(FreealError):

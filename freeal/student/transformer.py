@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForSequenceClassification
 
 from freeal.config import TransformerConfig
-from freeal.errors import FreealError, ModelError
+from freeal.errors import ModelError, TrainingError
 from freeal.events import Emit, Note, Progress, ignore
 from freeal.failpoints import failpoint
 from freeal.student import Keep
@@ -86,7 +86,7 @@ class TransformerStudent:
 
         Raises:
             DataError: no rows, or targets that are no distributions.
-            FreealError: the loss was not finite, and again with half the learning rate.
+            TrainingError: the loss was not finite, and again with half the learning rate.
         """
         lesson = look_over(inputs, targets, weights, len(self.labels))
         with _own_randomness(self.device):
@@ -124,7 +124,7 @@ class TransformerStudent:
         try:
             return self._fit_loop(self._start(lesson, rate / 2, False), keep)
         except _NotFiniteError as again:
-            raise FreealError(
+            raise TrainingError(
                 f"student {self.model_path}: the loss was not finite in {again}, nor was it with the learning rate"
                 f" {rate:g}; this was half of it, in float32. Set student.learning_rate lower or try another model"
             ) from again
@@ -270,7 +270,7 @@ def load(folder: Path) -> TransformerStudent:
     Raises:
         ModelError: there is no such student in `folder`.
     """
-    model = open_model(AutoModelForSequenceClassification.from_pretrained, str(folder))
+    model = open_model(AutoModelForSequenceClassification.from_pretrained, str(folder), use_safetensors=True)
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
     student = TransformerStudent(TransformerConfig(model=str(folder)), labels, 0, str(folder))
     student.config = TransformerConfig(model=str(folder), max_tokens=student.tokenizer.model_max_length)

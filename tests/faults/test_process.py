@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import sqlite3
 import time
@@ -46,6 +47,22 @@ def test_02_killed_between_reply_and_commit(bench):
     assert found["rows"] == {"labelled": ROWS}
     assert bench.server.stats().repeated <= 8 + 4
     assert "possibly paid twice" in said.err or bench.server.stats().repeated <= 4
+
+
+def encoder(path, **settings):
+    """A real student, small and quick."""
+    return {"kind": "transformer", "model": str(path), "epochs": 2, "batch_size": 8, **settings}
+
+
+def test_03_killed_while_training(bench, tiny_encoder, tmp_path):
+    config = bench.configure(student=encoder(tiny_encoder))
+    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="student.step:5=kill9")
+    assert process.wait(120) == GONE
+    before = bench.server.stats().requests
+    assert bench.resume().code == 0
+    assert bench.server.stats().requests == before
+    assert bench.run("run", config, "--out", tmp_path / "straight", "--reuse", bench.run_folder).code == 0
+    assert bench.labels() == bench.labels(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("place", ["artefact.mid_write", "student.mid_save"])
@@ -188,6 +205,33 @@ def test_11_a_ledger_that_is_no_ledger(bench):
     said = bench.resume()
     assert said.code == 8
     assert "ledger.sqlite" in said.err
+
+
+class Payload:
+    """What runs when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "rng_state.pth", "posterior.npy"])
+def test_12_nothing_that_runs_code_is_opened(bench, tiny_encoder, tmp_path, name):
+    assert bench.begin(student=encoder(tiny_encoder)).code == 0
+    student, mark = bench.run_folder / "rounds/00/student", tmp_path / "it-ran"
+    (student / name).write_bytes(pickle.dumps(Payload(mark)))
+    if name == "pytorch_model.bin":
+        (student / "model.safetensors").unlink()
+        about = json.loads((student / "config.json").read_text(encoding="utf-8"))
+        about["auto_map"] = {"AutoModelForSequenceClassification": "evil.Model"}
+        (student / "config.json").write_text(json.dumps(about), encoding="utf-8")
+        (student / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Model: ...", encoding="utf-8")
+    said = bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl")
+    assert said.code == (2 if name == "pytorch_model.bin" else 0), said.err
+    assert bench.resume().code == 0
+    assert not mark.exists()
 
 
 def test_11_a_ledger_of_a_newer_freeal(bench):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from freeal.config import TransformerConfig
-from freeal.errors import DataError, FreealError, ModelError
+from freeal.errors import DataError, ModelError, TrainingError
 from freeal.events import Note, Progress
 from freeal.student import transformer
 from freeal.student.transformer import TransformerStudent, _Network, load
@@ -112,7 +112,7 @@ def test_rows_without_weight_teach_nothing(student, reviews):
 def test_a_loss_that_runs_away_is_tried_again_and_then_named(student, reviews):
     heard = []
     too_heavy = np.full(24, 3e38, np.float32)
-    with pytest.raises(FreealError, match=r"not finite in epoch 1, batch 1.*Set student\.learning_rate lower"):
+    with pytest.raises(TrainingError, match=r"not finite in epoch 1, batch 1.*Set student\.learning_rate lower"):
         student(emit=heard.append).fit(reviews, targets_of(reviews), too_heavy)
     assert [note.message for note in heard] == [
         "the loss was not finite in epoch 1, batch 1; starting again with half the learning rate"
