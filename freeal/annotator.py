@@ -119,7 +119,7 @@ class Annotator:
             self.ledger.settle()
         answered = dict(zip(missing, fresh, strict=True))
         journal.close(answered)
-        own = [(key, missing[key], reply) for key, reply in answered.items() if key not in journal.held]
+        own = [(key, missing[key], reply) for key, reply in answered.items() if key not in journal.told]
         if lasting := [entry for entry in own if not _passing(entry[2])]:
             self.ledger.keep(work, lasting, time.perf_counter() - started)
         return answered
@@ -227,13 +227,18 @@ class _Journal:
         return self.annotator.ledger.sent(self.work, key, request)
 
     def received(self, place: int, raw: str, seconds: float) -> Future[None]:
-        return self.annotator.ledger.received(self.keys[place], raw, seconds)
+        return self.annotator.ledger.received(self.work, self.keys[place], self.requests[place], raw, seconds)
 
     def understood(self, place: int, reply: Reply) -> None:
         key = self.keys[place]
-        cost = self.annotator.purse.settle(self.held[key], reply, self.requests[place])
+        cost = self.annotator.purse.settle(self.held.get(key, 0.0), reply, self.requests[place])
         self.annotator.ledger.read(key, reply, cost)
         self.read.add(key)
+
+    @property
+    def told(self) -> set[str]:
+        """Keys of requests that the client told of: they are in the ledger already."""
+        return self.held.keys() | self.read
 
     def close(self, answered: Mapping[str, Reply]) -> None:
         """Give back what was reserved for calls that came to nothing; a refusal that lasts is kept as an answer."""

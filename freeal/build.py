@@ -132,7 +132,8 @@ def price_of_calls(config: Config) -> Price | None:
         return Price(0.0, 0.0)
     if config.llm.price_in is not None and config.llm.price_out is not None:
         return Price(config.llm.price_in, config.llm.price_out)
-    return money.price_of(config.llm.model)
+    listed = money.price_of(config.llm.model)
+    return listed.times(money.IN_A_BATCH) if listed and config.llm.batch else listed
 
 
 def embedder(config: Config, emit: Emit) -> Embedder:

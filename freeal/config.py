@@ -85,6 +85,8 @@ class OpenAIConfig(Section):
     attempts: Positive = Field(6, description="for one row; rate limits and outages are not counted")
     max_wait: float = Field(600.0, ge=0, description="seconds a rate limit may hold up a row before the run stops")
     server_wait: float = Field(120.0, ge=0, description="seconds to wait for a server that is gone")
+    batch: bool = Field(False, description="ask by the file (Batch API): within a day, at half the price")
+    batch_poll: float = Field(30.0, gt=0, description="seconds between two looks at a batch")
     price_in: float | None = Field(None, ge=0, description="dollars for a million tokens; default: as listed, if it is")
     price_out: float | None = Field(None, ge=0, description="the same for tokens of replies")
     grace: float = Field(20.0, ge=0, description="seconds for what is under way when a run is interrupted")

@@ -121,9 +121,9 @@ class Ledger:
         """A request is about to leave; it may, once the future is done."""
         return self._write([(_SENT, _request(key, request, work))])
 
-    def received(self, key: str, raw: str, seconds: float) -> Future[None]:
+    def received(self, work: str, key: str, request: Request, raw: str, seconds: float) -> Future[None]:
         """The raw reply, as it came; it may be read once the future is done."""
-        return self._write([(_RECEIVED, {"key": key, "raw": raw, "seconds": seconds})])
+        return self._write([(_RECEIVED, {**_request(key, request, work), "raw": raw, "seconds": seconds})])
 
     def read(self, key: str, reply: Reply, cost: float = 0.0) -> Future[None]:
         """What a received reply says; lost in a crash, it is read again from the raw one."""
@@ -289,7 +289,11 @@ _SENT = (
     f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
     " ON CONFLICT (key) DO UPDATE SET sent = sent + 1"
 )
-_RECEIVED = "UPDATE requests SET state = 'received', raw = :raw, seconds = :seconds WHERE key = :key"
+_RECEIVED = (
+    "INSERT INTO requests (key, question, work, uid, asked, state, sent, raw, seconds)"
+    f" VALUES ({_REQUEST}, 'received', 1, :raw, :seconds)"
+    " ON CONFLICT (key) DO UPDATE SET state = 'received', raw = :raw, seconds = :seconds"
+)
 _READ = (
     "UPDATE requests SET state = 'read', text = :text, logprobs = :logprobs, tokens_in = :tokens_in,"
     " tokens_out = :tokens_out, problem = :problem, cost = :cost WHERE key = :key"

@@ -18,12 +18,19 @@ WARM = 20
 """Replies after which prompts are reckoned by those seen; before that, a byte is reckoned as a token."""
 
 
+IN_A_BATCH = 0.5
+"""What a request costs in a batch, against one that is answered at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Price:
     """US dollars for a million tokens, in and out."""
 
     tokens_in: float
     tokens_out: float
+
+    def times(self, factor: float) -> Price:
+        return Price(self.tokens_in * factor, self.tokens_out * factor)
 
     def of(self, tokens_in: float, tokens_out: float) -> float:
         return (tokens_in * self.tokens_in + tokens_out * self.tokens_out) / 1e6

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.errors import RunError
-from freeal.ledger import SCHEMA, Ledger, Usage, key_of, question_of
+from freeal.ledger import SCHEMA, Ledger, Unread, Usage, key_of, question_of
 from freeal.llm import Message, Reply, Request
 
 LLM = {"kind": "scripted", "seed": 0}
@@ -144,3 +144,68 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 def test_a_ledger_to_reuse_must_be_there(tmp_path):
     with pytest.raises(RunError, match="no ledger here to reuse"):
         Ledger(tmp_path / "ledger.sqlite", [tmp_path / "gone.sqlite"])
+
+
+def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
+    path, asked = tmp_path / "ledger.sqlite", ask()
+    with Ledger(path) as ledger:
+        ledger.sent("round 0", key(asked), asked).result()
+        assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (None, 1)
+        ledger.received("round 0", key(asked), asked, "{raw}", 0.1).result()
+        assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (Unread("{raw}"), 0)
+        ledger.read(key(asked), Reply("positive", None, 5, 1), 0.25)
+        assert ledger.usage() == Usage(1, 0, 5, 1, 0.1, 0.25)
+    with Ledger(path) as again:
+        assert again.find(key(asked), "round 0") == Reply("positive", None, 5, 1)
+
+
+def test_a_reply_whose_request_was_sent_by_another_run_is_kept_too(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.received("round 0", key(ask()), ask(), "{raw}", 0.0).result()
+        assert ledger.find(key(ask()), "round 0") == Unread("{raw}")
+
+
+def test_raw_replies_are_found_with_what_was_asked(tmp_path):
+    asked = ask(NASTY, max_tokens=7, temperature=0.5)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.received("round 0", key(asked), asked, "{raw}", 0.0).result()
+        keep(ledger, Reply("computed here"))
+        assert list(ledger.raw()) == [(key(asked), "{raw}", asked, Unread("{raw}"))]
+
+
+def test_rows_are_accounted_for_by_work(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (kept,) = keep(ledger, Reply("positive"))
+        ledger.note_rows("round 0", [("r0", kept), ("again", kept), ("r1", "never asked")])
+        assert [(work, uid, reply) for work, uid, reply in ledger.rows()] == [
+            ("round 0", "r0", Reply("positive")), ("round 0", "again", Reply("positive")), ("round 0", "r1", None)
+        ]  # fmt: skip
+
+
+def test_facts_are_remembered(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.recall("ways") is None
+        ledger.remember("ways", {"logprobs": 20, "spared": ["seed"]})
+    with Ledger(tmp_path / "ledger.sqlite") as again:
+        assert again.recall("ways") == {"logprobs": 20, "spared": ["seed"]}
+
+
+OLD = """CREATE TABLE replies (
+  key TEXT PRIMARY KEY, question TEXT NOT NULL, work TEXT NOT NULL, uid TEXT NOT NULL, messages TEXT NOT NULL,
+  text TEXT, logprobs TEXT, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, problem TEXT,
+  seconds REAL NOT NULL, reused INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+PRAGMA user_version = 1;
+INSERT INTO replies VALUES
+  ('k', 'q', 'round 0', 'r0', '[["user", "x"]]', 'positive', '[-0.1, -2.0]', 9, 1, NULL, 2.0, 0);
+"""
+
+
+@pytest.mark.parametrize("beneath", [True, False])
+def test_a_ledger_of_the_first_schema_is_understood(tmp_path, beneath):
+    old = tmp_path / "old.sqlite"
+    with sqlite3.connect(old) as first:
+        first.executescript(OLD)
+    first.close()
+    with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
+        assert ledger.find("k", "round 0") == Reply("positive", (-0.1, -2.0), 9, 1)
+        assert ledger.usage().calls == (0 if beneath else 1)

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from freeal.config import OpenAIConfig
-from freeal.errors import FreealError, LLMError, LLMUnavailable
+from freeal.errors import BudgetError, FreealError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
-from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request, batches
 from freeal.llm.faults import Fault, of_status
 from freeal.llm.logprobs import Step, choice_logprobs
 from freeal.llm.pacing import Clock, Outage, Pace
@@ -123,7 +123,8 @@ class OpenAILLM:
     @property
     def capabilities(self) -> Capabilities:
         told = self._ways is None or self._ways.logprobs > 0 or self._ways.votes > 1
-        return Capabilities(told, generation=True, chunk=CHUNK, reasks=self.config.parse_retries)
+        chunk = batches.MOST if self.config.batch else CHUNK
+        return Capabilities(told, generation=True, chunk=chunk, reasks=self.config.parse_retries)
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """An estimate: four characters a token, and four tokens a message."""
@@ -153,7 +154,8 @@ class OpenAILLM:
         if not requests:
             return []
         ways = self.ways
-        answers = self._await(self._ask_all(requests, ways, journal))
+        ask = self._ask_in_batch if self.config.batch else self._ask_all
+        answers = self._await(ask(requests, ways, journal))
         refused = [a for a in answers if isinstance(a, Fault)]
         if len(refused) == len(answers) and refused[0].kind == "request":
             raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
@@ -186,6 +188,38 @@ class OpenAILLM:
         if self._stopping:
             raise asyncio.CancelledError
         return [answer for answer in answers if answer is not None]
+
+    async def _ask_in_batch(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
+        """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
+        client, bodies = self._client(), [self._body(request, ways) for request in requests]
+        try:
+            batch = await batches.find(client, bodies)
+            if batch is None:
+                for place in range(len(requests)):
+                    noted = journal.sent(place)
+                await asyncio.wrap_future(noted)  # the last of them is on the disk after all others
+                batch = await batches.submit(client, bodies)
+            answers = await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
+        except openai.APIStatusError as error:
+            raise await self._refused(self._fault(error)) from error
+        except openai.APIConnectionError as error:
+            raise self._unavailable(self._without_key(f"server: {error}")) from error
+        except Crowded as error:
+            raise BudgetError("the batch may cost more than is left (stop.budget)") from error
+        return [await self._from_batch(requests[i], i, answers.get(i), journal) for i in range(len(requests))]
+
+    async def _from_batch(
+        self, request: Request, place: int, answer: tuple[int, str] | None, journal: Journal
+    ) -> Reply | Fault:
+        status, raw = answer or (500, "the batch has no answer for this row")
+        if status != 200:
+            return of_status(status, None, raw, {})
+        if problem := _no_completion(raw):
+            return Fault("transient", f"server: {problem}")
+        await asyncio.wrap_future(journal.received(place, raw, 0.0))
+        reply = self.read(raw, request)
+        journal.understood(place, reply)
+        return reply
 
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""

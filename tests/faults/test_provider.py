@@ -189,3 +189,33 @@ def test_23_a_budget_needs_a_price(bench):
     said = bench.run("run", bench.configure(), "--budget", "1.00", "--out", bench.run_folder)
     assert said.code == 2
     assert "--price-in" in said.err
+
+
+BATCH = {"batch": True, "batch_poll": 0.02}
+
+
+def test_a_batch_is_labelled_as_single_requests_are(openai_bench, tmp_path):
+    bench = openai_bench
+    bench.server.set_plan(plan(batch_polls=3))
+    config = bench.configure(llm=BATCH)
+    assert bench.run("run", config, "--out", bench.run_folder).code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+    assert bench.server.stats().max_in_flight <= 1
+    assert bench.run("run", bench.configure(), "--out", tmp_path / "single").code == 0
+    assert bench.labels() == bench.labels(tmp_path / "single")
+
+
+def test_a_batch_that_was_submitted_is_waited_for_after_a_restart(openai_bench):
+    bench = openai_bench
+    bench.server.set_plan(plan(batch_polls=10_000))
+    process = bench.start("run", bench.configure(llm=BATCH), "--out", bench.run_folder)
+    until = time.monotonic() + 60
+    events = bench.run_folder / "events.jsonl"
+    while time.monotonic() < until and not (events.is_file() and "batch-1" in events.read_text(encoding="utf-8")):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    bench.server.set_plan(plan(batch_polls=1))
+    assert bench.resume().code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+    assert bench.server.stats().repeated <= 4

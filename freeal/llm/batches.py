@@ -1,0 +1,83 @@
+"""Requests by the file, answered within a day at half the price: OpenAI's Batch API.
+
+A batch is known by a hash of all its requests, which goes with it as metadata: a process that finds its batch
+already there, be it finished or not, waits for that one and pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from freeal.errors import LLMUnavailable
+from freeal.events import Emit, Note, Progress
+from freeal.llm.pacing import Clock
+
+MOST = 50_000
+"""Requests that a batch may hold."""
+
+WINDOW = "24h"
+PATH = "/v1/chat/completions"
+_AT_AN_END = ("failed", "expired", "cancelled")
+
+
+async def find(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
+    """The batch of these requests that the server has already, or None."""
+    name = _name(bodies)
+    async for batch in client.batches.list(limit=100):
+        if (batch.metadata or {}).get("freeal") == name and batch.status not in (*_AT_AN_END, "cancelling"):
+            return batch
+    return None
+
+
+async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
+    """Upload the requests and start their batch."""
+    lines = (
+        json.dumps({"custom_id": str(place), "method": "POST", "url": PATH, "body": _plain(body)}, ensure_ascii=False)
+        for place, body in enumerate(bodies)
+    )
+    content = "".join(line + "\n" for line in lines).encode()
+    file = await client.files.create(file=("requests.jsonl", content), purpose="batch")
+    return await client.batches.create(
+        input_file_id=file.id, endpoint=PATH, completion_window=WINDOW, metadata={"freeal": _name(bodies)}
+    )
+
+
+async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emit) -> dict[int, tuple[int, str]]:
+    """Place of each request -> (status, raw body), once the batch is done; a request without an answer is left out.
+
+    Raises:
+        LLMUnavailable: the batch failed as a whole, or was cancelled.
+    """
+    emit(Note(f"batch {batch.id}: answered within {WINDOW}; the run may be interrupted and resumed meanwhile", "llm"))
+    while batch.status not in ("completed", *_AT_AN_END):
+        await clock.sleep(pause)
+        batch = await client.batches.retrieve(batch.id)
+        if counts := batch.request_counts:
+            emit(Progress(f"batch {batch.id}", counts.completed + counts.failed, counts.total, "requests"))
+    answers: dict[int, tuple[int, str]] = {}
+    for file in (batch.output_file_id, batch.error_file_id):
+        if file:
+            content = await client.files.content(file)
+            answers |= dict(_answer(json.loads(line)) for line in content.text.splitlines() if line.strip())
+    if not answers:
+        raise LLMUnavailable(f"batch {batch.id} is {batch.status}, and answered nothing; resume to submit it again")
+    return answers
+
+
+def _answer(line: Mapping[str, Any]) -> tuple[int, tuple[int, str]]:
+    response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
+    return int(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"], ensure_ascii=False))
+
+
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body as it goes over the wire: what the client calls extra is no extra there."""
+    rest = {name: value for name, value in body.items() if name != "extra_body"}
+    return {**rest, **body.get("extra_body", {})}
+
+
+def _name(bodies: Sequence[Mapping[str, Any]]) -> str:
+    told = json.dumps([_plain(body) for body in bodies], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:40]
