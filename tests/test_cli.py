@@ -6,15 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from commandline import Said, freeal
 
 from freeal import __version__
-from freeal.cli import main
 
 WORDS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
 VERBS = (
@@ -27,30 +25,6 @@ VERBS = (
     ["models", "pull"],
     ["models", "path"],
 )
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one call of the command line gave back."""
-
-    code: int
-    out: str
-    err: str
-
-
-def freeal(*words):
-    """The command line in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["freeal", *map(str, words)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            main()
-        code = 0
-    except SystemExit as stop:
-        code = 0 if stop.code is None else int(stop.code)
-    finally:
-        sys.argv = before
-    return Said(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

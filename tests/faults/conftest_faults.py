@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import commandline
 import pytest
 import yaml
+from commandline import Said
 
 import freeal
-from freeal.cli import main
 from freeal.cli.status import account
 from freeal.testing.faultllm import Served, serving
 from freeal.testing.plans import Plan, Rule
@@ -30,15 +30,6 @@ SENTINEL = "sk-SENTINEL-4f1d"
 COMMAND = [sys.executable, "-c", "from freeal.cli import main; main()"]
 ROWS = 100
 PACKAGE = Path(freeal.__file__).parent.parent
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one call of the command line gave back."""
-
-    code: int
-    out: str
-    err: str
 
 
 def text_of(i: int) -> str:
@@ -83,17 +74,7 @@ class Bench:
 
     def run(self, *words: object) -> Said:
         """The command line in this process."""
-        out, err, before = io.StringIO(), io.StringIO(), sys.argv
-        sys.argv = ["freeal", *map(str, words)]
-        try:
-            with redirect_stdout(out), redirect_stderr(err):
-                main()
-            code = 0
-        except SystemExit as stop:
-            code = 0 if stop.code is None else int(stop.code)
-        finally:
-            sys.argv = before
-        return Said(code, out.getvalue(), err.getvalue())
+        return commandline.freeal(*words)
 
     def begin(self, **settings: Any) -> Said:
         return self.run("run", self.configure(**settings), "--out", self.run_folder)
