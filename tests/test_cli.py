@@ -18,6 +18,10 @@ WORDS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
 VERBS = (
     ["run"],
     ["check"],
+    ["plan"],
+    ["status"],
+    ["reparse"],
+    ["doctor"],
     ["preview"],
     ["show"],
     ["predict"],
@@ -146,6 +150,53 @@ def test_replies_of_an_earlier_run_are_reused(configuration, ran, tmp_path):
     said = freeal("run", configuration, "--out", tmp_path / "run", "--reuse", ran[0], "--json")
     assert json.loads(said.out)["usage"]["calls"] == 0
     assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
+
+
+# --- before and beside a run
+
+
+def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(configuration, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server = ["--set", "llm.kind=openai", "--set", "llm.model=gpt-4o-mini"]
+    plain = configuration.parent / "paid.yaml"
+    settings = {**yaml.safe_load(configuration.read_text(encoding="utf-8")), "llm": {"kind": "openai", "model": "x"}}
+    plain.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    found = json.loads(freeal("plan", plain, *server, "--json").out)
+    assert found["calls"] == {"cold_start": 0, "first_round": 30, "later_rounds_at_most": 30, "test": 10}
+    assert 0 < found["cost"]["low"] < found["cost"]["high"] < 0.01
+    assert found["seconds"] == pytest.approx(70 / 32, abs=0.1)
+    assert [[role for role, _ in chat][-1] for chat in found["prompts"]] == ["user", "user"]
+    dearer = json.loads(freeal("plan", plain, "--price-in", 100, "--price-out", 100, "--json").out)
+    assert dearer["cost"]["low"] > 10 * found["cost"]["low"]
+    assert "what a million tokens cost" in freeal("plan", plain).out
+
+
+def test_status_accounts_for_every_row(ran, unfinished):
+    found = json.loads(freeal("status", ran[0], "--json").out)
+    assert (found["state"], found["total"], found["rows"]) == ("finished", 30, {"labelled": 30})
+    assert found["works"]["test, zero-shot"] == {"labelled": 10}
+    said = freeal("status", unfinished)
+    assert "interrupted, 1 of at most 2 rounds whole" in said.out
+    assert f"go on with:  freeal run --resume {unfinished}" in said.out
+
+
+def test_reparse_leaves_what_was_computed_here_alone(ran):
+    assert freeal("reparse", ran[0]).out.startswith("0 kept replies read again")
+
+
+def test_doctor_tells_versions_machine_and_whether_the_llm_can_be_asked(configuration, monkeypatch):
+    found = json.loads(freeal("doctor", configuration, "--json").out)
+    assert found["versions"]["freeal"] == __version__
+    assert found["llm"] == {"kind": "scripted", "understands": "probabilities, in this process"}
+    monkeypatch.setenv("MY_KEY", "sk-SENTINEL")
+    away = ["--set", "llm.kind=openai", "--set", "llm.model=x", "--set", "llm.base_url=http://127.0.0.1:9/v1"]
+    plain = configuration.parent / "away.yaml"
+    settings = {**yaml.safe_load(configuration.read_text(encoding="utf-8")), "llm": {"kind": "openai", "model": "x"}}
+    plain.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    said = freeal("doctor", plain, *away, "--set", "llm.key_env=MY_KEY", "--set", "llm.server_wait=0")
+    assert said.code == 5
+    assert "MY_KEY           set" in said.out
+    assert "SENTINEL" not in said.out + said.err
 
 
 # --- the other verbs

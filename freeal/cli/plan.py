@@ -91,16 +91,13 @@ def _told(found: dict[str, Any]) -> str:
 
     lines = told(found)
     if found["cost"] is None:
-        lines.append(
-            "cost:   the price of this model is not known: --price-in, --price-out (dollars for a million tokens)"
-        )
+        lines.append("cost:   unknown; say what a million tokens cost with --price-in and --price-out")
     elif found["cost"]["high"]:
         lines.append(f"cost:   {found['cost']['low']:.4f} to {found['cost']['high']:.4f} dollars")
     if found["seconds"] is not None:
         lines.append(f"time:   about {clock(found['seconds'])} of calls, if one takes a second")
-    for title, chat in zip(
-        ("as first asked", "as asked later, here with any demonstrations"), found["prompts"], strict=True
-    ):
+    titles = ("as first asked", "as asked later, here with any demonstrations")
+    for title, chat in zip(titles, found["prompts"], strict=True):
         lines.append(f"\n--- {title}")
         lines += [f"{role}: {printable(content)}" for role, content in chat]
     return "\n".join(lines)

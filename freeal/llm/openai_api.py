@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -78,9 +79,6 @@ class OpenAILLM:
         emit: hears of outages and of what the server can do.
         clock: time; tests have one of their own.
 
-    Raises:
-        LLMError: the environment variable with the key is not set.
-
     Example:
         >>> llm = OpenAILLM(OpenAIConfig(model="qwen", base_url="http://localhost:8000/v1"))
         >>> llm.prepare()                                                       # doctest: +SKIP
@@ -93,7 +91,6 @@ class OpenAILLM:
         self.emit = emit
         self.clock = clock or Clock()
         self.base_urls = _base_urls(config)
-        self._key = _key(config.key_env, self.base_urls)
         self._ways: Ways | None = None
         self._stopping = False
         self._at = 0
@@ -103,6 +100,10 @@ class OpenAILLM:
         self._outage = Outage(
             min(3, config.attempts), config.server_wait, self._is_there, self._unavailable, self.clock, emit
         )
+
+    @cached_property
+    def _key(self) -> str:
+        return _key(self.config.key_env, self.base_urls)
 
     @property
     def ways(self) -> Ways:
@@ -134,9 +135,11 @@ class OpenAILLM:
         """Ask a few tokens' worth what the server understands; with `known`, what it understood last time, nothing.
 
         Raises:
-            LLMError: the server refuses key or model, speaks another protocol, or cannot do what `llm.require` asks.
+            LLMError: the environment variable with the key is not set; the server refuses key or model, speaks
+                another protocol, or cannot do what `llm.require` asks.
             LLMUnavailable: nobody answers.
         """
+        _ = self._key  # its absence is told before anything is sent
         if known:
             self._ways = Ways(**{**known, "spared": tuple(known["spared"])})
         else:

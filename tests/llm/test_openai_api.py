@@ -143,7 +143,7 @@ def test_an_empty_account_is_no_busy_server():
 
 def test_a_missing_key_is_named_before_anything_is_sent():
     with pytest.raises(LLMError, match="environment variable MY_KEY"):
-        OpenAILLM(OpenAIConfig(model="tiny", base_url="https://llm.example/v1", key_env="MY_KEY"))
+        OpenAILLM(OpenAIConfig(model="tiny", base_url="https://llm.example/v1", key_env="MY_KEY")).prepare()
 
 
 @pytest.mark.parametrize(
