@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from freeal.errors import BudgetError
 from freeal.events import Emit, Note, Progress
 from freeal.ledger import Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Message, Reply, Request
@@ -22,6 +23,8 @@ TRUST_IN_A_WORD = 0.9
 
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
+
+NO_REPLY = Reply()
 
 WAYS = "llm.ways"
 """Under this name the ledger remembers what `LLM.prepare` found out."""
@@ -106,7 +109,13 @@ class Annotator:
         asked = list(tries)
         while asked:
             requests = [tried.request(self) for tried in asked]
-            for tried, reply in zip(asked, self.replies(requests, work), strict=True):
+            try:
+                replies = self.replies(requests, work)
+            except BudgetError:
+                if asked[0].reply is NO_REPLY:
+                    raise
+                return  # the rows keep the problem they have: a second try is not worth the whole run
+            for tried, reply in zip(asked, replies, strict=True):
                 tried.take(reply, self._read(reply)[2])
             asked = [tried for tried in asked if tried.again]
 
@@ -118,8 +127,8 @@ class Annotator:
         finally:
             self.ledger.settle()
         answered = dict(zip(missing, fresh, strict=True))
-        journal.close(answered)
-        own = [(key, missing[key], reply) for key, reply in answered.items() if key not in journal.told]
+        # what the journal was not told of was computed here; of the rest, a refusal that lasts is an answer, too
+        own = [(k, missing[k], reply) for k, reply in answered.items() if k not in journal.told or reply.problem]
         if lasting := [entry for entry in own if not _passing(entry[2])]:
             self.ledger.keep(work, lasting, time.perf_counter() - started)
         return answered
@@ -165,7 +174,7 @@ class _Try:
     example: Example
     shown: tuple[Demonstration, ...]
     reasks: int
-    reply: Reply = field(default_factory=Reply)
+    reply: Reply = NO_REPLY
     again: bool = False
     shortened: bool = False
     _correction: tuple[Message, ...] = ()
@@ -218,34 +227,32 @@ class _Journal:
     keys: Sequence[str]
     requests: Sequence[Request]
     held: dict[str, float] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)
 
     def sent(self, place: int) -> Future[None]:
         key, request = self.keys[place], self.requests[place]
         if key not in self.held:
             self.held[key] = self.annotator.purse.reserve(request)
+        self.told.add(key)
         return self.annotator.ledger.sent(self.work, key, request)
 
-    def received(self, place: int, raw: str, seconds: float) -> Future[None]:
-        return self.annotator.ledger.received(self.work, self.keys[place], self.requests[place], raw, seconds)
+    def received(self, raw: Mapping[int, str], seconds: float) -> Future[None]:
+        replies = [(self.keys[place], self.requests[place], each) for place, each in raw.items()]
+        return self.annotator.ledger.received(self.work, replies, seconds)
 
     def understood(self, place: int, reply: Reply) -> None:
         key = self.keys[place]
-        cost = self.annotator.purse.settle(self.held.get(key, 0.0), reply, self.requests[place])
+        request = self.requests[place]
+        held = self.held.pop(key, None)
+        purse = self.annotator.purse
+        cost = purse.pay(reply) if held is None else purse.settle(held, reply, request)
         self.annotator.ledger.read(key, reply, cost)
-        self.read.add(key)
+        self.told.add(key)
 
-    @property
-    def told(self) -> set[str]:
-        """Keys of requests that the client told of: they are in the ledger already."""
-        return self.held.keys() | self.read
-
-    def close(self, answered: Mapping[str, Reply]) -> None:
-        """Give back what was reserved for calls that came to nothing; a refusal that lasts is kept as an answer."""
-        for key in self.held.keys() - self.read:
-            self.annotator.purse.settle(self.held[key], None)
-            if not _passing(answered[key]):
-                self.annotator.ledger.read(key, answered[key])
+    def failed(self, place: int) -> None:
+        """Give back at once what was reserved: others may be waiting for it."""
+        if (held := self.held.pop(self.keys[place], None)) is not None:
+            self.annotator.purse.settle(held, None)
 
 
 def _passing(reply: Reply) -> bool:

@@ -71,10 +71,14 @@ def job(
         reuse: run directories whose kept replies are used as well.
     """
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
-    annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit, purse(config, ledger))
-    annotator.prepare()
-    store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
-    return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
+    try:
+        annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit, purse(config, ledger))
+        annotator.prepare()
+        store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
+        return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def inputs(config: Config, prompt_file: Path) -> tuple[Prompt, data.Corpus]:
@@ -123,7 +127,8 @@ def purse(config: Config, ledger: Ledger) -> Purse:
             "(dollars for a million tokens), or limit the calls with --max-calls"
         )
     usage = ledger.usage()
-    return Purse(price, config.stop.budget, config.stop.max_calls, usage.cost, usage.calls)
+    replies = config.llm.votes if isinstance(config.llm, OpenAIConfig) else 1
+    return Purse(price, config.stop.budget, config.stop.max_calls, replies, usage.cost, usage.calls)
 
 
 def price_of_calls(config: Config) -> Price | None:
@@ -336,7 +341,11 @@ class Scorekeeper:
         read = student.view(test.inputs()).proba
         if not self._may_ask(test):
             return self.gold.on_test(student=read)
-        answers = self._read_test(test)
+        try:
+            answers = self._read_test(test)
+        except BudgetError as error:  # measuring is no reason to lose a round
+            self.annotator.emit(Note(f"the LLM is not asked about all of the test: {error}", TEST))
+            return self.gold.on_test(student=read)
         bias = self._zero_shot_bias(state.annotations)
         calibrated = np.where(answers.scored[:, None], shifted(answers.proba, bias), answers.proba)
         settings = self.config.fusion

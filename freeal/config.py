@@ -13,9 +13,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from freeal.errors import ConfigError
 
@@ -70,7 +71,9 @@ class OpenAIConfig(Section):
     base_url: str | tuple[str, ...] | None = Field(
         None, description="one or several, taken in turn; default: the environment's OPENAI_BASE_URL, or OpenAI itself"
     )
-    key_env: str = Field("OPENAI_API_KEY", description="name of the environment variable that holds the key")
+    key_env: str | None = Field(
+        None, description="environment variable that holds the key; default: OPENAI_API_KEY, for OpenAI itself alone"
+    )
     strategy: Literal["auto", "probabilities", "constraint", "text", "votes"] = Field(
         "auto", description="how labels are asked for; auto finds out the best way that the server understands"
     )
@@ -90,6 +93,16 @@ class OpenAIConfig(Section):
     price_in: float | None = Field(None, ge=0, description="dollars for a million tokens; default: as listed, if it is")
     price_out: float | None = Field(None, ge=0, description="the same for tokens of replies")
     grace: float = Field(20.0, ge=0, description="seconds for what is under way when a run is interrupted")
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_secrets(cls, url: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        """Settings are written to disk, and a secret in one would be, too."""
+        for each in (url,) if isinstance(url, str) else url or ():
+            parts = urlsplit(each)
+            if parts.query or "@" in parts.netloc:
+                raise ValueError("expected no user, password or query in the URL; name the key's variable in key_env")
+        return url
 
 
 class RecordedConfig(Section):

@@ -103,11 +103,11 @@ class Ledger:
 
     def find(self, key: str, work: str) -> Reply | Unread | None:
         """What is kept under `key`; what an earlier run's ledger holds is copied into this one."""
-        own = self._own.execute(f"SELECT {_FOUND} FROM requests WHERE key = ? AND state != 'sent'", (key,)).fetchone()
+        own = self._one(f"SELECT {_FOUND} FROM requests WHERE key = ? AND state != 'sent'", (key,))
         if own:
             return _found(own)
         for ledger in self._beneath:
-            row = ledger.execute("SELECT * FROM requests WHERE key = ? AND state != 'sent'", (key,)).fetchone()
+            row = self._one("SELECT * FROM requests WHERE key = ? AND state != 'sent'", (key,), ledger)
             if row:
                 self._write([(_COPY, {**dict(row), "work": work})])
                 return _found(row)
@@ -121,9 +121,10 @@ class Ledger:
         """A request is about to leave; it may, once the future is done."""
         return self._write([(_SENT, _request(key, request, work))])
 
-    def received(self, work: str, key: str, request: Request, raw: str, seconds: float) -> Future[None]:
-        """The raw reply, as it came; it may be read once the future is done."""
-        return self._write([(_RECEIVED, {**_request(key, request, work), "raw": raw, "seconds": seconds})])
+    def received(self, work: str, replies: Iterable[tuple[str, Request, str]], seconds: float) -> Future[None]:
+        """(key, request, raw reply as it came), kept all together; they may be read once the future is done."""
+        rows = [{**_request(key, request, work), "raw": raw, "seconds": seconds} for key, request, raw in replies]
+        return self._write([(_RECEIVED, row) for row in rows])
 
     def read(self, key: str, reply: Reply, cost: float = 0.0) -> Future[None]:
         """What a received reply says; lost in a crash, it is read again from the raw one."""
@@ -144,58 +145,79 @@ class Ledger:
         self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))]).result()
 
     def recall(self, name: str) -> object | None:
-        """The fact remembered under `name`."""
-        row = self._own.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return json.loads(row["value"]) if row else None
+        """The fact remembered under `name`, here or in a ledger beneath."""
+        for ledger in (self._own, *self._beneath):
+            if row := self._one("SELECT value FROM facts WHERE name = ?", (name,), ledger):
+                return json.loads(row["value"])
+        return None
 
     def usage(self, works: Iterable[str] | None = None) -> Usage:
         """Totals of the given works ("round 0", "test", …), or of all."""
         self.settle()
         chosen = None if works is None else list(works)
         where = "" if chosen is None else f"AND work IN ({','.join('?' * len(chosen))})"
-        calls, reused, tokens_in, tokens_out, seconds, cost = self._own.execute(
+        totals = self._one(
             "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0),"
             " COALESCE(SUM(tokens_in * (1 - reused)), 0), COALESCE(SUM(tokens_out * (1 - reused)), 0),"
             " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
             f" FROM requests WHERE state != 'sent' {where}",
             chosen or (),
-        ).fetchone()
+        )
+        assert totals is not None
+        calls, reused, tokens_in, tokens_out, seconds, cost = totals
         return Usage(int(calls), int(reused), int(tokens_in), int(tokens_out), round(seconds, 3), round(cost, 6))
 
     def in_doubt(self) -> int:
         """Requests that were sent and never answered, as far as is known: each may have been paid for."""
-        return int(self._own.execute("SELECT COUNT(*) FROM requests WHERE state = 'sent'").fetchone()[0])
+        found = self._one("SELECT COUNT(*) FROM requests WHERE state = 'sent'")
+        return int(found[0]) if found else 0
 
     def rows(self) -> Iterator[tuple[str, str, Reply | Unread | None]]:
         """(work, id of the example, what is kept of its reply) of every row that was to be asked, in that order."""
         self.settle()
         every = "SELECT a.work, a.uid, r.* FROM asked_rows a LEFT JOIN requests r USING (key) ORDER BY a.rowid"
-        for row in self._own.execute(every):
+        for row in self._select(every):
             yield row[0], row[1], None if row["state"] in (None, "sent") else _found(row)
 
     def raw(self) -> Iterator[tuple[str, str, Request, Reply | Unread]]:
         """(key, raw reply, request, what is kept of its meaning) of every reply that a server gave."""
-        for row in self._own.execute("SELECT * FROM requests WHERE raw IS NOT NULL ORDER BY key"):
+        for row in self._select("SELECT * FROM requests WHERE raw IS NOT NULL ORDER BY key"):
             yield row["key"], row["raw"], _asked(row), _found(row)
 
     def answers_to(self, question: str) -> Reply | None:
         """What any LLM once replied to `question`: for replaying a run without its LLM."""
         where = "question = ? AND state = 'read'"
-        row = self._own.execute(f"SELECT {_FOUND} FROM requests WHERE {where}", (question,)).fetchone()
+        row = self._one(f"SELECT {_FOUND} FROM requests WHERE {where}", (question,))
         found = _found(row) if row else None
         return None if isinstance(found, Unread) else found
 
     def settle(self) -> None:
-        """Wait until all that was told is on the disk."""
+        """Wait until all that was told is on the disk; RunError if any of it could not be kept."""
         if self._writer:
             self._writer.put([]).result()
+            if self._writer.failure:
+                raise self._writer.failure
 
     def close(self) -> None:
         """Give the files back, with all that was told on the disk."""
-        if self._writer:
-            self._writer.close()
         for ledger in (self._own, *self._beneath):
             ledger.close()
+        if self._writer:
+            self._writer.close()  # the last to go takes the write-ahead log along
+
+    def _select(
+        self, sql: str, values: Sequence[object] = (), ledger: sqlite3.Connection | None = None
+    ) -> Iterator[sqlite3.Row]:
+        try:
+            yield from (ledger or self._own).execute(sql, values)
+        except sqlite3.Error as error:
+            raise RunError(f"{self.path}: cannot be read ({error}); begin anew with --reuse of a copy") from error
+
+    def _one(
+        self, sql: str, values: Sequence[object] = (), ledger: sqlite3.Connection | None = None
+    ) -> sqlite3.Row | None:
+        found = list(self._select(sql, values, ledger))
+        return found[0] if found else None
 
     def _write(self, statements: Sequence[_Statement]) -> Future[None]:
         if self._writer is None:
@@ -220,11 +242,13 @@ class _Writer:
         self._connection = connection
         self._path = path
         self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
+        self.failure: RunError | None = None
         self._thread = Thread(target=self._work, name="ledger", daemon=True)
         self._thread.start()
 
     def put(self, statements: Sequence[_Statement]) -> Future[None]:
         done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # who waits may be cancelled; what was told is written all the same
         self._queue.put((statements, done))
         return done
 
@@ -244,7 +268,7 @@ class _Writer:
                     together.append(operation)
             try:
                 self._commit(together)
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:
                 # one operation that cannot be kept must not take the others with it
                 for operation in together:
                     self._alone(operation, error if len(together) == 1 else None)
@@ -265,9 +289,10 @@ class _Writer:
             if error is not None:
                 raise error
             self._commit([operation])
-        except (sqlite3.Error, OSError) as failure:
+        except Exception as failure:
             told = RunError(f"{self._path}: could not be written ({failure}); make room and resume: what is kept stays")
             told.__cause__ = failure
+            self.failure = self.failure or told
             operation[1].set_exception(told)
         else:
             operation[1].set_result(None)
@@ -299,10 +324,19 @@ _READ = (
     " tokens_out = :tokens_out, problem = :problem, cost = :cost WHERE key = :key"
 )
 _REREAD = _READ.replace(", cost = :cost", "")
-_KEEP = f"INSERT OR IGNORE INTO requests ({_NAMES}) VALUES ({_REQUEST}, 'read', 1, NULL, {_MEANING}, :seconds)"
+# a request that was sent and never answered gives way to an answer; an answer stays
+_UNLESS_ANSWERED = (
+    " ON CONFLICT (key) DO UPDATE SET state = excluded.state, raw = excluded.raw, text = excluded.text,"
+    " logprobs = excluded.logprobs, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out,"
+    " problem = excluded.problem, seconds = excluded.seconds, reused = excluded.reused WHERE requests.state = 'sent'"
+)
+_KEEP = (
+    f"INSERT INTO requests ({_NAMES}, reused) VALUES ({_REQUEST}, 'read', 1, NULL, {_MEANING}, :seconds, 0)"
+    + _UNLESS_ANSWERED
+)
 _COPY = (
-    f"INSERT OR IGNORE INTO requests ({_NAMES}, reused)"
-    f" VALUES ({_REQUEST}, :state, :sent, :raw, {_MEANING}, :seconds, 1)"
+    f"INSERT INTO requests ({_NAMES}, reused) VALUES ({_REQUEST}, :state, :sent, :raw, {_MEANING}, :seconds, 1)"
+    + _UNLESS_ANSWERED
 )
 
 
@@ -337,9 +371,8 @@ def _for_writing(path: Path) -> sqlite3.Connection:
         connection = _open(path, "rwc")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_TABLES + _FROM_SCHEMA_1 * (_schema(connection) == 1))
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
-        connection.commit()
+        migration = _FROM_SCHEMA_1 if _schema(connection) == 1 else ""
+        connection.executescript(f"BEGIN; {_TABLES} {migration} PRAGMA user_version = {SCHEMA}; COMMIT;")
     except sqlite3.Error as error:
         raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
     return connection
@@ -352,6 +385,7 @@ def _for_reading(path: Path) -> sqlite3.Connection:
         connection = _open(path, "ro")
         if _schema(connection) == 1:
             connection.execute(f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_2}")
+            connection.execute("CREATE TEMP TABLE facts (name TEXT, value TEXT)")
     except sqlite3.Error as error:
         raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
     return connection

@@ -14,6 +14,9 @@ TABLE = Path(__file__).parent / "prices.yaml"
 MARGIN = 1.25
 """How much dearer than the dearest prompt so far, by its bytes, the next one may be."""
 
+FRAME = 20
+"""Tokens that a reply may need besides those of its label: as JSON, say."""
+
 WARM = 20
 """Replies after which prompts are reckoned by those seen; before that, a byte is reckoned as a token."""
 
@@ -62,8 +65,11 @@ def price_of(model: str) -> Price | None:
 class Purse:
     """Reserves the worst a request can cost before it is sent, and gives back what it did not.
 
+    What a server may bill for an attempt that it never answered is known to it alone, and not counted.
+
     Args:
         price: None if it is not known; then only calls are counted.
+        replies: how many a request asks for (votes).
         budget: US dollars that may be spent, None for no limit.
         max_calls: calls that may be made, None for no limit.
         spent, calls: what the run has cost before.
@@ -78,6 +84,7 @@ class Purse:
     price: Price | None = None
     budget: float | None = None
     max_calls: int | None = None
+    replies: int = 1
     spent: float = 0.0
     calls: int = 0
     reserved: float = 0.0
@@ -133,8 +140,8 @@ class Purse:
         if self.price is None:
             return 0.0
         a_byte = min(1.0, self._dearest * MARGIN) if self._seen >= WARM else 1.0
-        longest = max((len(choice.encode()) for choice in request.choices), default=0) + 4
-        return self.price.of(_bytes(request) * a_byte, max(request.max_tokens, longest))
+        longest = max((FRAME + len(choice.encode()) for choice in request.choices), default=0)
+        return self.price.of(_bytes(request) * a_byte, max(request.max_tokens, longest) * self.replies)
 
 
 def _bytes(request: Request) -> int:

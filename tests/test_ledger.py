@@ -151,7 +151,7 @@ def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
     with Ledger(path) as ledger:
         ledger.sent("round 0", key(asked), asked).result()
         assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (None, 1)
-        ledger.received("round 0", key(asked), asked, "{raw}", 0.1).result()
+        ledger.received("round 0", [(key(asked), asked, "{raw}")], 0.1).result()
         assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (Unread("{raw}"), 0)
         ledger.read(key(asked), Reply("positive", None, 5, 1), 0.25)
         assert ledger.usage() == Usage(1, 0, 5, 1, 0.1, 0.25)
@@ -161,14 +161,14 @@ def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
 
 def test_a_reply_whose_request_was_sent_by_another_run_is_kept_too(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.received("round 0", key(ask()), ask(), "{raw}", 0.0).result()
+        ledger.received("round 0", [(key(ask()), ask(), "{raw}")], 0.0).result()
         assert ledger.find(key(ask()), "round 0") == Unread("{raw}")
 
 
 def test_raw_replies_are_found_with_what_was_asked(tmp_path):
     asked = ask(NASTY, max_tokens=7, temperature=0.5)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.received("round 0", key(asked), asked, "{raw}", 0.0).result()
+        ledger.received("round 0", [(key(asked), asked, "{raw}")], 0.0).result()
         keep(ledger, Reply("computed here"))
         assert list(ledger.raw()) == [(key(asked), "{raw}", asked, Unread("{raw}"))]
 
@@ -209,3 +209,20 @@ def test_a_ledger_of_the_first_schema_is_understood(tmp_path, beneath):
     with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
         assert ledger.find("k", "round 0") == Reply("positive", (-0.1, -2.0), 9, 1)
         assert ledger.usage().calls == (0 if beneath else 1)
+
+
+def test_a_wait_that_is_given_up_does_not_stop_the_writer(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert not ledger.sent("round 0", key(ask()), ask()).cancel()
+        keep(ledger, Reply("positive"))
+        assert ledger.usage().calls == 1
+
+
+def test_what_cannot_be_kept_is_told_and_the_rest_is_kept(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        keep(ledger, Reply("positive"))
+        half = ledger.read(key(ask("text 0")), Reply("\ud83d"))
+        with pytest.raises(RunError, match="could not be written"):
+            half.result()
+        with pytest.raises(RunError, match="could not be written"):
+            ledger.settle()

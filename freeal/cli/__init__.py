@@ -64,3 +64,6 @@ def main() -> None:
     except FreealError as error:
         typer.echo(f"freeal: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # whatever was written or read at that moment
+        typer.echo(f"freeal: {error}; what is kept stays: make room, and resume", err=True)
+        sys.exit(8)

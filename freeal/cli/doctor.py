@@ -90,8 +90,9 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
     chosen = settings.load(config, overrides)
     found: dict[str, Any] = {"kind": chosen.llm.kind}
     if chosen.llm.kind == "openai":
-        there = bool(os.environ.get(chosen.llm.key_env, "").strip())
-        found |= {"model": chosen.llm.model, chosen.llm.key_env: "set" if there else "not set"}
+        name = chosen.llm.key_env or "OPENAI_API_KEY"
+        there = bool(os.environ.get(name, "").strip())
+        found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
         reader = build.llm(chosen, prompts.load(Path(chosen.prompt)), ignore)
         found |= {"understands": dict(reader.prepare()) or "probabilities, in this process"}

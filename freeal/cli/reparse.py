@@ -27,12 +27,13 @@ def reparse(run: RunFolder, as_json: AsJson = False) -> None:
     found: dict[str, Any] = {"replies": 0, "changed": 0, "problems_before": 0, "problems": 0}
     with RunLock(run), Ledger(run / FILE) as ledger:
         for key, raw, request, before in list(ledger.raw()):
-            known = None if isinstance(before, Unread) else before
-            after = read_completion(raw, request, known.tokens_in if known else 0)
+            if isinstance(before, Unread):
+                continue  # the run itself will read it, and count what it cost
+            after = read_completion(raw, request, before.tokens_in)
             found["replies"] += 1
-            found["problems_before"] += bool(known and known.problem)
+            found["problems_before"] += bool(before.problem)
             found["problems"] += bool(after.problem)
-            if after != known:
+            if after != before:
                 found["changed"] += 1
                 ledger.reread(key, after)
     if as_json:

@@ -101,7 +101,7 @@ def run(
                 },
             )
             rows.write(folder, corpus)
-            found = _go(chosen, prompt, corpus, folder, borrowed, command)
+            found = _go(chosen, prompt, corpus, folder, borrowed, command, new=True)
     else:
         with RunLock(folder):
             about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
@@ -133,6 +133,7 @@ def _go(
     reuse: Sequence[Path],
     command: str,
     changed: Sequence[str] = (),
+    new: bool = False,
 ) -> dict[str, Any]:
     """The run itself, with the terminal and events.jsonl listening."""
     from freeal import build, pipeline, report
@@ -149,7 +150,8 @@ def _go(
         try:
             job = build.job(config, prompt, corpus, folder, emit, reuse)
         except FreealError:
-            _forget_if_empty(folder)
+            if new:
+                _forget_if_empty(folder)
             raise
         with job.ledger:
             if in_doubt := job.ledger.in_doubt():
@@ -173,7 +175,11 @@ def data_notes(found: Any) -> list[str]:
 
 def _forget_if_empty(folder: Path) -> None:
     """A run that could not even begin leaves nothing behind that `--resume` would find."""
-    if not (folder / "rounds").exists() and not (folder / "ledger.sqlite-wal").exists():
+    from freeal.ledger import Ledger
+
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        asked = ledger.usage().calls + ledger.in_doubt()
+    if not asked:
         left = (
             "config.yaml",
             "prompt.md",

@@ -60,7 +60,8 @@ def account(run: Path) -> dict[str, Any]:
         for work, uid, reply in ledger.rows():
             state = _state(prompt, reply)
             works.setdefault(work, Counter())[state] += 1
-            if uid in of_row and of_row[uid] != "labelled":  # a label once given stays
+            # ids of the test may be those of the pool, too; and a label once given stays
+            if work.startswith("round ") and uid in of_row and of_row[uid] != "labelled":
                 of_row[uid] = state
         usage, in_doubt = ledger.usage(), ledger.in_doubt()
     by_state = Counter(of_row.values())

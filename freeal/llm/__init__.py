@@ -74,16 +74,19 @@ class Crowded(Exception):
 class Journal(Protocol):
     """Where a client that costs money tells what it does with each request, by its place among those given.
 
-    `sent` before it leaves, `received` when the raw reply is there: the client goes on when the future is done,
-    for what was told is then on the disk. `understood`: what the reply says. `sent` may raise: BudgetError if the
-    call may not be made, Crowded if it may be made later. A full disk is a RunError.
+    `sent` before it leaves, `received` when raw replies are there, by place: the client goes on when the future is
+    done, for what was told is then on the disk. `understood`: what the reply says; `failed`: there will be none.
+    `sent` may raise: BudgetError if the call may not be made, Crowded if it may be made later. A full disk is a
+    RunError.
     """
 
     def sent(self, place: int) -> Future[None]: ...
 
-    def received(self, place: int, raw: str, seconds: float) -> Future[None]: ...
+    def received(self, raw: Mapping[int, str], seconds: float) -> Future[None]: ...
 
     def understood(self, place: int, reply: Reply) -> None: ...
+
+    def failed(self, place: int) -> None: ...
 
 
 class Unheard:
@@ -92,10 +95,13 @@ class Unheard:
     def sent(self, place: int) -> Future[None]:
         return _done()
 
-    def received(self, place: int, raw: str, seconds: float) -> Future[None]:
+    def received(self, raw: Mapping[int, str], seconds: float) -> Future[None]:
         return _done()
 
     def understood(self, place: int, reply: Reply) -> None:
+        pass
+
+    def failed(self, place: int) -> None:
         pass
 
 

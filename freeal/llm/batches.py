@@ -27,7 +27,8 @@ async def find(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     """The batch of these requests that the server has already, or None."""
     name = _name(bodies)
     async for batch in client.batches.list(limit=100):
-        if (batch.metadata or {}).get("freeal") == name and batch.status not in (*_AT_AN_END, "cancelling"):
+        lost = batch.status in (*_AT_AN_END, "cancelling") and not batch.output_file_id
+        if (batch.metadata or {}).get("freeal") == name and not lost:
             return batch
     return None
 
@@ -61,15 +62,19 @@ async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emi
     for file in (batch.output_file_id, batch.error_file_id):
         if file:
             content = await client.files.content(file)
-            answers |= dict(_answer(json.loads(line)) for line in content.text.splitlines() if line.strip())
+            # str.splitlines would also cut at characters that stand in replies, such as U+2028
+            answers |= dict(_answer(json.loads(line)) for line in content.text.split("\n") if line.strip())
     if not answers:
-        raise LLMUnavailable(f"batch {batch.id} is {batch.status}, and answered nothing; resume to submit it again")
+        why = f" ({batch.errors})" if batch.errors else ""
+        raise LLMUnavailable(
+            f"batch {batch.id} is {batch.status}{why}, and answered nothing; resume to submit it again"
+        )
     return answers
 
 
 def _answer(line: Mapping[str, Any]) -> tuple[int, tuple[int, str]]:
     response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
-    return int(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"], ensure_ascii=False))
+    return int(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
 
 
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:

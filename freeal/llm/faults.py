@@ -42,11 +42,13 @@ def of_status(status: int, code: str | None, message: str, headers: Mapping[str,
         'row'
     """
     said, lowered = message.strip()[:300], f"{code or ''} {message}".casefold()
+    if status == 403 and "logprobs" in lowered:  # OpenAI of its reasoning models: it is the setting that is refused
+        return Fault("request", f"request refused: {said}")
     if status in (400, 413, 422, 429) and (status == 413 or _any_of(_TOO_LONG, lowered)):
         return Fault("row", f"too long: {said}")
     if status in (400, 403) and _any_of(_FILTERED, lowered):
         return Fault("row", f"refused: {said}")
-    if status in (401, 402, 403, 404) or _any_of(_NO_MONEY, lowered):
+    if status in (401, 402, 403, 404) or (status in (400, 429) and _any_of(_NO_MONEY, lowered)):
         return Fault("fatal", f"{status}: {said}")
     if status == 429:
         return Fault("rate", f"rate limit: {said}", retry_after(headers))
@@ -69,8 +71,11 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
             continue
         if math.isfinite(seconds) and seconds >= 0:
             return seconds
-    date = email.utils.parsedate_tz(headers.get("retry-after", ""))
-    return None if date is None else max(0.0, email.utils.mktime_tz(date) - (time.time() if now is None else now))
+    try:
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0.0, date.timestamp() - (time.time() if now is None else now))
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _any_of(phrases: tuple[str, ...], text: str) -> bool:
@@ -82,4 +87,7 @@ _TOO_LONG = (
     "max_model_len", "too many tokens", "reduce the length", "request too large",
 )  # fmt: skip
 _FILTERED = ("content_filter", "content filter", "content management policy", "content policy", "safety system")
-_NO_MONEY = ("insufficient_quota", "billing", "credit balance", "payment required", "exceeded your current quota")
+_NO_MONEY = (
+    "insufficient_quota", "exceeded your current quota", "billing_hard_limit", "billing_not_active", "credit balance",
+    "payment required",
+)  # fmt: skip

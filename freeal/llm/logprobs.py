@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+
+TOO_LITTLE = 0.5
+"""Probability of all labels together below which it says nothing of a reply that begins otherwise ("Label: …")."""
 
 AMBIGUOUS = 0.01
 """Share of the probability that may lie on tokens which begin several choices, before nothing is said of any."""
@@ -63,6 +67,9 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
         ambiguous = _add(ambiguous, so_far) if len(alive) < len(choices) or read else ambiguous
     told = max(found, default=-math.inf)
     if told == -math.inf or ambiguous - told > math.log(AMBIGUOUS):
+        return None
+    begins = bool(_owners("", steps[0].taken, range(len(choices)), folded))
+    if not begins and math.log(TOO_LITTLE) > reduce(_add, found):
         return None
     bound = min(bounds) - 1.0
     return tuple(bound if logprob == -math.inf else logprob for logprob in found)

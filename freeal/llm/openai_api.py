@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from freeal.config import OpenAIConfig
-from freeal.errors import BudgetError, FreealError, LLMError, LLMUnavailable
+from freeal.errors import BudgetError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request, batches
 from freeal.llm.faults import Fault, of_status
@@ -30,6 +30,9 @@ try:
     import openai
 except ImportError as error:
     raise LLMError('llm.kind openai needs the package openai; install it with: pip install "freeal[openai]"') from error
+
+BATCH_RETRIES = 8
+"""Of each look at a batch, which may be looked at for a day."""
 
 CHUNK = 1024
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
@@ -174,13 +177,13 @@ class OpenAILLM:
         """Workers take one request after the other; the first refusal that concerns all stops the taking."""
         answers: list[Reply | Fault | None] = [None] * len(requests)
         todo = iter(range(len(requests)))
-        failures: list[FreealError] = []
+        failures: list[Exception] = []
 
         async def work() -> None:
             while not failures and not self._stopping and (place := next(todo, None)) is not None:
                 try:
                     answers[place] = await self._answer(requests[place], ways, place, journal)
-                except FreealError as failure:
+                except Exception as failure:
                     failures.append(failure)
 
         async with asyncio.TaskGroup() as group:
@@ -194,7 +197,8 @@ class OpenAILLM:
 
     async def _ask_in_batch(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
         """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
-        client, bodies = self._client(), [self._body(request, ways) for request in requests]
+        client = self._client().with_options(max_retries=BATCH_RETRIES)
+        bodies = [self._body(request, ways) for request in requests]
         try:
             batch = await batches.find(client, bodies)
             if batch is None:
@@ -204,25 +208,28 @@ class OpenAILLM:
                 batch = await batches.submit(client, bodies)
             answers = await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
         except openai.APIStatusError as error:
-            raise await self._refused(self._fault(error)) from error
+            fault = self._fault(error)
+            raise self._unavailable(fault.problem) if fault.passes else await self._refused(fault) from error
         except openai.APIConnectionError as error:
             raise self._unavailable(self._without_key(f"server: {error}")) from error
         except Crowded as error:
             raise BudgetError("the batch may cost more than is left (stop.budget)") from error
-        return [await self._from_batch(requests[i], i, answers.get(i), journal) for i in range(len(requests))]
-
-    async def _from_batch(
-        self, request: Request, place: int, answer: tuple[int, str] | None, journal: Journal
-    ) -> Reply | Fault:
-        status, raw = answer or (500, "the batch has no answer for this row")
-        if status != 200:
-            return of_status(status, None, raw, {})
-        if problem := _no_completion(raw):
-            return Fault("transient", f"server: {problem}")
-        await asyncio.wrap_future(journal.received(place, raw, 0.0))
-        reply = self.read(raw, request)
-        journal.understood(place, reply)
-        return reply
+        good = {i: raw for i, (status, raw) in answers.items() if status == 200 and not _no_completion(raw)}
+        await asyncio.wrap_future(journal.received(good, 0.0))  # all or none: the rest would be another batch
+        found: list[Reply | Fault] = []
+        for place, request in enumerate(requests):
+            if place in good:
+                reply = self.read(good[place], request)
+                journal.understood(place, reply)
+                found.append(reply)
+                continue
+            status, raw = answers.get(place, (500, "the batch has no answer for this row"))
+            fault = of_status(500 if status == 200 else status, None, self._without_key(raw), {})
+            if fault.kind == "fatal":
+                raise await self._refused(fault)
+            journal.failed(place)
+            found.append(fault)
+        return found
 
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""
@@ -240,6 +247,7 @@ class OpenAILLM:
                 raise LLMUnavailable(
                     f"{self._where()}: {fault.problem}; it has lasted {self.config.max_wait:g} s (llm.max_wait)"
                 ) from error
+            journal.failed(place)
             return fault
         reply = self.read(raw, request)
         journal.understood(place, reply)
@@ -250,13 +258,11 @@ class OpenAILLM:
     ) -> str:
         """The raw reply, kept; a `_FaultError` if there is none."""
         await self._outage.open()
-        entered = await self._pace.enter(tokens)
+        noted, entered = await self._enter(tokens, place, journal)
         try:
-            if self._stopping:
-                raise asyncio.CancelledError
-            await asyncio.wrap_future(await self._paid_for(place, journal))
+            await asyncio.wrap_future(noted)
             raw = await self._post(body)
-            await asyncio.wrap_future(journal.received(place, raw, self.clock.now() - entered))
+            await asyncio.wrap_future(journal.received({place: raw}, self.clock.now() - entered))
         except _FaultError as error:
             if error.fault.kind == "rate":
                 self._pace.slow_down(entered)
@@ -272,13 +278,20 @@ class OpenAILLM:
         await patience.note(failed.fault)
         raise failed
 
-    async def _paid_for(self, place: int, journal: Journal) -> Future[None]:
-        """Wait until the call may be made, and note that it is."""
+    async def _enter(self, tokens: int, place: int, journal: Journal) -> tuple[Future[None], float]:
+        """Wait for a place, and for the money; whoever lacks the one does not keep others from the other."""
         while True:
+            entered = await self._pace.enter(tokens)
             try:
-                return journal.sent(place)
+                if self._stopping:
+                    raise asyncio.CancelledError
+                return journal.sent(place), entered
             except Crowded:
+                self._pace.leave()
                 await self.clock.sleep(0.02)
+            except BaseException:
+                self._pace.leave()
+                raise
 
     async def _post(self, body: dict[str, Any]) -> str:
         """One request, one body; whatever is wrong with it is told as a `_FaultError`."""
@@ -412,7 +425,7 @@ class OpenAILLM:
         if fault.problem.startswith(("401", "403")):
             return LLMError(
                 f"{self._where()}: refused with {fault.problem}; the key is taken from the environment variable"
-                f" {self.config.key_env}"
+                f" {self.config.key_env or 'OPENAI_API_KEY'} (llm.key_env)"
             )
         served = await _served(self._client()) if fault.problem.startswith("404") else ""
         return LLMError(f"{self._where()}: refused with {fault.problem}{served}")
@@ -467,8 +480,8 @@ class _Patience:
 
     def __init__(self, llm: OpenAILLM) -> None:
         self.llm = llm
-        self.attempts, self.waited = 0, 0.0
-        self.started = llm.clock.now()
+        self.attempts, self.waited, self.outages = 0, 0.0, 0
+        self.started: float | None = None  # by the first fault: waiting for a place is nobody's fault
         self.spells = llm._outage.spells
 
     def retrying(self) -> AsyncRetrying:
@@ -479,6 +492,8 @@ class _Patience:
 
     async def note(self, fault: Fault) -> None:
         """Count a failed attempt; in an outage, wait until it is over."""
+        if self.started is None:
+            self.started = self.llm.clock.now()
         if fault.kind == "rate":
             self.waited += fault.wait or 0.0
             return
@@ -486,13 +501,17 @@ class _Patience:
         if fault.kind == "outage":
             await self.llm._outage.failed(fault.problem)
             if self.llm._outage.spells > self.spells:  # it was nobody's fault but the server's
-                self.attempts, self.spells, self.started = 0, self.llm._outage.spells, self.llm.clock.now()
+                self.spells, self.outages = self.llm._outage.spells, self.outages + 1
+                if self.outages < self.llm.config.attempts:  # unless it is this row that brings the server down
+                    self.attempts, self.started = 0, self.llm.clock.now()
 
     def at_an_end(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, _FaultError) and error.fault.kind == "rate":
-            return max(self.waited, self.llm.clock.now() - self.started) > self.llm.config.max_wait
-        spent = self.llm.clock.now() - self.started
+        spent = 0.0 if self.started is None else self.llm.clock.now() - self.started
+        if isinstance(error, _FaultError):
+            if error.fault.kind == "rate":
+                return max(self.waited, spent) > self.llm.config.max_wait
+            spent += error.fault.wait or 0.0
         return self.attempts >= self.llm.config.attempts or spent > self.llm.config.row_timeout
 
 
@@ -510,23 +529,29 @@ def _wait(state: RetryCallState) -> float:
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
 
 
+OPENAI = "https://api.openai.com/v1"
 _NO_KEY = "none"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
 def _base_urls(config: OpenAIConfig) -> list[str]:
     given = [config.base_url] if isinstance(config.base_url, str) else list(config.base_url or ())
-    return given or [os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"]
+    return given or [os.environ.get("OPENAI_BASE_URL") or OPENAI]
 
 
-def _key(name: str, base_urls: Sequence[str]) -> str:
-    key = os.environ.get(name, "").strip()
+def _key(name: str | None, base_urls: Sequence[str]) -> str:
+    """The key of the variable `name`; that of OpenAI goes to nobody else unless it is named."""
+    if name is None and all(url == OPENAI or url == os.environ.get("OPENAI_BASE_URL") for url in base_urls):
+        name = "OPENAI_API_KEY"
+    key = os.environ.get(name, "").strip() if name else ""
     if key:
         return key
     remote = [url for url in base_urls if urlsplit(url).hostname not in _LOOPBACK]
     if not remote:
         return _NO_KEY  # servers on one's own machine seldom want a key, but the client insists on one
     where = _public(remote[0])
+    if name is None:
+        raise LLMError(f"llm.key_env must name the environment variable that holds the key for {where}")
     raise LLMError(f"the environment variable {name} (llm.key_env) is not set; it must hold the key for {where}")
 
 
@@ -592,24 +617,30 @@ def _no_completion(raw: str) -> str | None:
 def read_completion(raw: str, request: Request, tokens_in: int) -> Reply:
     """What a chat completion says; `tokens_in` is the estimate for servers that tell no usage.
 
-    Any field may be missing, whatever the protocol says: the reply then has a problem, or no probabilities.
+    Any field may be missing or of another kind, whatever the protocol says: the reply then has a problem, or no
+    probabilities.
     """
-    completion = json.loads(raw)
+    try:
+        return _read(json.loads(raw), request, tokens_in)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return Reply(None, None, tokens_in, 0, f"unreadable reply: {type(error).__name__}: {str(error)[:80]}")
+
+
+def _read(completion: Mapping[str, Any], request: Request, tokens_in: int) -> Reply:
     usage = completion.get("usage") or {}
     choices = completion["choices"]
     texts = [_content(choice) for choice in choices]
-    tokens_in = usage.get("prompt_tokens") or tokens_in
-    tokens_out = usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts)
+    tokens_in = int(usage.get("prompt_tokens") or tokens_in)
+    tokens_out = int(usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts))
     choice, text = choices[0], texts[0]
     message = choice.get("message") or {}
     if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
-        return Reply(
-            text, None, tokens_in, tokens_out, f"refused: {(message.get('refusal') or 'content filter')[:200]}"
-        )
-    if not any((t or "").strip() for t in texts):
-        return Reply(text, None, tokens_in, tokens_out, "empty reply")
+        why = _whole(str(message.get("refusal") or "content filter"))
+        return Reply(text, None, tokens_in, tokens_out, f"refused: {why[:200]}")
     if choice.get("finish_reason") == "length" and request.choices and not _begins_one(text or "", request.choices):
         return Reply(text, None, tokens_in, tokens_out, f"cut off: {(text or '')[:80]!r}")
+    if not any((t or "").strip() for t in texts):
+        return Reply(text, None, tokens_in, tokens_out, "empty reply")
     logprobs = None
     if request.choices:
         votes = _votes(texts, request.choices) if len(texts) > 1 else None
@@ -619,7 +650,12 @@ def read_completion(raw: str, request: Request, tokens_in: int) -> Reply:
 
 def _content(choice: Mapping[str, Any]) -> str | None:
     text = (choice.get("message") or {}).get("content")
-    return text if isinstance(text, str) else None
+    return _whole(text) if isinstance(text, str) else None
+
+
+def _whole(text: str) -> str:
+    """`text` without halves of characters, as where a reply was cut in an emoji: no file and no database takes them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _steps(choice: Mapping[str, Any]) -> Iterator[Step]:

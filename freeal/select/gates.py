@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from freeal.types import BoolArray, FloatArray, argmax
+from freeal.types import Annotations, BoolArray, FloatArray, argmax
 
 COLLAPSED = 0.95
 FEWEST = 20
 """Rows below which one label for all of them is no collapse."""
 
 
-def warnings(posterior: FloatArray, labelled: BoolArray, believed: BoolArray, max_failed: float) -> list[str]:
+def warnings(posterior: FloatArray, said: Annotations, believed: BoolArray, max_failed: float) -> list[str]:
     """Reasons for doubt, none for a run that went well.
 
     Args:
         posterior: (n, k) final distributions, NaN for rows without a label.
-        labelled: (n,) rows on which the LLM gave a readable answer.
+        said: what the LLM said; a row that was never asked is no failure.
         believed: (n,) rows whose label is believed.
-        max_failed: the largest share of rows without an answer of the LLM that is no reason for doubt.
-
-    Example:
-        >>> warnings(np.full((20, 2), [0.9, 0.1]), np.ones(20, bool), np.ones(20, bool), 0.2)
-        ['one label for 100.0% of the rows: the labels may have collapsed']
+        max_failed: the largest share of rows asked, but without an answer, that is no reason for doubt.
     """
     n, found = len(posterior), []
     best = argmax(posterior)
@@ -32,8 +28,9 @@ def warnings(posterior: FloatArray, labelled: BoolArray, believed: BoolArray, ma
         found.append(f"one label for {share:.1%} of the rows: the labels may have collapsed")
     if not believed.any():
         found.append("no row is believed: student and LLM agree on nothing that the filter takes for clean")
-    failed = 1 - float(labelled.mean())
+    asked = said.asked_in >= 0
+    failed = 1 - float(said.labelled[asked].mean()) if asked.any() else 0.0
     if failed > max_failed:
         most = f"more than {max_failed:.1%} (stop.max_failed)"
-        found.append(f"{failed:.1%} of the rows got no readable answer from the LLM, {most}")
+        found.append(f"{failed:.1%} of the rows asked got no readable answer from the LLM, {most}")
     return found

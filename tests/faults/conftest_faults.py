@@ -57,7 +57,7 @@ class Bench:
             self.prompt("good", "bad")
         llm = {
             "kind": "openai", "model": "tiny", "base_url": self.server.url, "concurrency": 8, "timeout": 2.0,
-            "attempts": 3, "server_wait": 10.0, "max_wait": 5.0, **settings.pop("llm", {}),
+            "attempts": 3, "key_env": "OPENAI_API_KEY", "server_wait": 10.0, "max_wait": 5.0, **settings.pop("llm", {}),
         }  # fmt: skip
         base = {
             "prompt": "prompt.md", "data": {"pool": "pool.jsonl"}, "rounds": 1, "student": {"kind": "none"},

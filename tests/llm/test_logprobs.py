@@ -37,6 +37,11 @@ def test_nothing_is_said_of_choices_that_the_tokens_cannot_tell(steps, choices):
     assert choice_logprobs(steps, choices) is None
 
 
+def test_crumbs_beside_a_reply_that_begins_otherwise_say_nothing():
+    assert choice_logprobs(first(("Label", -0.01), ("positive", -5.1), ("negative", -6.0)), CHOICES) is None
+    assert choice_logprobs(first(("The", -1.0), ("positive", -0.6), ("negative", -3.0)), CHOICES) is not None
+
+
 def test_an_unlikely_common_beginning_does_no_harm():
     found = choice_logprobs(first(("pos", -0.1), ("p", -9.0), ("neg", -3.0)), ("pos", "pale", "neg"))
     assert found == (-0.1, -10.0, -3.0)

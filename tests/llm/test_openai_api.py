@@ -1,6 +1,7 @@
 """The client against a real server on the loopback interface."""
 
 import asyncio
+import json
 import math
 import socket
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from freeal.errors import LLMError, LLMUnavailable
 from freeal.llm import Message, Request
 
 pytest.importorskip("openai", reason="the package openai is not installed")
-from freeal.llm.openai_api import OpenAILLM, Ways
+from freeal.llm.openai_api import OpenAILLM, Ways, read_completion
 from freeal.llm.pacing import Clock
 
 CHOICES = ("negative", "positive")
@@ -218,10 +219,42 @@ def test_a_client_can_be_used_again_and_inside_a_running_loop():
         assert [reply.text for reply in asyncio.run(notebook_cell())] == ["positive", "positive"]
 
 
-def test_the_identity_tells_the_model_and_no_place_and_no_secret():
-    config = OpenAIConfig(model="tiny", base_url="http://me:secret@localhost:8000/v1/?key=secret")
+@pytest.mark.parametrize("url", ["http://me:secret@localhost:8000/v1", "http://localhost:8000/v1?key=secret"])
+def test_a_secret_in_a_url_is_refused_and_not_repeated(url):
+    with pytest.raises(ValueError, match="key_env") as raised:
+        OpenAIConfig(model="tiny", base_url=url)
+    assert "no user, password or query" in str(raised.value)
+
+
+def test_the_key_of_openai_goes_to_nobody_else_unasked(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
+    with serve(lambda text, attempt: "positive") as server:
+        client(server).complete([ask("fine")])
+    assert server.keys == ["Bearer none"]
+
+
+def test_the_identity_tells_the_model_and_no_place():
+    config = OpenAIConfig(model="tiny", base_url="http://localhost:8000/v1/")
     llm = OpenAILLM(config)
     llm.prepare(asdict(Ways(logprobs=20)))
     assert llm.identity["model"] == "tiny"
-    assert "secret" not in str(llm.identity) + llm._where()
     assert "localhost" not in str(llm.identity)
+
+
+@pytest.mark.parametrize(
+    ("completion", "problem"),
+    [
+        ({"choices": [None]}, "unreadable reply"),
+        ({"choices": [{"message": "positive"}]}, "unreadable reply"),
+        ({"choices": [{"message": {"refusal": True}}]}, "refused"),
+        ({"choices": [{"message": {"content": "positive"}}], "usage": {"prompt_tokens": "many"}}, "unreadable reply"),
+        ({"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}, "cut off"),
+        ({"choices": [{"message": {"content": "a half \ud83d"}}]}, None),
+        ({"choices": [{"message": {"content": "x"}, "logprobs": {"content": [{"top_logprobs": [{"logprob": 0}]}]}}]},
+         "unreadable reply"),
+    ],
+)  # fmt: skip
+def test_a_completion_of_any_shape_is_read_or_told(completion, problem):
+    reply = read_completion(json.dumps(completion), ask("fine"), 9)
+    assert (reply.problem or "none").startswith(problem or "none")
+    (reply.text or "").encode()

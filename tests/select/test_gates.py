@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 
 from freeal.select.gates import warnings
+from freeal.types import Annotations
 
 ALL = np.ones(40, bool)
+
+
+def said(n=40, answered=40, asked=40):
+    """Annotations of n rows, the first of which were asked, the first of these with an answer."""
+    proba = np.full((n, 2), 0.5, np.float32)
+    proba[answered:] = np.nan
+    asked_in = np.where(np.arange(n) < asked, 0, -1)
+    return Annotations(proba, proba, asked_in, np.full(n, None, object))
 
 
 def posterior(*counts):
@@ -13,23 +22,26 @@ def posterior(*counts):
 
 
 def test_labels_of_every_kind_are_no_reason():
-    assert warnings(posterior(25, 15), ALL, ALL, 0.2) == []
+    assert warnings(posterior(25, 15), said(), ALL, 0.2) == []
 
 
 @pytest.mark.parametrize(("counts", "told"), [((40, 0), True), ((39, 1), True), ((38, 2), False)])
 def test_one_label_for_nearly_all_is_told(counts, told):
-    assert bool(warnings(posterior(*counts), ALL, ALL, 0.2)) == told
+    assert bool(warnings(posterior(*counts), said(), ALL, 0.2)) == told
 
 
 def test_a_handful_of_rows_may_have_one_label():
-    assert warnings(posterior(19, 0), ALL[:19], ALL[:19], 0.2) == []
+    assert warnings(posterior(19, 0), said(19), ALL[:19], 0.2) == []
 
 
 def test_nothing_believed_is_told():
-    assert "no row is believed" in warnings(posterior(20, 20), ALL, ~ALL, 0.2)[0]
+    assert "no row is believed" in warnings(posterior(20, 20), said(), ~ALL, 0.2)[0]
 
 
 @pytest.mark.parametrize(("answered", "told"), [(40, False), (32, False), (31, True), (0, True)])
 def test_too_few_answers_are_told(answered, told):
-    labelled = np.arange(40) < answered
-    assert bool(warnings(posterior(20, 20), labelled, ALL, 0.2)) == told
+    assert bool(warnings(posterior(20, 20), said(answered=answered), ALL, 0.2)) == told
+
+
+def test_rows_that_were_never_asked_are_no_failures():
+    assert warnings(posterior(20, 20), said(answered=10, asked=10), ALL, 0.2) == []
