@@ -148,7 +148,8 @@ class Ledger:
         """The fact remembered under `name`, here or in a ledger beneath."""
         for ledger in (self._own, *self._beneath):
             if row := self._one("SELECT value FROM facts WHERE name = ?", (name,), ledger):
-                return json.loads(row["value"])
+                value: object = json.loads(row["value"])
+                return value
         return None
 
     def usage(self, works: Iterable[str] | None = None) -> Usage:
