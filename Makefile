@@ -19,6 +19,7 @@ check: lint test
 bench: .venv/installed             ## what the local scorer and the student are worth, side by side
 	$(BIN)/python benchmarks/local_scorer.py
 	$(BIN)/python benchmarks/student.py
+	$(BIN)/python benchmarks/client_overhead.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

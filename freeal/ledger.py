@@ -97,9 +97,9 @@ class Ledger:
 
     def __init__(self, path: Path, reuse: Sequence[Path] = (), read_only: bool = False) -> None:
         self.path = path
+        self._beneath = [_for_reading(place) for place in reuse]
         self._writer = None if read_only else _Writer(_for_writing(path), path)
         self._own = _for_reading(path)
-        self._beneath = [_for_reading(place) for place in reuse]
 
     def find(self, key: str, work: str) -> Reply | Unread | None:
         """What is kept under `key`; what an earlier run's ledger holds is copied into this one."""

@@ -108,8 +108,14 @@ def test_abstentions_are_counted_and_never_trained_on(tmp_path):
     assert all(problem.startswith("not a label") for problem in state.annotations.problems[nothing])
 
 
-def test_believed_rows_are_not_asked_again(tmp_path):
+def test_every_row_is_asked_again_with_demonstrations(tmp_path):
     job = prepare(settings(tmp_path), tmp_path / "run")
+    go(job, rounds=2)
+    assert (job.store.load(job.store.finished()[1]).annotations.asked_in == 1).all()
+
+
+def test_believed_rows_need_not_be_asked_again(tmp_path):
+    job = prepare(settings(tmp_path, query={"kind": "not_clean"}), tmp_path / "run")
     go(job, rounds=2)
     first, second = (job.store.load(folder) for folder in job.store.finished())
     assert first.clean.any()
