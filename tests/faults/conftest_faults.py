@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -83,10 +84,11 @@ class Bench:
         return self.run("run", "--resume", self.run_folder, *words)
 
     def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
-        """The command line in a process of its own."""
+        """The command line in a process of its own, which hears Ctrl-C even where this one does not (nohup)."""
         return subprocess.Popen(
             [*COMMAND, *map(str, words)], env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
 
     def labels(self, folder: Path | None = None) -> bytes:

@@ -38,7 +38,7 @@ def test_01_killed_while_labelling(bench, tmp_path):
 
 def test_02_killed_between_reply_and_commit(bench):
     process = bench.start(
-        "run", bench.configure(), "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:9=kill9"
+        "run", bench.configure(), "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:4=kill9"
     )
     assert process.wait(60) == GONE
     said = bench.resume()
@@ -94,7 +94,7 @@ def test_05_interrupted(bench, number):
 
 def test_06_disk_full_for_the_ledger(bench):
     config = bench.configure()
-    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:9=raise")
+    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:4=raise")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 8, err
     assert "ledger.sqlite" in err
