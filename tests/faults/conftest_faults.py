@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -83,12 +84,17 @@ class Bench:
     def resume(self, *words: object) -> Said:
         return self.run("run", "--resume", self.run_folder, *words)
 
-    def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *words: object, largest_file: int | None = None, **environment: str) -> subprocess.Popen[str]:
         """The command line in a process of its own, which hears Ctrl-C even where this one does not (nohup)."""
+
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if largest_file is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
         return subprocess.Popen(
             [*COMMAND, *map(str, words)], env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=prepare,
         )  # fmt: skip
 
     def labels(self, folder: Path | None = None) -> bytes:

@@ -93,13 +93,16 @@ def test_05_interrupted(bench, number):
 
 
 def test_06_disk_full_for_the_ledger(bench):
-    config = bench.configure()
-    process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="ledger.before_commit:4=raise")
+    bench.server.set_plan(plan(latency=0.01))
+    process = bench.start("run", bench.configure(), "--out", bench.run_folder, largest_file=150_000)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 8, err
     assert "ledger.sqlite" in err
+    assert "make room" in err
+    assert 0 < bench.check()["rows"]["labelled"] < ROWS
     assert bench.resume().code == 0
     assert bench.check()["rows"] == {"labelled": ROWS}
+    assert bench.server.stats().repeated <= 8 + 4
 
 
 def test_07_disk_full_for_the_round(bench):
