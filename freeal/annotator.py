@@ -80,7 +80,8 @@ class Annotator:
     def replies(self, requests: Sequence[Request], work: str) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
         by_uid = self.llm.capabilities.by_uid
-        keys = [key_of(self.llm.identity, question_of(request, by_uid)) for request in requests]
+        identity = self.llm.identity
+        keys = [key_of(identity, question_of(request, by_uid)) for request in requests]
         known: dict[str, Reply] = {}
         missing: dict[str, Request] = {}
         for key, request in zip(keys, requests, strict=True):

@@ -19,7 +19,7 @@ def reparse(run: RunFolder, as_json: AsJson = False) -> None:
     Example: freeal reparse runs/mr-openai-20261122-0347
     """
     from freeal.ledger import FILE, Ledger, Unread
-    from freeal.llm.openai_api import read_completion
+    from freeal.llm.completions import read_completion
     from freeal.lock import RunLock
 
     if not (run / "config.yaml").is_file():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import asdict, dataclass, replace
@@ -22,8 +21,8 @@ from freeal.config import OpenAIConfig
 from freeal.errors import BudgetError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request, batches
+from freeal.llm.completions import label_said, no_completion, read_completion
 from freeal.llm.faults import Fault, of_status
-from freeal.llm.logprobs import Step, choice_logprobs
 from freeal.llm.pacing import Clock, Outage, Pace
 
 try:
@@ -214,7 +213,7 @@ class OpenAILLM:
             raise self._unavailable(self._without_key(f"server: {error}")) from error
         except Crowded as error:
             raise BudgetError("the batch may cost more than is left (stop.budget)") from error
-        good = {i: raw for i, (status, raw) in answers.items() if status == 200 and not _no_completion(raw)}
+        good = {i: raw for i, (status, raw) in answers.items() if status == 200 and not no_completion(raw)}
         await asyncio.wrap_future(journal.received(good, 0.0))  # all or none: the rest would be another batch
         found: list[Reply | Fault] = []
         for place, request in enumerate(requests):
@@ -308,7 +307,7 @@ class OpenAILLM:
             self._at += 1  # the next attempt asks the next server
             said = f"server: {error} {error.__cause__ or ''}".strip()
             raise _FaultError(Fault("outage", self._without_key(said))) from error
-        if problem := _no_completion(raw):
+        if problem := no_completion(raw):
             raise _FaultError(Fault("transient", f"server: {problem}"))
         return raw
 
@@ -369,7 +368,7 @@ class OpenAILLM:
         for constraint in tried:
             bound = replace(ways, constraint=constraint)
             answer = await self._ask_small(bound)
-            if not isinstance(answer, Fault) and _label_said(answer) in _PROBE_CHOICES:
+            if not isinstance(answer, Fault) and label_said(answer) in _PROBE_CHOICES:
                 return bound
         return ways
 
@@ -601,94 +600,6 @@ def _without_what_was_refused(ways: Ways, said: str) -> Ways | None:
         if setting in said and setting not in ways.spared:
             return replace(ways, spared=(*ways.spared, setting))
     return None
-
-
-def _no_completion(raw: str) -> str | None:
-    """What is wrong with the body of a success, if it is no chat completion."""
-    try:
-        found = json.loads(raw)
-    except ValueError:
-        return f"expected a chat completion, found no JSON but {raw[:80]!r}: no chat completion"
-    if not isinstance(found, dict) or not isinstance(found.get("choices"), list) or not found["choices"]:
-        return f"expected a chat completion, found {raw[:80]!r}: no chat completion"
-    return None
-
-
-def read_completion(raw: str, request: Request, tokens_in: int) -> Reply:
-    """What a chat completion says; `tokens_in` is the estimate for servers that tell no usage.
-
-    Any field may be missing or of another kind, whatever the protocol says: the reply then has a problem, or no
-    probabilities.
-    """
-    try:
-        return _read(json.loads(raw), request, tokens_in)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        return Reply(None, None, tokens_in, 0, f"unreadable reply: {type(error).__name__}: {str(error)[:80]}")
-
-
-def _read(completion: Mapping[str, Any], request: Request, tokens_in: int) -> Reply:
-    usage = completion.get("usage") or {}
-    choices = completion["choices"]
-    texts = [_content(choice) for choice in choices]
-    tokens_in = int(usage.get("prompt_tokens") or tokens_in)
-    tokens_out = int(usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts))
-    choice, text = choices[0], texts[0]
-    message = choice.get("message") or {}
-    if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
-        why = _whole(str(message.get("refusal") or "content filter"))
-        return Reply(text, None, tokens_in, tokens_out, f"refused: {why[:200]}")
-    if choice.get("finish_reason") == "length" and request.choices and not _begins_one(text or "", request.choices):
-        return Reply(text, None, tokens_in, tokens_out, f"cut off: {(text or '')[:80]!r}")
-    if not any((t or "").strip() for t in texts):
-        return Reply(text, None, tokens_in, tokens_out, "empty reply")
-    logprobs = None
-    if request.choices:
-        votes = _votes(texts, request.choices) if len(texts) > 1 else None
-        logprobs = votes or choice_logprobs(list(_steps(choice)), request.choices)
-    return Reply(text, logprobs, tokens_in, tokens_out)
-
-
-def _content(choice: Mapping[str, Any]) -> str | None:
-    text = (choice.get("message") or {}).get("content")
-    return _whole(text) if isinstance(text, str) else None
-
-
-def _whole(text: str) -> str:
-    """`text` without halves of characters, as where a reply was cut in an emoji: no file and no database takes them."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _steps(choice: Mapping[str, Any]) -> Iterator[Step]:
-    for token in (choice.get("logprobs") or {}).get("content") or []:
-        candidates = [
-            (c["token"], c["logprob"]) for c in token.get("top_logprobs") or [] if c.get("logprob") is not None
-        ]
-        yield Step(token.get("token", ""), candidates)
-
-
-def _votes(texts: Sequence[str | None], choices: Sequence[str]) -> tuple[float, ...] | None:
-    """Log of the share of votes of each choice, half a vote added to each; None if nobody named a choice."""
-    named = [_json_label(text or "").strip().strip(".\"'").casefold() for text in texts]
-    counts = [named.count(choice.casefold()) for choice in choices]
-    if not sum(counts):
-        return None
-    return tuple(math.log((count + 0.5) / (sum(counts) + 0.5 * len(choices))) for count in counts)
-
-
-def _label_said(reply: Mapping[str, Any]) -> str:
-    return _json_label(_content(reply["choices"][0]) or "").strip()
-
-
-def _json_label(text: str) -> str:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    return str(found.get("label", text)) if isinstance(found, dict) else text
-
-
-def _begins_one(text: str, choices: Sequence[str]) -> bool:
-    return any(text.strip().casefold().startswith(choice.casefold()) for choice in choices)
 
 
 async def _served(client: openai.AsyncOpenAI) -> str:

@@ -15,7 +15,8 @@ from freeal.errors import LLMError, LLMUnavailable
 from freeal.llm import Message, Request
 
 pytest.importorskip("openai", reason="the package openai is not installed")
-from freeal.llm.openai_api import OpenAILLM, Ways, read_completion
+from freeal.llm.completions import read_completion
+from freeal.llm.openai_api import OpenAILLM, Ways
 from freeal.llm.pacing import Clock
 
 CHOICES = ("negative", "positive")
