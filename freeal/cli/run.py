@@ -75,41 +75,15 @@ def run(
 
       freeal run --resume runs/mr-local-20261122-0347
     """
-    from freeal import build, rows
-    from freeal.lock import RunLock
-
     asked = [*(overrides or ()), *shorthands(
         {"stop.budget": budget, "stop.max_calls": max_calls, "llm.price_in": price_in, "llm.price_out": price_out,
          "llm.require": require}
     )]  # fmt: skip
     folder = None if fork else _to_resume(place, resume, out)
     if folder is None:
-        chosen = _to_begin(place, fork, asked)
-        prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
-        folder = _new_folder(chosen, out)
-        with RunLock(folder):
-            borrowed = [path.resolve() for path in (*(reuse or ()), *([fork] if fork else []))]
-            command = shlex.join(["freeal", *sys.argv[1:]])
-            _write_start(
-                folder,
-                chosen,
-                {
-                    "command": command,
-                    "set": asked,
-                    "reuse": list(map(str, borrowed)),
-                    "empty": list(corpus.report.empty),
-                },
-            )
-            rows.write(folder, corpus)
-            found = _go(chosen, prompt, corpus, folder, borrowed, command, new=True)
+        folder, found = _begin(place, fork, asked, out, reuse or ())
     else:
-        with RunLock(folder):
-            about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-            chosen, changed = _as_it_was(folder, place, about["set"], asked)
-            prompt, corpus = build.inputs(chosen, folder / "prompt.md")
-            corpus = rows.as_before(folder, corpus)
-            borrowed = [Path(path) for path in (*about["reuse"], *(reuse or ()))]
-            found = _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed)
+        found = _resume(folder, place, asked, reuse or ())
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -118,6 +92,39 @@ def run(
         typer.echo(f"look at this before you use the labels: {warning}", err=True)
     if found["warnings"]:
         raise typer.Exit(3)
+
+
+def _begin(
+    place: Path | None, fork: Path | None, asked: Sequence[str], out: Path | None, reuse: Sequence[Path]
+) -> tuple[Path, dict[str, Any]]:
+    """A new run; gives its directory, and what it came to."""
+    from freeal import build, rows
+    from freeal.lock import RunLock
+
+    chosen = _to_begin(place, fork, asked)
+    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    folder = _new_folder(chosen, out)
+    with RunLock(folder):
+        borrowed = [path.resolve() for path in (*reuse, *([fork] if fork else []))]
+        command = shlex.join(["freeal", *sys.argv[1:]])
+        facts = {"command": command, "set": list(asked), "reuse": [str(path) for path in borrowed]}
+        _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
+        rows.write(folder, corpus)
+        return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True)
+
+
+def _resume(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequence[Path]) -> dict[str, Any]:
+    """A run that goes on, if it is still the same; gives what it came to."""
+    from freeal import build, rows
+    from freeal.lock import RunLock
+
+    with RunLock(folder):
+        about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        chosen, changed = _as_it_was(folder, place, about["set"], asked)
+        prompt, corpus = build.inputs(chosen, folder / "prompt.md")
+        corpus = rows.as_before(folder, corpus)
+        borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
+        return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed)
 
 
 def shorthands(given: Mapping[str, object]) -> list[str]:
