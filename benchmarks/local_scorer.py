@@ -1,8 +1,9 @@
 """Rows per second of kind `local`, beside the ways one would write it first: same model, same rows, one run.
 
-(a) one prompt at a time, (b) padded batches of 16 (left-padded, logits of the last place alone), and with
-`--llama-cpp GGUF` (c) llama.cpp, one sequence, the common prefix kept. Each zero-shot and with ten fixed
-demonstrations. Prints rows per second, ratios, and the largest difference of any label probability.
+(a) one prompt at a time; (b) plain padded batches of 16, `model(**batch).logits[:, -1]`; (b') the same for experts,
+who have the logits of the last place alone computed; and with `--llama-cpp GGUF` (c) llama.cpp, one sequence, the
+common prefix kept, its weights four bits wide. Each zero-shot and with ten fixed demonstrations. Prints rows per
+second, ratios, and the largest difference of any label probability.
 
     FREEAL_SHARED=../shared python benchmarks/local_scorer.py --rows 96
 """
@@ -68,7 +69,9 @@ def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Nam
 
     ways: dict[str, tuple[Callable[[int], list[Any]], int]] = {"local": (local, len(requests))}
     ways["(a) one at a time"] = (lambda n: llm.reader.score_plain(tokens[:n], choices), min(arguments.few, len(tokens)))
-    ways["(b) padded batches"] = (lambda n: _padded(llm, tokens[:n], choices), min(arguments.few * 2, len(tokens)))
+    some = min(arguments.few * 2, len(tokens))
+    ways["(b) padded batches"] = (lambda n: _padded(llm, tokens[:n], choices), some)
+    ways["(b') the last logits alone"] = (lambda n: _padded(llm, tokens[:n], choices, logits_to_keep=1), some)
     if arguments.llama_cpp:
         ways["(c) llama.cpp"] = (_llama_cpp(arguments.llama_cpp, tokens, llm, choices), len(tokens))
     llm.complete(requests[:2])
@@ -84,7 +87,9 @@ def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Nam
     return {"tokens": float(np.mean([len(t) for t in tokens])), "ways": results}
 
 
-def _padded(llm: LocalLLM, prompts_: Sequence[Sequence[int]], choices: tuple[str, ...]) -> list[list[float]]:
+def _padded(
+    llm: LocalLLM, prompts_: Sequence[Sequence[int]], choices: tuple[str, ...], **how: int
+) -> list[list[float]]:
     """What most code does: whole prompts, sixteen at a time, padded to the longest of them."""
     first = [llm.reader.reply_tokens(choice)[0] for choice in choices]
     scores = []
@@ -96,7 +101,7 @@ def _padded(llm: LocalLLM, prompts_: Sequence[Sequence[int]], choices: tuple[str
         places = (attends.cumsum(-1) - 1).clamp(min=0)
         with torch.inference_mode():
             logits = llm.reader.model(
-                input_ids=ids, attention_mask=attends, position_ids=places, use_cache=False, logits_to_keep=1
+                input_ids=ids, attention_mask=attends, position_ids=places, use_cache=False, **how
             ).logits[:, -1]
         scores += logits.float().log_softmax(-1)[:, first].tolist()
     return scores

@@ -4,7 +4,7 @@ Same machine, same run, same encoder, same rows, same learning rate, optimiser a
 time of the student holds everything its `fit` does: opening the model, tokenising, training and, after
 each epoch, the reading of all rows for their losses. The plain loop opens, tokenises and trains only.
 
-    FREEAL_SHARED=../shared python benchmarks/student.py --rows 1000 --epochs 1
+    FREEAL_SHARED=../shared python benchmarks/student.py --rows 600 --epochs 2 --seeds 3
 """
 
 from __future__ import annotations
@@ -56,10 +56,13 @@ def main() -> None:
     config = TransformerConfig(epochs=options.epochs, learning_rate=options.learning_rate, device=options.device)
 
     # the first passes of a process are slow: they are nobody's
-    plain_loop(path, config, labels, Labelled(train.texts[:32], train.gold[:32]))
-    plain = measured(lambda: plain_loop(path, config, labels, train), len(train.texts) * config.epochs, test)
-    student = measured(lambda: our_student(path, config, labels, train), len(train.texts) * config.epochs, test)
-    show(plain, student, options)
+    plain_loop(path, config, labels, Labelled(train.texts[:32], train.gold[:32]), 0)
+    ways = {"plain": plain_loop, "student": our_student}
+    rows, found = len(train.texts) * config.epochs, {name: list[Figures]() for name in ways}
+    for seed in range(options.seeds):
+        for name, way in ways.items():
+            found[name].append(measured(lambda way=way, seed=seed: way(path, config, labels, train, seed), rows, test))
+    show(found["plain"], found["student"], options)
 
 
 def read_options() -> argparse.Namespace:
@@ -67,6 +70,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1000, help="training rows of MR (default: 1000)")
     parser.add_argument("--test-rows", type=int, default=500, help="test rows of MR (default: 500)")
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each, from seed 0 on (default: 1)")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", default="all-minilm-l6-v2", help="embedded name, folder or hub name")
@@ -102,18 +106,18 @@ def measured(train: Callable[[], Callable[[list[str]], FloatArray]], rows: int, 
 
 
 def our_student(
-    path: str, config: TransformerConfig, labels: list[str], train: Labelled
+    path: str, config: TransformerConfig, labels: list[str], train: Labelled, seed: int
 ) -> Callable[[list[str]], FloatArray]:
     targets = np.eye(len(labels), dtype=np.float32)[train.gold]
-    student = TransformerStudent(config, labels, 0, path).fit(Inputs(train.texts), targets)
+    student = TransformerStudent(config, labels, seed, path).fit(Inputs(train.texts), targets)
     return lambda texts: student.view(Inputs(texts)).proba
 
 
 def plain_loop(
-    path: str, config: TransformerConfig, labels: list[str], train: Labelled
+    path: str, config: TransformerConfig, labels: list[str], train: Labelled, seed: int
 ) -> Callable[[list[str]], FloatArray]:
     """What one writes first: shuffle, pad to LENGTH, forward, backward, step; float32 throughout."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(path)
     with quiet():
         model: Any = AutoModelForSequenceClassification.from_pretrained(
@@ -147,17 +151,20 @@ def read_plainly(model: Any, tokenizer: Any, texts: list[str], device: torch.dev
     return np.concatenate([model(**batch.to(device)).logits.cpu().numpy() for batch in batches])
 
 
-def show(plain: Figures, student: Figures, options: argparse.Namespace) -> None:
-    ratio = student.rows_per_second / plain.rows_per_second
+def show(plain: list[Figures], student: list[Figures], options: argparse.Namespace) -> None:
+    ratio = float(np.mean([s.rows_per_second / p.rows_per_second for p, s in zip(plain, student, strict=True)]))
     if options.json:
         settings = {"rows": options.rows, "epochs": options.epochs, "test_rows": options.test_rows}
         settings |= {"model": options.model, "threads": torch.get_num_threads()}
-        print(json.dumps({**settings, "plain": asdict(plain), "student": asdict(student), "ratio": ratio}))
+        figures = {"plain": [asdict(p) for p in plain], "student": [asdict(s) for s in student]}
+        print(json.dumps({**settings, **figures, "ratio": ratio}))
         return
     print(f"MR, {options.rows} rows, {options.epochs} epoch(s), {options.model}, {torch.get_num_threads()} thread(s)")
-    print(f"plain loop, {LENGTH} tokens  {plain.rows_per_second:7.1f} rows/s   accuracy {plain.accuracy:.3f}")
-    print(f"TransformerStudent      {student.rows_per_second:7.1f} rows/s   accuracy {student.accuracy:.3f}")
-    noise = 2 * (plain.accuracy * (1 - plain.accuracy) / options.test_rows) ** 0.5
+    for name, figures in ((f"plain loop, {LENGTH} tokens", plain), ("TransformerStudent", student)):
+        speed, accuracy = (np.array([getattr(f, of) for f in figures]) for of in ("rows_per_second", "accuracy"))
+        print(f"{name:24} {speed.mean():7.1f} rows/s   accuracy {accuracy.mean():.3f} ± {accuracy.std():.3f}")
+    share = float(np.mean([p.accuracy for p in plain]))
+    noise = 2 * (share * (1 - share) / options.test_rows) ** 0.5
     print(f"ratio {ratio:.2f}; two standard errors of an accuracy on {options.test_rows} rows: {noise:.3f}")
 
 
