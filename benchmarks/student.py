@@ -156,8 +156,8 @@ def show(plain: list[Figures], student: list[Figures], options: argparse.Namespa
     if options.json:
         settings = {"rows": options.rows, "epochs": options.epochs, "test_rows": options.test_rows}
         settings |= {"model": options.model, "threads": torch.get_num_threads()}
-        figures = {"plain": [asdict(p) for p in plain], "student": [asdict(s) for s in student]}
-        print(json.dumps({**settings, **figures, "ratio": ratio}))
+        ways = {"plain": [asdict(p) for p in plain], "student": [asdict(s) for s in student]}
+        print(json.dumps({**settings, **ways, "ratio": ratio}))
         return
     print(f"MR, {options.rows} rows, {options.epochs} epoch(s), {options.model}, {torch.get_num_threads()} thread(s)")
     for name, figures in ((f"plain loop, {LENGTH} tokens", plain), ("TransformerStudent", student)):
