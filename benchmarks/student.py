@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def main() -> None:
     rows, found = len(train.texts) * config.epochs, {name: list[Figures]() for name in ways}
     for seed in range(options.seeds):
         for name, way in ways.items():
-            found[name].append(measured(lambda way=way, seed=seed: way(path, config, labels, train, seed), rows, test))
+            found[name].append(measured(partial(way, path, config, labels, train, seed), rows, test))
     show(found["plain"], found["student"], options)
 
 
