@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Namespace) -> dict[str, Any]:
-    tokens = [llm.reader.tokens(request.messages) for request in requests]
+    tokens = [llm.chats.tokens(request.messages) for request in requests]
     choices = requests[0].choices
     chunk = llm.capabilities.chunk
 
@@ -91,7 +91,7 @@ def _padded(
     llm: LocalLLM, prompts_: Sequence[Sequence[int]], choices: tuple[str, ...], **how: int
 ) -> list[list[float]]:
     """What most code does: whole prompts, sixteen at a time, padded to the longest of them."""
-    first = [llm.reader.reply_tokens(choice)[0] for choice in choices]
+    first = [llm.chats.reply_tokens(choice)[0] for choice in choices]
     scores = []
     for start in range(0, len(prompts_), BATCH):
         some = prompts_[start : start + BATCH]
@@ -112,7 +112,7 @@ def _llama_cpp(gguf: Path, prompts_: Sequence[Sequence[int]], llm: LocalLLM, cho
     from llama_cpp import Llama
 
     model = Llama(str(gguf), n_ctx=2048, logits_all=False, verbose=False, n_threads=torch.get_num_threads())
-    first = [llm.reader.reply_tokens(choice)[0] for choice in choices]
+    first = [llm.chats.reply_tokens(choice)[0] for choice in choices]
 
     def score(count: int) -> list[list[float]]:
         scores, before = [], []
@@ -120,8 +120,8 @@ def _llama_cpp(gguf: Path, prompts_: Sequence[Sequence[int]], llm: LocalLLM, cho
             same = next((i for i, (a, b) in enumerate(zip(before, prompt, strict=False)) if a != b), 0)
             model.n_tokens = same
             model.eval(list(prompt[same:]))
-            logits = torch.tensor(np.array(model.scores[model.n_tokens - 1])).log_softmax(-1)
-            scores.append(logits[first].tolist())
+            logits = np.ctypeslib.as_array(model._ctx.get_logits_ith(-1), shape=(model.n_vocab(),))
+            scores.append(torch.tensor(logits).log_softmax(-1)[first].tolist())
             before = list(prompt)
         return scores
 

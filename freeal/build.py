@@ -24,6 +24,7 @@ from freeal.config import (
     ScriptedConfig,
     TfidfConfig,
     TransformerConfig,
+    VLLMConfig,
 )
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
@@ -96,6 +97,10 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
             from freeal.llm.local import LocalLLM
 
             return LocalLLM(local, emit)
+        case VLLMConfig() as engine:
+            from freeal.llm.vllm_engine import VLLMEngine
+
+            return VLLMEngine(engine, emit)
         case OpenAIConfig() as remote:
             from freeal.llm.openai_api import OpenAILLM
 

@@ -63,6 +63,19 @@ class LocalConfig(Section):
     max_prompt_tokens: Positive = Field(4096, description="longer prompts are skipped and counted")
 
 
+class VLLMConfig(Section):
+    """vLLM's engine in this process: for pools that deserve a GPU of their own (docs/vllm.md)."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: str = Field(description="embedded name, folder or hub name")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_prompt_tokens: Positive = Field(4096, description="longer prompts are skipped and counted")
+    gpu_memory: Share = Field(0.9, description="share of the GPU's memory that the engine may take")
+    gpus: Positive = Field(1, description="GPUs that one model is spread over (tensor parallel)")
+    chunk: Positive = Field(16384, description="rows in one call of the engine: what a crash may lose")
+    engine: Mapping[str, Any] = Field({}, description="further arguments of vllm.LLM, taken as they are")
+
+
 class OpenAIConfig(Section):
     """Any server that speaks the OpenAI chat protocol."""
 
@@ -124,7 +137,9 @@ class ScriptedConfig(Section):
     probabilities: bool = True
 
 
-LLMConfig = Annotated[LocalConfig | OpenAIConfig | RecordedConfig | ScriptedConfig, Field(discriminator="kind")]
+LLMConfig = Annotated[
+    LocalConfig | VLLMConfig | OpenAIConfig | RecordedConfig | ScriptedConfig, Field(discriminator="kind")
+]
 
 
 class ColdStartConfig(Section):
@@ -378,7 +393,7 @@ def _kinds() -> dict[str, Any]:
 
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
-    kinds = {"local", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
+    kinds = {"local", "vllm", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
     name = ".".join(part for i, part in enumerate(place) if not (i == 1 and part in kinds)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: unknown key{_meant(place[-1], _fields_at(place[:-1]))}"
@@ -417,7 +432,7 @@ def _absolute(config: Config, folder: Path) -> Config:
     changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
     if isinstance(config.llm, RecordedConfig):
         changes["llm"] = _update(config.llm, {"replies": _place(config.llm.replies, folder)})
-    elif isinstance(config.llm, LocalConfig):
+    elif isinstance(config.llm, (LocalConfig, VLLMConfig)):
         changes["llm"] = _update(config.llm, {"model": _place(config.llm.model, folder)})
     for key in ("student", "embedder"):
         section = getattr(config, key)

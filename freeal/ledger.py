@@ -26,7 +26,7 @@ from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.llm import Message, Reply, Request
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "ledger.sqlite"
 TOGETHER = 256
 """The most operations of one commit."""
@@ -36,7 +36,8 @@ CREATE TABLE IF NOT EXISTS requests (
   key TEXT PRIMARY KEY, question TEXT NOT NULL, work TEXT NOT NULL, uid TEXT NOT NULL, asked TEXT NOT NULL,
   state TEXT NOT NULL, sent INTEGER NOT NULL, raw TEXT, text TEXT, logprobs TEXT,
   tokens_in INTEGER NOT NULL DEFAULT 0, tokens_out INTEGER NOT NULL DEFAULT 0, problem TEXT,
-  seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0
+  seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0,
+  tokens_cached INTEGER
 );
 CREATE INDEX IF NOT EXISTS by_question ON requests (question);
 CREATE TABLE IF NOT EXISTS asked_rows (
@@ -48,11 +49,15 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What some work cost: calls answered, their tokens, seconds and money; and replies reused, which cost nothing."""
+    """What some work cost: calls answered, their tokens, seconds and money; and replies reused, which cost nothing.
+
+    `tokens_cached` of the `tokens_in` were in the server's prefix cache; None where none of the replies tells.
+    """
 
     calls: int = 0
     reused: int = 0
     tokens_in: int = 0
+    tokens_cached: int | None = None
     tokens_out: int = 0
     seconds: float = 0.0
     cost: float = 0.0
@@ -159,14 +164,15 @@ class Ledger:
         where = "" if chosen is None else f"AND work IN ({','.join('?' * len(chosen))})"
         totals = self._one(
             "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0),"
-            " COALESCE(SUM(tokens_in * (1 - reused)), 0), COALESCE(SUM(tokens_out * (1 - reused)), 0),"
+            " COALESCE(SUM(tokens_in * (1 - reused)), 0), SUM(tokens_cached * (1 - reused)),"
+            " COALESCE(SUM(tokens_out * (1 - reused)), 0),"
             " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
             f" FROM requests WHERE state != 'sent' {where}",
             chosen or (),
         )
         assert totals is not None
-        calls, reused, tokens_in, tokens_out, seconds, cost = totals
-        return Usage(int(calls), int(reused), int(tokens_in), int(tokens_out), round(seconds, 3), round(cost, 6))
+        calls, reused, tokens_in, tokens_cached, tokens_out, seconds, cost = totals
+        return Usage(calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6))
 
     def in_doubt(self) -> int:
         """Requests that were sent and never answered, as far as is known: each may have been paid for."""
@@ -307,10 +313,13 @@ class _Writer:
         failpoint("ledger.after_commit")
 
 
-_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem"
-_NAMES = "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, seconds"
+_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached"
+_NAMES = (
+    "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached,"
+    " seconds"
+)
 _REQUEST = ":key, :question, :work, :uid, :asked"
-_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem"
+_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached"
 _SENT = (
     f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
     " ON CONFLICT (key) DO UPDATE SET sent = sent + 1"
@@ -322,14 +331,15 @@ _RECEIVED = (
 )
 _READ = (
     "UPDATE requests SET state = 'read', text = :text, logprobs = :logprobs, tokens_in = :tokens_in,"
-    " tokens_out = :tokens_out, problem = :problem, cost = :cost WHERE key = :key"
+    " tokens_out = :tokens_out, problem = :problem, tokens_cached = :tokens_cached, cost = :cost WHERE key = :key"
 )
 _REREAD = _READ.replace(", cost = :cost", "")
 # a request that was sent and never answered gives way to an answer; an answer stays
 _UNLESS_ANSWERED = (
     " ON CONFLICT (key) DO UPDATE SET state = excluded.state, raw = excluded.raw, text = excluded.text,"
     " logprobs = excluded.logprobs, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out,"
-    " problem = excluded.problem, seconds = excluded.seconds, reused = excluded.reused WHERE requests.state = 'sent'"
+    " problem = excluded.problem, tokens_cached = excluded.tokens_cached,"
+    " seconds = excluded.seconds, reused = excluded.reused WHERE requests.state = 'sent'"
 )
 _KEEP = (
     f"INSERT INTO requests ({_NAMES}, reused) VALUES ({_REQUEST}, 'read', 1, NULL, {_MEANING}, :seconds, 0)"
@@ -364,7 +374,7 @@ def _found(row: sqlite3.Row) -> Reply | Unread:
     if row["state"] == "received":
         return Unread(row["raw"])
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
-    return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"])
+    return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"], row["tokens_cached"])
 
 
 def _for_writing(path: Path) -> sqlite3.Connection:
@@ -372,8 +382,8 @@ def _for_writing(path: Path) -> sqlite3.Connection:
         connection = _open(path, "rwc")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        migration = _FROM_SCHEMA_1 if _schema(connection) == 1 else ""
-        connection.executescript(f"BEGIN; {_TABLES} {migration} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        before, after = _MIGRATIONS.get(_schema(connection), ("", ""))
+        connection.executescript(f"BEGIN; {before} {_TABLES} {after} PRAGMA user_version = {SCHEMA}; COMMIT;")
     except sqlite3.Error as error:
         raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
     return connection
@@ -384,19 +394,25 @@ def _for_reading(path: Path) -> sqlite3.Connection:
         raise RunError(f"{path}: no ledger here to reuse")
     try:
         connection = _open(path, "ro")
-        if _schema(connection) == 1:
-            connection.execute(f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_2}")
-            connection.execute("CREATE TEMP TABLE facts (name TEXT, value TEXT)")
+        connection.executescript(_VIEWS.get(_schema(connection), ""))
     except sqlite3.Error as error:
         raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
     return connection
 
 
-_SCHEMA_1_AS_2 = (
+_SCHEMA_1_AS_3 = (
     "SELECT key, question, work, uid, json_object('messages', json(messages)) AS asked, 'read' AS state, 1 AS sent,"
-    " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused FROM replies"
+    " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused,"
+    " NULL AS tokens_cached FROM replies"
 )
-_FROM_SCHEMA_1 = f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_2}; DROP TABLE replies;"
+_MIGRATIONS = {  # schema: what is done before, and what after the tables of now are made
+    1: ("", f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_3}; DROP TABLE replies;"),
+    2: ("ALTER TABLE requests ADD COLUMN tokens_cached INTEGER;", ""),
+}
+_VIEWS = {  # schema: how a file that may not be changed is read as one of now
+    1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_3}; CREATE TEMP TABLE facts (name TEXT, value TEXT);",
+    2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached FROM main.requests;",
+}
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:

@@ -77,6 +77,8 @@ def summary(
 def markdown(found: Mapping[str, Any]) -> str:
     """summary.md: headline, the rounds as one table, results on pool and test, cost, how to reproduce."""
     data, usage = found["data"], found["usage"]
+    hits = usage.get("tokens_cached")
+    cached = "" if hits is None else f" ({hits / max(1, usage['tokens_in']):.0%} of them from the prefix cache)"
     lines = [
         f"# {found['run']}",
         "",
@@ -102,9 +104,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         "## Cost",
         "",
-        f"{usage['calls']:,} calls ({usage['reused']:,} more replies reused), {usage['tokens_in']:,} tokens in, "
-        f"{usage['tokens_out']:,} out, {clock(usage['seconds'])} of the LLM, {clock(found['seconds'])} in all"
-        + (f", {usage['cost']:.4f} dollars." if usage["cost"] else "."),
+        f"{usage['calls']:,} calls ({usage['reused']:,} more replies reused), {usage['tokens_in']:,} tokens "
+        f"in{cached}, {usage['tokens_out']:,} out, {clock(usage['seconds'])} of the LLM, "
+        f"{clock(found['seconds'])} in all" + (f", {usage['cost']:.4f} dollars." if usage["cost"] else "."),
         "",
         "## Reproduce",
         "",

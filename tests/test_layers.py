@@ -25,7 +25,7 @@ TOGETHER = {"cli", "annotator", "demonstrations", "store", "pipeline", "report",
 
 HEAVY = {
     "torch": {"llm/local.py", "models.py", "student/"},
-    "transformers": {"llm/local.py", "models.py", "student/"},
+    "transformers": {"llm/chats.py", "llm/local.py", "models.py", "student/"},
     "openai": {"llm/openai_api.py"},
     "vllm": {"llm/vllm_engine.py"},
     "datasets": {"data.py"},

@@ -81,8 +81,8 @@ def test_usage_adds_up_by_work(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         keep(ledger, Reply("a", None, 10, 1), Reply("b", None, 20, 2), seconds=3.0)
         ledger.keep("test", [(key(ask()), ask(), Reply("c", None, 5, 1))], 0.5)
-        assert ledger.usage(["round 0"]) == Usage(2, 0, 30, 3, 3.0)
-        assert ledger.usage() == Usage(3, 0, 35, 4, 3.5)
+        assert ledger.usage(["round 0"]) == Usage(2, 0, 30, None, 3, 3.0)
+        assert ledger.usage() == Usage(3, 0, 35, None, 4, 3.5)
         assert ledger.usage([]) == ledger.usage(["round 7"]) == Usage()
 
 
@@ -154,7 +154,7 @@ def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
         ledger.received("round 0", [(key(asked), asked, "{raw}")], 0.1).result()
         assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (Unread("{raw}"), 0)
         ledger.read(key(asked), Reply("positive", None, 5, 1), 0.25)
-        assert ledger.usage() == Usage(1, 0, 5, 1, 0.1, 0.25)
+        assert ledger.usage() == Usage(1, 0, 5, None, 1, 0.1, 0.25)
     with Ledger(path) as again:
         assert again.find(key(asked), "round 0") == Reply("positive", None, 5, 1)
 
@@ -209,6 +209,25 @@ def test_a_ledger_of_the_first_schema_is_understood(tmp_path, beneath):
     with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
         assert ledger.find("k", "round 0") == Reply("positive", (-0.1, -2.0), 9, 1)
         assert ledger.usage().calls == (0 if beneath else 1)
+
+
+@pytest.mark.parametrize("beneath", [True, False])
+def test_a_ledger_of_the_second_schema_is_understood(tmp_path, beneath):
+    old = tmp_path / "old.sqlite"
+    with Ledger(old) as ledger:
+        (kept,) = keep(ledger, Reply("positive", None, 9, 1))
+    with sqlite3.connect(old) as second:
+        second.executescript("ALTER TABLE requests DROP COLUMN tokens_cached; PRAGMA user_version = 2;")
+    second.close()
+    with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
+        assert ledger.find(kept, "round 0") == Reply("positive", None, 9, 1)
+        assert ledger.usage().calls == (0 if beneath else 1)
+
+
+def test_what_the_prefix_cache_saved_is_added_up(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        keep(ledger, Reply("a", None, 10, 1, tokens_cached=6), Reply("b", None, 20, 1, tokens_cached=16))
+        assert ledger.usage().tokens_cached == 22
 
 
 def test_a_wait_that_is_given_up_does_not_stop_the_writer(tmp_path):

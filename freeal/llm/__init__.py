@@ -41,7 +41,8 @@ class Reply:
 
     `logprobs` holds one natural logarithm a choice: of the event that the reply begins like this choice and
     like no other (they need not add up to one; -inf is allowed). None means the client cannot tell. A
-    failed item has `problem` set and is never an exception.
+    failed item has `problem` set and is never an exception. `tokens_cached` of the `tokens_in` were in the server's
+    prefix cache; None where it does not tell.
     """
 
     text: str | None = None
@@ -49,6 +50,7 @@ class Reply:
     tokens_in: int = 0
     tokens_out: int = 0
     problem: str | None = None
+    tokens_cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from freeal.llm import Reply, Request
@@ -38,22 +39,26 @@ def _read(completion: Mapping[str, Any], request: Request, tokens_in: int) -> Re
     usage = completion.get("usage") or {}
     choices = completion["choices"]
     texts = [_content(choice) for choice in choices]
-    tokens_in = int(usage.get("prompt_tokens") or tokens_in)
-    tokens_out = int(usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts))
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    reply = Reply(
+        texts[0],
+        tokens_in=int(usage.get("prompt_tokens") or tokens_in),
+        tokens_out=int(usage.get("completion_tokens") or sum(len(text or "") // 4 for text in texts)),
+        tokens_cached=None if cached is None else int(cached),
+    )
     choice, text = choices[0], texts[0]
     message = choice.get("message") or {}
     if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
         why = _whole(str(message.get("refusal") or "content filter"))
-        return Reply(text, None, tokens_in, tokens_out, f"refused: {why[:200]}")
+        return replace(reply, problem=f"refused: {why[:200]}")
     if choice.get("finish_reason") == "length" and request.choices and not _begins_one(text or "", request.choices):
-        return Reply(text, None, tokens_in, tokens_out, f"cut off: {(text or '')[:80]!r}")
+        return replace(reply, problem=f"cut off: {(text or '')[:80]!r}")
     if not any((t or "").strip() for t in texts):
-        return Reply(text, None, tokens_in, tokens_out, "empty reply")
-    logprobs = None
-    if request.choices:
-        votes = _votes(texts, request.choices) if len(texts) > 1 else None
-        logprobs = votes or choice_logprobs(list(_steps(choice)), request.choices)
-    return Reply(text, logprobs, tokens_in, tokens_out)
+        return replace(reply, problem="empty reply")
+    if not request.choices:
+        return reply
+    votes = _votes(texts, request.choices) if len(texts) > 1 else None
+    return replace(reply, logprobs=votes or choice_logprobs(list(_steps(choice)), request.choices))
 
 
 def _content(choice: Mapping[str, Any]) -> str | None:

@@ -42,6 +42,13 @@ class ChoiceTree:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def spelt(self) -> list[tuple[int, ...]]:
+        """The tokens that lead to each node, that of the end of the prompt (none) first."""
+        tails: list[tuple[int, ...]] = [()]
+        for token, parent in zip(self.tokens, self.parents, strict=True):
+            tails.append((*tails[parent], token))
+        return tails
+
     def ancestors(self) -> BoolArray:
         """(t, t) whether token i of the tree may see token j: itself and what it hangs from."""
         seen = np.eye(len(self), dtype=bool)
