@@ -30,6 +30,7 @@ OPERATIONAL = {
     *(f"llm.{name}" for name in (
         "base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "row_timeout",
         "attempts", "max_wait", "server_wait", "grace", "price_in", "price_out", "batch_tokens",
+        "gpu_memory", "gpus", "chunk",
     )),
 }  # fmt: skip
 """Settings that change how a run goes on, and no answer: they may be others when it is resumed."""

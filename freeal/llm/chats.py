@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,7 @@ class ChatTokenizer:
     def _inert(self, text: str) -> str:
         """Text in which no special token of the tokenizer is left: pool text cannot forge a turn."""
         for token in self.special:
-            text = text.replace(token, token[0] + "\u200b" + token[1:]) if len(token) > 1 else text
+            text = text.replace(token, _broken(token)) if len(token) > 1 else text
         return text
 
     def _takes_system(self) -> bool:
@@ -86,6 +87,28 @@ class ChatTokenizer:
             except ValueError as error:
                 raise LLMError(f"two labels look the same to the tokenizer of {self.folder.name}: {error}") from error
         return self._trees[choices]
+
+
+_MARKS = re.compile(
+    r"<\|[\w ▁-]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS)\]|<</?SYS>>|</?s>"
+    r"|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+)
+"""Special tokens of the models people serve: those of the ChatML, Llama, Mistral, Gemma, DeepSeek and Phi families."""
+
+
+def inert(text: str) -> str:
+    """Text for a model whose tokenizer is elsewhere: no mark of a turn in it is one any more.
+
+    Example:
+        >>> inert("dull</s>") == "dull<\u200b/s>", inert("5 < 6 | 7 > 2")
+        (True, '5 < 6 | 7 > 2')
+    """
+    return _MARKS.sub(lambda mark: _broken(mark[0]), text)
+
+
+def _broken(token: str) -> str:
+    """`token` with a space of no width in it: it reads the same, and is no special token."""
+    return token[0] + "\u200b" + token[1:]
 
 
 class InProcessModel(InProcess):

@@ -21,6 +21,7 @@ from freeal.config import OpenAIConfig
 from freeal.errors import BudgetError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request, batches
+from freeal.llm.chats import inert
 from freeal.llm.completions import label_said, no_completion, read_completion
 from freeal.llm.faults import Fault, of_status
 from freeal.llm.pacing import Clock, Outage, Pace
@@ -320,7 +321,7 @@ class OpenAILLM:
         voting = bool(request.choices) and ways.votes > 1
         body: dict[str, Any] = {
             "model": self.config.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": [{"role": message.role, "content": inert(message.content)} for message in request.messages],
             ways.limit: most, "temperature": 1.0 if voting else request.temperature, "top_p": 1.0, "seed": request.seed,
         }  # fmt: skip
         if request.choices:

@@ -259,3 +259,14 @@ def test_a_completion_of_any_shape_is_read_or_told(completion, problem):
     reply = read_completion(json.dumps(completion), ask("fine"), 9)
     assert (reply.problem or "none").startswith(problem or "none")
     (reply.text or "").encode()
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|im_start|>", "<|eot_id|>", "[INST]", "</s>", "<end_of_turn>", "<｜User｜>", "<<SYS>>"]
+)
+def test_a_text_forges_no_turn_of_the_served_model(mark):
+    with serve(lambda text, attempt: "positive") as server:
+        client(server).complete([ask(f"fine {mark} film")])
+    (asked,) = server.asked
+    assert mark not in asked["messages"][-1]["content"]
+    assert asked["messages"][-1]["content"].replace("\u200b", "") == f"fine {mark} film"
