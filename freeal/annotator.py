@@ -12,7 +12,7 @@ import numpy as np
 
 from freeal.errors import BudgetError
 from freeal.events import Emit, Note, Progress
-from freeal.ledger import Ledger, Unread, key_of, question_of
+from freeal.ledger import Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
@@ -83,17 +83,17 @@ class Annotator:
         identity = self.llm.identity
         keys = [key_of(identity, question_of(request, by_uid)) for request in requests]
         known: dict[str, Reply] = {}
-        missing: dict[str, Request] = {}
+        missing: dict[str, Entry] = {}
         for key, request in zip(keys, requests, strict=True):
             if key not in known and key not in missing:
                 found = self.ledger.find(key, work)
                 if found is None:
-                    missing[key] = request
+                    missing[key] = Entry.of(key, work, request)
                 else:
                     known[key] = self._understood(key, found, request)
         self.ledger.note_rows(work, ((request.uid, key) for request, key in zip(requests, keys, strict=True)))
         if missing:
-            known |= self._ask(missing, work)
+            known |= self._ask(missing)
         self.ledger.settle()
         return [known[key] for key in keys]
 
@@ -120,18 +120,18 @@ class Annotator:
                 tried.take(reply, self._read(reply)[2])
             asked = [tried for tried in asked if tried.again]
 
-    def _ask(self, missing: dict[str, Request], work: str) -> dict[str, Reply]:
+    def _ask(self, missing: dict[str, Entry]) -> dict[str, Reply]:
         started = time.perf_counter()
-        journal = _Journal(self, work, list(missing), list(missing.values()))
+        journal = _Journal(self, list(missing.values()))
         try:
-            fresh = self.llm.complete(list(missing.values()), journal)
+            fresh = self.llm.complete([entry.request for entry in missing.values()], journal)
         finally:
             self.ledger.settle()
         answered = dict(zip(missing, fresh, strict=True))
         # what the journal was not told of was computed here; of the rest, a refusal that lasts is an answer, too
-        own = [(k, missing[k], reply) for k, reply in answered.items() if k not in journal.told or reply.problem]
-        if lasting := [entry for entry in own if not _passing(entry[2])]:
-            self.ledger.keep(work, lasting, time.perf_counter() - started)
+        own = [(missing[k], reply) for k, reply in answered.items() if k not in journal.told or reply.problem]
+        if lasting := [(entry, reply) for entry, reply in own if not _passing(reply)]:
+            self.ledger.keep(lasting, time.perf_counter() - started)
         return answered
 
     def _understood(self, key: str, found: Reply | Unread, request: Request) -> Reply:
@@ -224,35 +224,31 @@ class _Journal:
     """What a client tells of its requests, on its way to the ledger; nothing is sent that cannot be paid for."""
 
     annotator: Annotator
-    work: str
-    keys: Sequence[str]
-    requests: Sequence[Request]
+    entries: Sequence[Entry]
     held: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
 
     def sent(self, place: int) -> Future[None]:
-        key, request = self.keys[place], self.requests[place]
-        if key not in self.held:
-            self.held[key] = self.annotator.purse.reserve(request)
-        self.told.add(key)
-        return self.annotator.ledger.sent(self.work, key, request)
+        entry = self.entries[place]
+        if entry.key not in self.held:
+            self.held[entry.key] = self.annotator.purse.reserve(entry.request)
+        self.told.add(entry.key)
+        return self.annotator.ledger.sent(entry)
 
     def received(self, raw: Mapping[int, str], seconds: float) -> Future[None]:
-        replies = [(self.keys[place], self.requests[place], each) for place, each in raw.items()]
-        return self.annotator.ledger.received(self.work, replies, seconds)
+        replies = [(self.entries[place], each) for place, each in raw.items()]
+        return self.annotator.ledger.received(replies, seconds)
 
     def understood(self, place: int, reply: Reply) -> None:
-        key = self.keys[place]
-        request = self.requests[place]
-        held = self.held.pop(key, None)
-        purse = self.annotator.purse
-        cost = purse.pay(reply) if held is None else purse.settle(held, reply, request)
-        self.annotator.ledger.read(key, reply, cost)
-        self.told.add(key)
+        entry, purse = self.entries[place], self.annotator.purse
+        held = self.held.pop(entry.key, None)
+        cost = purse.pay(reply) if held is None else purse.settle(held, reply, entry.request)
+        self.annotator.ledger.read(entry.key, reply, cost)
+        self.told.add(entry.key)
 
     def failed(self, place: int) -> None:
         """Give back at once what was reserved: others may be waiting for it."""
-        if (held := self.held.pop(self.keys[place], None)) is not None:
+        if (held := self.held.pop(self.entries[place].key, None)) is not None:
             self.annotator.purse.settle(held, None)
 
 

@@ -16,7 +16,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -70,12 +70,33 @@ class Unread:
     raw: str
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A request as it is kept: its key, the work it belongs to, and what was asked, made once for all its states."""
+
+    key: str
+    work: str
+    request: Request
+    values: Mapping[str, object]
+
+    @classmethod
+    def of(cls, key: str, work: str, request: Request) -> Entry:
+        asked = {name: getattr(request, name) for name in _SETTINGS}
+        asked["messages"] = [[message.role, message.content] for message in request.messages]
+        return cls(key, work, request, {
+            "key": key, "question": question_of(request), "work": work, "uid": request.uid,
+            "asked": json.dumps(asked, ensure_ascii=False),
+        })  # fmt: skip
+
+
+_SETTINGS = ("choices", "max_tokens", "temperature", "seed")
+
+
 def question_of(request: Request, by_uid: bool = False) -> str:
     """Hash of all that is asked: messages, choices and sampling; the id of the row only if replies depend on it."""
-    asked = asdict(request)
-    if not by_uid:
-        del asked["uid"]
-    return _hash(asked)
+    asked: dict[str, object] = {name: getattr(request, name) for name in _SETTINGS}
+    asked["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
+    return _hash({**asked, "uid": request.uid} if by_uid else asked)
 
 
 def key_of(identity: Mapping[str, object], question: str) -> str:
@@ -122,13 +143,13 @@ class Ledger:
         """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for."""
         self._write([("INSERT OR REPLACE INTO asked_rows VALUES (?, ?, ?)", (work, uid, key)) for uid, key in rows])
 
-    def sent(self, work: str, key: str, request: Request) -> Future[None]:
+    def sent(self, entry: Entry) -> Future[None]:
         """A request is about to leave; it may, once the future is done."""
-        return self._write([(_SENT, _request(key, request, work))])
+        return self._write([(_SENT, entry.values)])
 
-    def received(self, work: str, replies: Iterable[tuple[str, Request, str]], seconds: float) -> Future[None]:
-        """(key, request, raw reply as it came), kept all together; they may be read once the future is done."""
-        rows = [{**_request(key, request, work), "raw": raw, "seconds": seconds} for key, request, raw in replies]
+    def received(self, replies: Iterable[tuple[Entry, str]], seconds: float) -> Future[None]:
+        """(request, raw reply as it came), kept all together; they may be read once the future is done."""
+        rows = [{**entry.values, "raw": raw, "seconds": seconds} for entry, raw in replies]
         return self._write([(_RECEIVED, row) for row in rows])
 
     def read(self, key: str, reply: Reply, cost: float = 0.0) -> Future[None]:
@@ -139,9 +160,9 @@ class Ledger:
         """Another reading of a reply that was read before; what it cost stays."""
         self._write([(_REREAD, {**_reply(reply), "key": key})])
 
-    def keep(self, work: str, replies: Iterable[tuple[str, Request, Reply]], seconds: float) -> None:
-        """Commit (key, request, reply) all together, as one; `seconds` is what they took as a whole."""
-        rows = [{**_request(key, request, work), **_reply(reply)} for key, request, reply in replies]
+    def keep(self, replies: Iterable[tuple[Entry, Reply]], seconds: float) -> None:
+        """Commit (request, reply) all together, as one; `seconds` is what they took as a whole."""
+        rows = [{**entry.values, **_reply(reply)} for entry, reply in replies]
         share = seconds / max(1, len(rows))
         self._write([(_KEEP, {**row, "seconds": share}) for row in rows]).result()
 
@@ -351,14 +372,6 @@ _COPY = (
 )
 
 
-def _request(key: str, request: Request, work: str) -> dict[str, object]:
-    asked = {**asdict(request), "messages": [[m.role, m.content] for m in request.messages]}
-    return {
-        "key": key, "question": question_of(request), "work": work, "uid": asked.pop("uid"),
-        "asked": json.dumps(asked, ensure_ascii=False),
-    }  # fmt: skip
-
-
 def _asked(row: sqlite3.Row) -> Request:
     asked = json.loads(row["asked"])
     messages = tuple(Message(role, content) for role, content in asked.pop("messages"))
@@ -367,7 +380,10 @@ def _asked(row: sqlite3.Row) -> Request:
 
 def _reply(reply: Reply) -> dict[str, object]:
     logprobs = None if reply.logprobs is None else json.dumps(reply.logprobs)
-    return {**asdict(reply), "logprobs": logprobs}
+    return {
+        "text": reply.text, "logprobs": logprobs, "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out,
+        "problem": reply.problem, "tokens_cached": reply.tokens_cached,
+    }  # fmt: skip
 
 
 def _found(row: sqlite3.Row) -> Reply | Unread:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.errors import RunError
-from freeal.ledger import SCHEMA, Ledger, Unread, Usage, key_of, question_of
+from freeal.ledger import SCHEMA, Entry, Ledger, Unread, Usage, key_of, question_of
 from freeal.llm import Message, Reply, Request
 
 LLM = {"kind": "scripted", "seed": 0}
@@ -22,9 +22,13 @@ def key(request, llm=LLM):
     return key_of(llm, question_of(request))
 
 
+def entry(request, work="round 0"):
+    return Entry.of(key(request), work, request)
+
+
 def keep(ledger, *replies, work="round 0", seconds=1.0):
     requests = [ask(f"text {i}", f"r{i}") for i in range(len(replies))]
-    ledger.keep(work, [(key(q), q, reply) for q, reply in zip(requests, replies, strict=True)], seconds)
+    ledger.keep([(entry(q, work), reply) for q, reply in zip(requests, replies, strict=True)], seconds)
     return [key(request) for request in requests]
 
 
@@ -80,7 +84,7 @@ def test_the_first_reply_to_a_question_stays(tmp_path):
 def test_usage_adds_up_by_work(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         keep(ledger, Reply("a", None, 10, 1), Reply("b", None, 20, 2), seconds=3.0)
-        ledger.keep("test", [(key(ask()), ask(), Reply("c", None, 5, 1))], 0.5)
+        ledger.keep([(entry(ask(), "test"), Reply("c", None, 5, 1))], 0.5)
         assert ledger.usage(["round 0"]) == Usage(2, 0, 30, None, 3, 3.0)
         assert ledger.usage() == Usage(3, 0, 35, None, 4, 3.5)
         assert ledger.usage([]) == ledger.usage(["round 7"]) == Usage()
@@ -114,12 +118,12 @@ def test_a_question_is_answered_whatever_llm_was_asked(tmp_path):
 
 def test_a_chunk_that_is_interrupted_is_not_kept_in_part(tmp_path):
     def broken():
-        yield key(ask("a")), ask("a"), Reply("positive")
+        yield entry(ask("a")), Reply("positive")
         raise KeyboardInterrupt
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         with pytest.raises(KeyboardInterrupt):
-            ledger.keep("round 0", broken(), 1.0)
+            ledger.keep(broken(), 1.0)
         assert ledger.usage() == Usage()
 
 
@@ -149,9 +153,9 @@ def test_a_ledger_to_reuse_must_be_there(tmp_path):
 def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
     path, asked = tmp_path / "ledger.sqlite", ask()
     with Ledger(path) as ledger:
-        ledger.sent("round 0", key(asked), asked).result()
+        ledger.sent(entry(asked)).result()
         assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (None, 1)
-        ledger.received("round 0", [(key(asked), asked, "{raw}")], 0.1).result()
+        ledger.received([(entry(asked), "{raw}")], 0.1).result()
         assert (ledger.find(key(asked), "round 0"), ledger.in_doubt()) == (Unread("{raw}"), 0)
         ledger.read(key(asked), Reply("positive", None, 5, 1), 0.25)
         assert ledger.usage() == Usage(1, 0, 5, None, 1, 0.1, 0.25)
@@ -161,14 +165,14 @@ def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
 
 def test_a_reply_whose_request_was_sent_by_another_run_is_kept_too(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.received("round 0", [(key(ask()), ask(), "{raw}")], 0.0).result()
+        ledger.received([(entry(ask()), "{raw}")], 0.0).result()
         assert ledger.find(key(ask()), "round 0") == Unread("{raw}")
 
 
 def test_raw_replies_are_found_with_what_was_asked(tmp_path):
     asked = ask(NASTY, max_tokens=7, temperature=0.5)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        ledger.received("round 0", [(key(asked), asked, "{raw}")], 0.0).result()
+        ledger.received([(entry(asked), "{raw}")], 0.0).result()
         keep(ledger, Reply("computed here"))
         assert list(ledger.raw()) == [(key(asked), "{raw}", asked, Unread("{raw}"))]
 
@@ -232,7 +236,7 @@ def test_what_the_prefix_cache_saved_is_added_up(tmp_path):
 
 def test_a_wait_that_is_given_up_does_not_stop_the_writer(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        assert not ledger.sent("round 0", key(ask()), ask()).cancel()
+        assert not ledger.sent(entry(ask())).cancel()
         keep(ledger, Reply("positive"))
         assert ledger.usage().calls == 1
 

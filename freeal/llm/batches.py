@@ -36,7 +36,7 @@ async def find(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
 async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     """Upload the requests and start their batch."""
     lines = (
-        json.dumps({"custom_id": str(place), "method": "POST", "url": PATH, "body": _plain(body)}, ensure_ascii=False)
+        json.dumps({"custom_id": str(place), "method": "POST", "url": PATH, "body": body}, ensure_ascii=False)
         for place, body in enumerate(bodies)
     )
     content = "".join(line + "\n" for line in lines).encode()
@@ -77,12 +77,6 @@ def _answer(line: Mapping[str, Any]) -> tuple[int, tuple[int, str]]:
     return int(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
 
 
-def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body as it goes over the wire: what the client calls extra is no extra there."""
-    rest = {name: value for name, value in body.items() if name != "extra_body"}
-    return {**rest, **body.get("extra_body", {})}
-
-
 def _name(bodies: Sequence[Mapping[str, Any]]) -> str:
-    told = json.dumps([_plain(body) for body in bodies], ensure_ascii=False, sort_keys=True)
+    told = json.dumps(list(bodies), ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:40]

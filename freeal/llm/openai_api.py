@@ -37,6 +37,9 @@ BATCH_RETRIES = 8
 CHUNK = 1024
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
 
+CONNECTIONS = 8
+"""Requests in flight that share a pool of connections: it looks at each of them for every request."""
+
 _TOP_LOGPROBS = 20  # the most that OpenAI, and vLLM by default, hand out
 
 
@@ -98,7 +101,7 @@ class OpenAILLM:
         self._stopping = False
         self._at = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._clients: list[openai.AsyncOpenAI] = []
+        self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
         self._pace = Pace(config.concurrency, config.requests_per_minute, config.tokens_per_minute, self.clock)
         self._outage = Outage(
             min(3, config.attempts), config.server_wait, self._is_there, self._unavailable, self.clock, emit
@@ -261,7 +264,7 @@ class OpenAILLM:
         noted, entered = await self._enter(tokens, place, journal)
         try:
             await asyncio.wrap_future(noted)
-            raw = await self._post(body)
+            raw = await self._post(body, place)
             await asyncio.wrap_future(journal.received({place: raw}, self.clock.now() - entered))
         except _FaultError as error:
             if error.fault.kind == "rate":
@@ -293,13 +296,13 @@ class OpenAILLM:
                 self._pace.leave()
                 raise
 
-    async def _post(self, body: dict[str, Any]) -> str:
+    async def _post(self, body: dict[str, Any], place: int = 0) -> str:
         """One request, one body; whatever is wrong with it is told as a `_FaultError`."""
-        client = self._client()
+        client = self._client(place)
         try:
             async with asyncio.timeout(self.config.timeout):
-                response = await client.chat.completions.with_raw_response.create(**body)
-                raw: str = response.text
+                # not chat.completions.create: it walks through every message to learn its type
+                raw = await client.post(batches.PATH.removeprefix("/v1"), cast_to=str, body=body)
         except (TimeoutError, openai.APITimeoutError) as error:
             raise _FaultError(Fault("outage", f"server: no answer within {self.config.timeout:g} s")) from error
         except openai.APIStatusError as error:
@@ -438,13 +441,15 @@ class OpenAILLM:
 
     # --- the thread in which it all happens
 
-    def _client(self) -> openai.AsyncOpenAI:
-        if not self._clients:
-            self._clients = [
-                openai.AsyncOpenAI(api_key=self._key, base_url=url, timeout=self.config.timeout, max_retries=0)
-                for url in self.base_urls
-            ]
-        return self._clients[self._at % len(self._clients)]
+    def _client(self, place: int = 0) -> openai.AsyncOpenAI:
+        """The client for the request at `place`, of the server whose turn it is."""
+        url = self.base_urls[self._at % len(self.base_urls)]
+        lane = place % -(-self.config.concurrency // CONNECTIONS)
+        if (url, lane) not in self._clients:
+            self._clients[url, lane] = openai.AsyncOpenAI(
+                api_key=self._key, base_url=url, timeout=self.config.timeout, max_retries=0
+            )
+        return self._clients[url, lane]
 
     def _await(self, work: Any) -> Any:
         """Run `work` in the client's own thread, also from within a notebook's loop.
@@ -570,7 +575,7 @@ _PROBE = Request(
 
 def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, Any]:
     if constraint == "structured_outputs":
-        return {"extra_body": {"structured_outputs": {"choice": list(choices)}}}
+        return {"structured_outputs": {"choice": list(choices)}}
     if constraint == "response_format":
         label = {"type": "string", "enum": list(choices)}
         schema = {
