@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from freeal.data import Corpus
     from freeal.llm import LLM
     from freeal.prompts import Prompt
-    from freeal.types import IntArray
+    from freeal.types import IntArray, Pool
 
-SAMPLED = 200
+SAMPLED = 2000
 """Rows whose prompts are counted; their mean stands for the pool."""
 
 
@@ -47,19 +47,25 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     """Calls and prompt tokens of the first round, and at most of each later one."""
     import numpy as np
 
-    rows = np.random.default_rng(config.seed).permutation(len(corpus.pool))[:SAMPLED]
-    tokens = _tokens(prompt, corpus, rows, 0, llm)
-    asked = len({example.text for example in corpus.pool.examples})
-    test = 0
+    pool, demos = corpus.pool, config.demos
+    rows = np.random.default_rng(config.seed).permutation(len(pool))[:SAMPLED]
+    tokens = _tokens(prompt, pool, rows, 0, demos.max_words, llm)
+    asked = len({example.text for example in pool.examples})
+    test, per_test = 0, tokens
     if corpus.test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test:
         test = len({example.text for example in corpus.test.examples})
+        seen = np.random.default_rng(config.seed).permutation(len(corpus.test))[:SAMPLED]
+        per_test = _tokens(prompt, corpus.test, seen, 0, demos.max_words, llm)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
-    per_shown = _tokens(prompt, corpus, rows, config.demos.shots, llm)
+    shots = 0 if demos.kind == "none" else demos.shots
+    if shots and demos.retrieve == "shared":
+        shots = max(shots, len(prompt.labels))  # every label is shown
+    per_shown = _tokens(prompt, pool, rows, shots, demos.max_words, llm)
     first = asked * (per_shown if written else tokens)
     return {
         "schema_version": 1,
-        "rows": len(corpus.pool),
+        "rows": len(pool),
         "distinct_texts": asked,
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
@@ -67,7 +73,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "calls": {"cold_start": written, "first_round": asked, "later_rounds_at_most": later * (config.rounds - 1),
                   "test": test},
         "tokens_per_prompt": round(tokens, 1),
-        "tokens_in": {"first_round": round(first), "test": round(test * tokens),
+        "tokens_in": {"first_round": round(first), "test": round(test * per_test),
                       "later_rounds_at_most": round(later * (config.rounds - 1) * per_shown)},
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
@@ -75,18 +81,19 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     }  # fmt: skip
 
 
-def _tokens(prompt: Prompt, corpus: Corpus, rows: IntArray, shots: int, llm: LLM) -> float:
-    """Mean prompt tokens of `rows`, each shown with `shots` other texts of the pool, labels in turn."""
+def _tokens(prompt: Prompt, pool: Pool, rows: IntArray, shots: int, longest: int, llm: LLM) -> float:
+    """Mean prompt tokens of `rows`, each shown with `shots` others of at most `longest` words, labels in turn."""
     import numpy as np
 
     from freeal.llm import Request
     from freeal.prompts import pretended
 
-    texts = corpus.pool.examples
+    texts = [pool[int(row)] for row in rows]
+    teachers = [text for text in texts if len(text.text.split()) <= longest] or texts
     requests = []
-    for place, row in enumerate(rows):
-        others = [texts[int(rows[(place + 1 + i) % len(rows)])] for i in range(shots)]
-        requests.append(Request(prompt.render(texts[int(row)], pretended(prompt, others)), prompt.replies))
+    for place, text in enumerate(texts):
+        others = [teachers[(place + 1 + i) % len(teachers)] for i in range(min(shots, len(teachers)))]
+        requests.append(Request(prompt.render(text, pretended(prompt, others)), prompt.replies))
     return float(np.mean(llm.count_tokens(requests)))
 
 
