@@ -176,6 +176,9 @@ class DemosConfig(Section):
     top: Share = Field(0.2, description="most confident share of a label's believed rows that may demonstrate it")
     labelled_by: Literal["student", "posterior"] = "posterior"
     retrieve: Literal["nearest", "shared"] = Field("shared", description="per row, or one set for all (cheap)")
+    order: Literal["similar", "frequent"] = Field(
+        "frequent", description="nearest: most similar first; or first those that most prompts share, read once"
+    )
     shots: Positive = Field(8, description="demonstrations in a prompt, over all labels")
     max_words: Positive = Field(60, description="longer texts do not become demonstrations")
 

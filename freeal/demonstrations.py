@@ -86,6 +86,8 @@ class Demonstrations:
         forbidden = [places_of.get(pool[int(row)].text, []) for row in rows]
         k, shots = len(self.labels), self.config.shots
         shown = choose.nearest(vectors[rows], theirs, classes, forbidden, shots, k, balanced=from_pool)
+        if self.config.order == "frequent":
+            shown = choose.by_frequency(shown)
         return [tuple(demos[place] for place in places) for places in shown]
 
     def build(

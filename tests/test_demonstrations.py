@@ -178,7 +178,7 @@ def test_a_shared_set_is_the_same_for_all_but_its_own_rows():
 
 
 def test_the_nearest_come_first_and_both_labels_are_there():
-    demos, _ = build(total=20, retrieve="nearest", shots=4)
+    demos, _ = build(total=20, retrieve="nearest", order="similar", shots=4)
     pool_vectors = VECTORS.encode(TEXTS)
     for row, some in enumerate(retrieved(demos, chosen(demos))):
         similarity = [float(pool_vectors[row] @ pool_vectors[demo.row]) for demo in some]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.select import demos
-from freeal.select.demos import clustered, nearest, quotas, shared
+from freeal.select.demos import by_frequency, clustered, nearest, quotas, shared
 
 
 def unit(n, d=8, seed=0):
@@ -142,3 +142,17 @@ def test_a_shared_set_is_as_large_as_there_is_to_show():
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(demos).failed == 0
+
+
+@given(
+    shown=st.lists(st.lists(st.integers(0, 12), unique=True, max_size=6), min_size=1, max_size=20),
+)
+def test_by_frequency_keeps_what_is_shown_and_all_agree_on_the_order(shown):
+    ordered = by_frequency(shown)
+    assert [set(places) for places in ordered] == [set(places) for places in shown]
+    counts = {place: sum(place in places for places in shown) for places in shown for place in places}
+    for places in ordered:
+        assert [counts[place] for place in places] == sorted((counts[place] for place in places), reverse=True)
+        for other in ordered:
+            common = [place for place in places if place in other]
+            assert common == [place for place in other if place in places]
