@@ -239,7 +239,7 @@ class Ledger:
         try:
             yield from (ledger or self._own).execute(sql, values)
         except sqlite3.Error as error:
-            raise RunError(f"{self.path}: cannot be read ({error}); begin anew with --reuse of a copy") from error
+            raise _unreadable(self.path, error) from error
 
     def _one(
         self, sql: str, values: Sequence[object] = (), ledger: sqlite3.Connection | None = None
@@ -319,6 +319,8 @@ class _Writer:
             self._commit([operation])
         except Exception as failure:
             told = RunError(f"{self._path}: could not be written ({failure}); make room and resume: what is kept stays")
+            if "malformed" in str(failure):
+                told = _unreadable(self._path, failure)
             told.__cause__ = failure
             self.failure = self.failure or told
             operation[1].set_exception(told)
@@ -401,7 +403,7 @@ def _for_writing(path: Path) -> sqlite3.Connection:
         before, after = _MIGRATIONS.get(_schema(connection), ("", ""))
         connection.executescript(f"BEGIN; {before} {_TABLES} {after} PRAGMA user_version = {SCHEMA}; COMMIT;")
     except sqlite3.Error as error:
-        raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
+        raise _unreadable(path, error) from error
     return connection
 
 
@@ -412,7 +414,7 @@ def _for_reading(path: Path) -> sqlite3.Connection:
         connection = _open(path, "ro")
         connection.executescript(_VIEWS.get(_schema(connection), ""))
     except sqlite3.Error as error:
-        raise RunError(f"{path}: cannot be used as a ledger: {error}") from error
+        raise _unreadable(path, error) from error
     return connection
 
 
@@ -439,6 +441,10 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise RunError(f"{path}: written by a newer freeal (schema {found}, this one knows {SCHEMA})")
     return connection
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path}: cannot be used as a ledger ({error}); save what can be:  freeal repair {path.parent}")
 
 
 def _schema(connection: sqlite3.Connection) -> int:

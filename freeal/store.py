@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import platform
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
 STUDENT = "student"
+SUMS = "sha256.json"
+"""In each round: sha256 of every file of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class RunStore:
             partial.mkdir(parents=True)
         yield Record(partial, self.labels, self.ids)
         with _writing(partial):
+            sums = {str(path.relative_to(partial)): _sum(path) for path in sorted(partial.rglob("*")) if path.is_file()}
+            (partial / SUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
             _sync(partial)
             partial.rename(folder)
             _sync_folder(self.rounds)
@@ -153,6 +158,23 @@ class RunStore:
         return path
 
 
+def damaged_files(folder: Path, within: str = "") -> list[str]:
+    """Files of a round (those whose names begin with `within`) that are missing, or not as they were written."""
+    try:
+        sums = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []  # a round of an earlier freeal
+    except (OSError, ValueError):
+        return [SUMS]
+    names = [name for name in sums if name.startswith(within)]
+    return [name for name in names if not (folder / name).is_file() or _sum(folder / name) != sums[name]]
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sources(state: LoopState) -> list[str]:
     """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody."""
     best, llm, student = argmax(state.posterior), state.annotations.labels, argmax(state.student)
@@ -211,7 +233,7 @@ def _read_table(path: Path) -> dict[str, Any]:
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error}); remove this round's folder and resume") from error
+        raise RunError(f"{path}: cannot be read ({error}); mend it:  freeal repair {path.parents[2]}") from error
     return {name: table[name].to_pylist() for name in table.column_names}
 
 

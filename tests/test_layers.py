@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "freeal"
 LAYERS = (
     ("cli", "testing"),
     ("build", "study"),
-    ("pipeline", "report"),
+    ("pipeline", "report", "repair"),
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("prompts", "data", "metrics", "models", "select", "ledger", "money"),
@@ -29,7 +29,7 @@ HEAVY = {
     "openai": {"llm/openai_api.py"},
     "vllm": {"llm/vllm_engine.py"},
     "datasets": {"data.py"},
-    "sqlite3": {"ledger.py"},
+    "sqlite3": {"ledger.py", "repair.py"},
 }
 """Each heavy dependency lives in the files that need it, and nowhere else."""
 

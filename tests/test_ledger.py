@@ -136,7 +136,9 @@ def test_a_ledger_of_a_newer_freeal_is_refused(tmp_path):
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "ledger.sqlite").write_text("something else entirely", encoding="utf-8")
-    with pytest.raises(RunError, match="cannot be used as a ledger: file is not a database"):
+    with pytest.raises(
+        RunError, match=r"cannot be used as a ledger \(file is not a database\); save what can be:  freeal repair"
+    ):
         Ledger(tmp_path / "ledger.sqlite")
 
 

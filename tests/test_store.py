@@ -93,7 +93,7 @@ def test_other_rows_than_those_of_the_run_are_refused(tmp_path):
 def test_a_damaged_round_says_what_to_do(tmp_path):
     save(store(tmp_path), 0)
     (tmp_path / "rounds" / "00" / "posterior.parquet").write_bytes(b"gone")
-    with pytest.raises(RunError, match="remove this round's folder and resume"):
+    with pytest.raises(RunError, match="freeal repair"):
         store(tmp_path).resume()
 
 

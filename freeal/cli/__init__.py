@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from freeal import __version__
-from freeal.cli import check, doctor, models, plan, predict, preview, reparse, run, show, status
+from freeal.cli import check, doctor, models, plan, predict, preview, repair, reparse, run, show, status
 from freeal.errors import FreealError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command("show")(show.show)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("reparse")(reparse.reparse)
+app.command("repair")(repair.repair)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 

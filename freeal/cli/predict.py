@@ -28,10 +28,16 @@ def predict(
     from freeal import build, data, prompts
     from freeal import config as settings
     from freeal.cli.console import listening
+    from freeal.store import STUDENT, damaged_files
 
     rounds = sorted(p for p in run.glob("rounds/[0-9][0-9]") if (p / "student").is_dir())
     if not rounds:
         raise RunError(f"{run}: no finished round with a student; go on with:  freeal run --resume {run}")
+    if damaged := damaged_files(rounds[-1], STUDENT):
+        raise RunError(
+            f"{rounds[-1] / damaged[0]}: not as it was written; have the round done again, free of charge:  "
+            f"freeal repair {run}  and then  freeal run --resume {run}"
+        )
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     labels = list(prompts.load(run / "prompt.md").labels)
     wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)

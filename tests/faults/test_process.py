@@ -9,7 +9,7 @@ import sqlite3
 import time
 
 import pytest
-from conftest_faults import ROWS, plan, text_of
+from conftest_faults import ROWS, connected, plan, text_of
 
 from freeal.testing.plans import KillClient, Rule
 
@@ -208,6 +208,44 @@ def test_11_a_ledger_that_is_no_ledger(bench):
     said = bench.resume()
     assert said.code == 8
     assert "ledger.sqlite" in said.err
+
+
+def test_11_what_can_be_read_of_a_damaged_ledger_is_saved(bench):
+    assert bench.begin().code == 0
+    before, labels = bench.server.stats().requests, bench.labels()
+    path = bench.run_folder / "ledger.sqlite"
+    with connected(bench.run_folder) as ledger:
+        leaves = "SELECT pageno FROM dbstat WHERE name = 'requests' AND pagetype = 'leaf'"
+        page = [row[0] for row in ledger.execute(leaves)][1]
+    raw = bytearray(path.read_bytes())
+    raw[(page - 1) * 4096 : page * 4096] = b"\x07" * 4096
+    path.write_bytes(raw)
+    said = bench.run("repair", bench.run_folder)
+    assert said.code == 0
+    assert "ledger: " in said.out
+    assert (bench.run_folder / "ledger.damaged.sqlite").read_bytes() == raw
+    assert "nothing is damaged" in bench.run("repair", bench.run_folder).out
+    (bench.run_folder / "rounds/00").rename(bench.run_folder / "rounds/00.gone")
+    assert bench.resume().code == 0
+    assert bench.labels() == labels
+    again = bench.server.stats().requests - before
+    assert again < ROWS, "what could be read is not asked again"
+
+
+def test_04_a_student_that_is_cut_short_is_told_and_trained_again(bench, tiny_encoder):
+    assert bench.begin(student=encoder(tiny_encoder)).code == 0
+    before, labels = bench.server.stats().requests, bench.labels()
+    weights = bench.run_folder / "rounds/00/student/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    said = bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl")
+    assert said.code == 8
+    assert "model.safetensors" in said.err
+    assert "freeal repair" in said.err
+    assert "model.safetensors" in bench.run("repair", bench.run_folder).out
+    assert bench.resume().code == 0
+    assert bench.labels() == labels
+    assert bench.server.stats().requests == before
+    assert bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl").code == 0
 
 
 class Payload:

@@ -1,0 +1,126 @@
+"""A run directory that was damaged: what can be read of its ledger is kept, damaged rounds are set aside.
+
+Nothing is deleted: what was damaged stays beside what replaces it, under a name with `damaged` in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from freeal import ledger
+from freeal.errors import RunError
+from freeal.store import RunStore, damaged_files
+
+TABLES = ("requests", "asked_rows", "facts")
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What was saved of a ledger: rows read, rows that could not be; and where the damaged file is now."""
+
+    rows: int
+    lost: int
+    kept: Path
+
+
+def mend_ledger(folder: Path) -> Salvage | None:
+    """Make the ledger of a run anew from all rows that can be read; None if it is in order.
+
+    Raises:
+        RunError: there is none, it is of a newer freeal, or nothing of it can be read.
+    """
+    path = folder / ledger.FILE
+    if not path.is_file():
+        raise RunError(f"{path}: no ledger here; the run has to begin anew")
+    if _in_order(path):
+        return None
+    kept = folder / "ledger.damaged.sqlite"
+    for ending in ("", "-wal", "-shm"):
+        if (part := Path(f"{path}{ending}")).exists():
+            shutil.copyfile(part, f"{kept}{ending}")
+    fresh = folder / "ledger.mended.sqlite"
+    fresh.unlink(missing_ok=True)
+    ledger.Ledger(fresh).close()
+    try:
+        rows, lost = _copy(kept, fresh)
+    except sqlite3.Error as error:
+        fresh.unlink()
+        raise RunError(f"{path}: nothing of it can be read ({error}); the run has to begin anew") from error
+    for ending in ("-wal", "-shm"):
+        Path(f"{path}{ending}").unlink(missing_ok=True)
+    fresh.replace(path)
+    return Salvage(rows, lost, kept)
+
+
+def set_aside_rounds(folder: Path) -> list[str]:
+    """Rename the first round with a damaged file, and all that came after it; gives what was wrong with it."""
+    rounds = RunStore(folder, (), ()).finished()
+    for place, first in enumerate(rounds):
+        if wrong := damaged_files(first):
+            for each in rounds[place:]:
+                aside = each.with_name(f"{each.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                each.rename(aside)
+            (folder / "summary.json").unlink(missing_ok=True)  # the run is no longer done
+            return [str(first / name) for name in wrong]
+    return []
+
+
+def _in_order(path: Path) -> bool:
+    try:
+        ledger.Ledger(path, read_only=True).close()  # tells of a newer one
+        with sqlite3.connect(path) as connection:
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+    except (sqlite3.Error, RunError) as error:
+        if "newer freeal" in str(error):
+            raise
+        return False
+    return found == ["ok"]
+
+
+def _copy(old: Path, new: Path) -> tuple[int, int]:
+    """Rows copied, and rows that are there and cannot be read."""
+    copied = lost = 0
+    source, target = sqlite3.connect(old), sqlite3.connect(new)
+    source.row_factory = sqlite3.Row
+    try:
+        known = {table: [row[1] for row in target.execute(f"PRAGMA table_info({table})")] for table in TABLES}
+        with target:
+            for table in TABLES:
+                for row in _readable(source, table):
+                    if row is None:
+                        lost += 1
+                        continue
+                    names = [name for name in known[table] if name in row.keys()]  # noqa: SIM118 - a Row is no mapping
+                    places = ", ".join("?" * len(names))
+                    values = [row[name] for name in names]
+                    target.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({places})", values)
+                    copied += 1
+    finally:
+        source.close()
+        target.close()
+    return copied, lost
+
+
+def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row | None]:
+    """Every row in order; behind the first that cannot be read one by one, None for each that cannot."""
+    last = 0
+    try:
+        for row in connection.execute(f"SELECT rowid AS place, * FROM {table} ORDER BY rowid"):
+            last = row["place"]
+            yield row
+        return
+    except sqlite3.Error:
+        end = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
+    for place in range(last + 1, end + 1):
+        try:
+            row = connection.execute(f"SELECT rowid AS place, * FROM {table} WHERE rowid = ?", (place,)).fetchone()
+        except sqlite3.Error:
+            yield None
+        else:
+            if row is not None:
+                yield row
