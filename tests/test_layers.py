@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "freeal"
 
 LAYERS = (
+    ("__main__",),
     ("cli", "testing"),
     ("build", "study"),
     ("pipeline", "report", "repair"),
