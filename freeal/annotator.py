@@ -246,10 +246,15 @@ class _Journal:
         self.annotator.ledger.read(entry.key, reply, cost)
         self.told.add(entry.key)
 
-    def failed(self, place: int) -> None:
-        """Give back at once what was reserved: others may be waiting for it."""
-        if (held := self.held.pop(self.entries[place].key, None)) is not None:
+    def failed(self, place: int, billed: bool = False) -> None:
+        """Give back at once what was reserved, for others may be waiting for it; or count it as spent."""
+        entry = self.entries[place]
+        held = self.held.pop(entry.key, None)
+        if held is not None and billed:
+            self.annotator.purse.lose(held)
+        elif held is not None:
             self.annotator.purse.settle(held, None)
+        self.annotator.ledger.failed(entry.key, billed, held or 0.0)
 
 
 def _passing(reply: Reply) -> bool:

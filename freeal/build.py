@@ -133,7 +133,15 @@ def purse(config: Config, ledger: Ledger) -> Purse:
         )
     usage = ledger.usage()
     replies = config.llm.votes if isinstance(config.llm, OpenAIConfig) else 1
-    return Purse(price, config.stop.budget, config.stop.max_calls, replies, usage.cost, usage.calls)
+    limits = config.stop.budget, config.stop.max_calls
+    found = Purse(price, *limits, replies, usage.cost + usage.doubt, usage.calls + ledger.in_doubt())
+    if not (isinstance(config.llm, OpenAIConfig) and config.llm.batch):  # the answers of a batch are still to come
+        for key, request in list(ledger.unanswered()):
+            worst = found.worst(request)
+            found.spent += worst
+            ledger.failed(key, True, worst)
+        ledger.settle()
+    return found
 
 
 def price_of_calls(config: Config) -> Price | None:

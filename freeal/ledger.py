@@ -3,7 +3,8 @@
 One SQLite file beside the run (`ledger.sqlite`): a row a request, found again by a hash of everything that
 changes its answer (the LLM's identity, messages, choices, sampling) and of nothing else. A request that
 costs money passes through three states: `sent` before it leaves, `received` once the raw reply is on the
-disk, `read` once it is understood; what a process in its own memory computes is kept in one step.
+disk, `read` once it is understood; or it has `failed`, and may be sent again. What a process in its own memory
+computes is kept in one step.
 
 One thread writes, and commits together what came meanwhile; a future says when. Ledgers of earlier runs
 can be put beneath (`reuse`): what they hold is copied.
@@ -37,7 +38,7 @@ CREATE TABLE IF NOT EXISTS requests (
   state TEXT NOT NULL, sent INTEGER NOT NULL, raw TEXT, text TEXT, logprobs TEXT,
   tokens_in INTEGER NOT NULL DEFAULT 0, tokens_out INTEGER NOT NULL DEFAULT 0, problem TEXT,
   seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0,
-  tokens_cached INTEGER
+  tokens_cached INTEGER, doubtful INTEGER NOT NULL DEFAULT 0, doubt REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_question ON requests (question);
 CREATE TABLE IF NOT EXISTS asked_rows (
@@ -51,7 +52,8 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 class Usage:
     """What some work cost: calls answered, their tokens, seconds and money; and replies reused, which cost nothing.
 
-    `tokens_cached` of the `tokens_in` were in the server's prefix cache; None where none of the replies tells.
+    `tokens_cached` of the `tokens_in` were in the server's prefix cache; None where none of the replies tells. `doubt`:
+    dollars that attempts may have cost which brought nothing, at most.
     """
 
     calls: int = 0
@@ -61,6 +63,7 @@ class Usage:
     tokens_out: int = 0
     seconds: float = 0.0
     cost: float = 0.0
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,11 @@ class Ledger:
 
     def find(self, key: str, work: str) -> Reply | Unread | None:
         """What is kept under `key`; what an earlier run's ledger holds is copied into this one."""
-        own = self._one(f"SELECT {_FOUND} FROM requests WHERE key = ? AND state != 'sent'", (key,))
+        own = self._one(f"SELECT {_FOUND} FROM requests WHERE key = ? AND state IN ('received', 'read')", (key,))
         if own:
             return _found(own)
         for ledger in self._beneath:
-            row = self._one("SELECT * FROM requests WHERE key = ? AND state != 'sent'", (key,), ledger)
+            row = self._one("SELECT * FROM requests WHERE key = ? AND state IN ('received', 'read')", (key,), ledger)
             if row:
                 self._write([(_COPY, {**dict(row), "work": work})])
                 return _found(row)
@@ -151,6 +154,10 @@ class Ledger:
         """(request, raw reply as it came), kept all together; they may be read once the future is done."""
         rows = [{**entry.values, "raw": raw, "seconds": seconds} for entry, raw in replies]
         return self._write([(_RECEIVED, row) for row in rows])
+
+    def failed(self, key: str, billed: bool, worst: float) -> None:
+        """An attempt came to nothing; with `billed` it may have cost up to `worst` dollars all the same."""
+        self._write([(_FAILED, {"key": key, "doubtful": int(billed), "doubt": worst if billed else 0.0})])
 
     def read(self, key: str, reply: Reply, cost: float = 0.0) -> Future[None]:
         """What a received reply says; lost in a crash, it is read again from the raw one."""
@@ -188,24 +195,33 @@ class Ledger:
             " COALESCE(SUM(tokens_in * (1 - reused)), 0), SUM(tokens_cached * (1 - reused)),"
             " COALESCE(SUM(tokens_out * (1 - reused)), 0),"
             " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
-            f" FROM requests WHERE state != 'sent' {where}",
+            f" FROM requests WHERE state IN ('received', 'read') {where}",
             chosen or (),
         )
+        doubts = self._one(f"SELECT COALESCE(SUM(doubt), 0) FROM requests WHERE TRUE {where}", chosen or ())
         assert totals is not None
+        assert doubts is not None
         calls, reused, tokens_in, tokens_cached, tokens_out, seconds, cost = totals
-        return Usage(calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6))
+        return Usage(
+            calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6), round(doubts[0], 6)
+        )
 
     def in_doubt(self) -> int:
-        """Requests that were sent and never answered, as far as is known: each may have been paid for."""
-        found = self._one("SELECT COUNT(*) FROM requests WHERE state = 'sent'")
+        """Attempts that may have been paid for and brought nothing: given up, or their process was ended."""
+        found = self._one("SELECT COALESCE(SUM((state = 'sent') + doubtful), 0) FROM requests")
         return int(found[0]) if found else 0
+
+    def unanswered(self) -> Iterator[tuple[str, Request]]:
+        """(key, request) of what was under way when a process was ended."""
+        for row in self._select("SELECT * FROM requests WHERE state = 'sent' ORDER BY key"):
+            yield row["key"], _asked(row)
 
     def rows(self) -> Iterator[tuple[str, str, Reply | Unread | None]]:
         """(work, id of the example, what is kept of its reply) of every row that was to be asked, in that order."""
         self.settle()
         every = "SELECT a.work, a.uid, r.* FROM asked_rows a LEFT JOIN requests r USING (key) ORDER BY a.rowid"
         for row in self._select(every):
-            yield row[0], row[1], None if row["state"] in (None, "sent") else _found(row)
+            yield row[0], row[1], None if row["state"] not in ("received", "read") else _found(row)
 
     def raw(self) -> Iterator[tuple[str, str, Request, Reply | Unread]]:
         """(key, raw reply, request, what is kept of its meaning) of every reply that a server gave."""
@@ -345,7 +361,7 @@ _REQUEST = ":key, :question, :work, :uid, :asked"
 _MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached"
 _SENT = (
     f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
-    " ON CONFLICT (key) DO UPDATE SET sent = sent + 1"
+    " ON CONFLICT (key) DO UPDATE SET state = 'sent', sent = sent + 1 WHERE state IN ('sent', 'failed')"
 )
 _RECEIVED = (
     "INSERT INTO requests (key, question, work, uid, asked, state, sent, raw, seconds)"
@@ -356,13 +372,17 @@ _READ = (
     "UPDATE requests SET state = 'read', text = :text, logprobs = :logprobs, tokens_in = :tokens_in,"
     " tokens_out = :tokens_out, problem = :problem, tokens_cached = :tokens_cached, cost = :cost WHERE key = :key"
 )
+_FAILED = (
+    "UPDATE requests SET state = 'failed', doubtful = doubtful + :doubtful, doubt = doubt + :doubt"
+    " WHERE key = :key AND state = 'sent'"
+)
 _REREAD = _READ.replace(", cost = :cost", "")
 # a request that was sent and never answered gives way to an answer; an answer stays
 _UNLESS_ANSWERED = (
     " ON CONFLICT (key) DO UPDATE SET state = excluded.state, raw = excluded.raw, text = excluded.text,"
     " logprobs = excluded.logprobs, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out,"
     " problem = excluded.problem, tokens_cached = excluded.tokens_cached,"
-    " seconds = excluded.seconds, reused = excluded.reused WHERE requests.state = 'sent'"
+    " seconds = excluded.seconds, reused = excluded.reused WHERE requests.state IN ('sent', 'failed')"
 )
 _KEEP = (
     f"INSERT INTO requests ({_NAMES}, reused) VALUES ({_REQUEST}, 'read', 1, NULL, {_MEANING}, :seconds, 0)"
@@ -421,15 +441,20 @@ def _for_reading(path: Path) -> sqlite3.Connection:
 _SCHEMA_1_AS_3 = (
     "SELECT key, question, work, uid, json_object('messages', json(messages)) AS asked, 'read' AS state, 1 AS sent,"
     " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused,"
-    " NULL AS tokens_cached FROM replies"
+    " NULL AS tokens_cached, 0 AS doubtful, 0.0 AS doubt FROM replies"
 )
 _MIGRATIONS = {  # schema: what is done before, and what after the tables of now are made
     1: ("", f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_3}; DROP TABLE replies;"),
-    2: ("ALTER TABLE requests ADD COLUMN tokens_cached INTEGER;", ""),
+    2: (
+        "ALTER TABLE requests ADD COLUMN tokens_cached INTEGER;"
+        " ALTER TABLE requests ADD COLUMN doubtful INTEGER NOT NULL DEFAULT 0;"
+        " ALTER TABLE requests ADD COLUMN doubt REAL NOT NULL DEFAULT 0;",
+        "",
+    ),
 }
 _VIEWS = {  # schema: how a file that may not be changed is read as one of now
     1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_3}; CREATE TEMP TABLE facts (name TEXT, value TEXT);",
-    2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached FROM main.requests;",
+    2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt FROM main.requests;",
 }
 
 

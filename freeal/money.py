@@ -65,7 +65,7 @@ def price_of(model: str) -> Price | None:
 class Purse:
     """Reserves the worst a request can cost before it is sent, and gives back what it did not.
 
-    What a server may bill for an attempt that it never answered is known to it alone, and not counted.
+    An attempt that a server may bill without having answered it counts with the worst it can have cost.
 
     Args:
         price: None if it is not known; then only calls are counted.
@@ -117,16 +117,26 @@ class Purse:
         return worst
 
     def settle(self, held: float, reply: Reply | None, request: Request | None = None) -> float:
-        """US dollars the call did cost; None for a call that came to nothing."""
+        """US dollars the call did cost; None for one that came to nothing, which is then no call."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price and reply else 0.0
         with self._lock:
-            self.reserved = max(0.0, self.reserved - held)
-            self.under_way = max(0, self.under_way - 1)
+            self._release(held)
+            self.calls -= reply is None
             self.spent += cost
             if reply and request and reply.tokens_in:
                 self._seen += 1
                 self._dearest = max(self._dearest, reply.tokens_in / max(1, _bytes(request)))
         return cost
+
+    def lose(self, held: float) -> None:
+        """Count the worst of a call that may have been paid for, and brought nothing."""
+        with self._lock:
+            self._release(held)
+            self.spent += held
+
+    def _release(self, held: float) -> None:
+        self.reserved = max(0.0, self.reserved - held)
+        self.under_way = max(0, self.under_way - 1)
 
     def pay(self, reply: Reply) -> float:
         """US dollars of a reply whose call was made by a process that is gone."""

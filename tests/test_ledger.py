@@ -165,6 +165,22 @@ def test_a_request_is_in_doubt_until_its_reply_is_there(tmp_path):
         assert again.find(key(asked), "round 0") == Reply("positive", None, 5, 1)
 
 
+def test_an_attempt_that_may_have_been_billed_stays_in_doubt_when_another_is_answered(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for billed in (True, False):
+            ledger.sent(entry(ask()))
+            ledger.failed(key(ask()), billed, 0.5)
+        ledger.settle()
+        assert list(ledger.unanswered()) == []
+        ledger.sent(entry(ask()))
+        ledger.settle()
+        assert list(ledger.unanswered()) == [(key(ask()), ask())]
+        ledger.received([(entry(ask()), "{raw}")], 0.1)
+        ledger.read(key(ask()), Reply("positive", None, 5, 1), 0.25)
+        assert ledger.usage() == Usage(1, 0, 5, None, 1, 0.1, 0.25, 0.5)
+        assert ledger.in_doubt() == 1
+
+
 def test_a_reply_whose_request_was_sent_by_another_run_is_kept_too(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.received([(entry(ask()), "{raw}")], 0.0).result()
@@ -223,7 +239,9 @@ def test_a_ledger_of_the_second_schema_is_understood(tmp_path, beneath):
     with Ledger(old) as ledger:
         (kept,) = keep(ledger, Reply("positive", None, 9, 1))
     with sqlite3.connect(old) as second:
-        second.executescript("ALTER TABLE requests DROP COLUMN tokens_cached; PRAGMA user_version = 2;")
+        for column in ("tokens_cached", "doubtful", "doubt"):
+            second.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        second.execute("PRAGMA user_version = 2")
     second.close()
     with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
         assert ledger.find(kept, "round 0") == Reply("positive", None, 9, 1)

@@ -48,6 +48,21 @@ def test_a_call_that_came_to_nothing_costs_nothing():
     assert (purse.spent, purse.reserved) == (0, 0)
 
 
+def test_a_call_that_came_to_nothing_is_no_call():
+    purse = Purse(None, max_calls=1)
+    purse.settle(purse.reserve(ask()), None)
+    purse.reserve(ask())
+
+
+def test_a_call_that_may_have_been_billed_counts_at_its_worst():
+    purse = Purse(DEAR, budget=60.0)
+    held = purse.reserve(ask())
+    purse.lose(held)
+    assert (purse.spent, purse.reserved, purse.calls) == (held, 0, 1)
+    with pytest.raises(BudgetError, match="are spent"):
+        purse.reserve(ask())
+
+
 def test_calls_are_counted_whatever_they_cost():
     purse = Purse(None, max_calls=2)
     purse.reserve(ask())

@@ -163,7 +163,11 @@ def _go(
             raise
         with job.ledger:
             if in_doubt := job.ledger.in_doubt():
-                emit(Note(f"possibly paid twice: {in_doubt} requests were under way when the run was ended", "ledger"))
+                emit(
+                    Note(
+                        f"{in_doubt} attempts may have been paid for and brought nothing: they count as spent", "ledger"
+                    )
+                )
             reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
             emit(RunFinished(reason))
             return report.write(config, corpus, job.store, job.ledger, reason, command)

@@ -32,7 +32,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     cost = f", {usage['cost']:.4f} dollars" if usage["cost"] else ""
     typer.echo(f"{usage['calls']:,} calls, {usage['tokens_in']:,} tokens in, {usage['tokens_out']:,} out{cost}")
     if found["in_doubt"]:
-        typer.echo(f"possibly paid twice: {found['in_doubt']} requests were sent and not answered, as far as is known")
+        typer.echo(f"{found['in_doubt']:,} attempts may have been paid for and brought nothing")
     if found["state"] == "interrupted":
         typer.echo(f"go on with:  freeal run --resume {run}")
 
@@ -78,7 +78,7 @@ def account(run: Path) -> dict[str, Any]:
         "works": {work: dict(sorted(counts.items())) for work, counts in sorted(works.items())},
         "in_doubt": 0 if lock.is_held(run) else in_doubt,
         "usage": {"calls": usage.calls, "reused": usage.reused, "tokens_in": usage.tokens_in,
-                  "tokens_out": usage.tokens_out, "cost": usage.cost},
+                  "tokens_out": usage.tokens_out, "cost": usage.cost, "doubt": usage.doubt},
     }  # fmt: skip
 
 

@@ -77,7 +77,8 @@ class Journal(Protocol):
     """Where a client that costs money tells what it does with each request, by its place among those given.
 
     `sent` before it leaves, `received` when raw replies are there, by place: the client goes on when the future is
-    done, for what was told is then on the disk. `understood`: what the reply says; `failed`: there will be none.
+    done, for what was told is then on the disk. `understood`: what the reply says; `failed`: this attempt brought
+    none, and with `billed` the server may charge for it all the same; another attempt is sent anew.
     `sent` may raise: BudgetError if the call may not be made, Crowded if it may be made later. A full disk is a
     RunError.
     """
@@ -88,7 +89,7 @@ class Journal(Protocol):
 
     def understood(self, place: int, reply: Reply) -> None: ...
 
-    def failed(self, place: int) -> None: ...
+    def failed(self, place: int, billed: bool = False) -> None: ...
 
 
 class Unheard:
@@ -103,7 +104,7 @@ class Unheard:
     def understood(self, place: int, reply: Reply) -> None:
         pass
 
-    def failed(self, place: int) -> None:
+    def failed(self, place: int, billed: bool = False) -> None:
         pass
 
 

@@ -20,11 +20,15 @@ there. row: this text is the trouble, and always will be. request: refused as it
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One failed attempt. `wait`: seconds the server asked for, if it did; `problem` begins with a word to count."""
+    """One failed attempt. `wait`: seconds the server asked for, if it did; `problem` begins with a word to count.
+
+    `billed`: the request went out and no refusal came back, so that the server may charge for it.
+    """
 
     kind: Kind
     problem: str
     wait: float | None = None
+    billed: bool = False
 
     @property
     def passes(self) -> bool:
@@ -37,7 +41,7 @@ def of_status(status: int, code: str | None, message: str, headers: Mapping[str,
 
     Example:
         >>> of_status(429, None, "slow down", {"retry-after": "2"})
-        Fault(kind='rate', problem='rate limit: slow down', wait=2.0)
+        Fault(kind='rate', problem='rate limit: slow down', wait=2.0, billed=False)
         >>> of_status(400, None, "This model's maximum context length is 512 tokens", {}).kind
         'row'
     """

@@ -250,7 +250,6 @@ class OpenAILLM:
                 raise LLMUnavailable(
                     f"{self._where()}: {fault.problem}; it has lasted {self.config.max_wait:g} s (llm.max_wait)"
                 ) from error
-            journal.failed(place)
             return fault
         reply = self.read(raw, request)
         journal.understood(place, reply)
@@ -271,6 +270,7 @@ class OpenAILLM:
                 self._pace.slow_down(entered)
             if error.fault.kind != "outage":
                 self._outage.answered()
+            journal.failed(place, error.fault.billed)
             failed = error
         else:
             self._outage.answered()
@@ -304,15 +304,17 @@ class OpenAILLM:
                 # not chat.completions.create: it walks through every message to learn its type
                 raw = await client.post(batches.PATH.removeprefix("/v1"), cast_to=str, body=body)
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise _FaultError(Fault("outage", f"server: no answer within {self.config.timeout:g} s")) from error
+            said = f"server: no answer within {self.config.timeout:g} s"
+            raise _FaultError(Fault("outage", said, billed=True)) from error
         except openai.APIStatusError as error:
             raise _FaultError(self._fault(error)) from error
         except openai.APIConnectionError as error:
             self._at += 1  # the next attempt asks the next server
             said = f"server: {error} {error.__cause__ or ''}".strip()
-            raise _FaultError(Fault("outage", self._without_key(said))) from error
+            sent = type(error.__cause__).__name__ != "ConnectError"  # of the HTTP library, which is the client's own
+            raise _FaultError(Fault("outage", self._without_key(said), billed=sent)) from error
         if problem := no_completion(raw):
-            raise _FaultError(Fault("transient", f"server: {problem}"))
+            raise _FaultError(Fault("transient", f"server: {problem}", billed=True))
         return raw
 
     def _body(self, request: Request, ways: Ways) -> dict[str, Any]:

@@ -185,6 +185,19 @@ def test_23_the_budget_is_never_exceeded(bench):
     assert bench.server.stats().repeated <= 4
 
 
+@pytest.mark.parametrize("lost", [Truncate(40), Delay(1.0)], ids=["cut off", "too late"])
+def test_23_answers_that_were_billed_and_never_came_count(bench, lost):
+    bench.server.set_plan(plan(Rule(lost, every=3, attempt=(1, 2))))
+    asked = {"llm": {"price_in": 5000.0, "price_out": 5000.0, "timeout": 0.3}}
+    said = bench.run("run", bench.configure(**asked), "--budget", "2.00", "--out", bench.run_folder)
+    assert said.code == 9
+    found = bench.check()
+    assert found["usage"]["doubt"] > 0
+    assert found["usage"]["cost"] + found["usage"]["doubt"] <= 2.0
+    probe = 4
+    assert sum(bench.server.stats().billed.values()) <= found["usage"]["calls"] + found["in_doubt"] + probe
+
+
 def test_23_a_budget_needs_a_price(bench):
     said = bench.run("run", bench.configure(), "--budget", "1.00", "--out", bench.run_folder)
     assert said.code == 2
