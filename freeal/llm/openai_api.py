@@ -9,10 +9,10 @@ import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import cached_property
 from threading import Thread
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -20,11 +20,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from freeal.config import OpenAIConfig
 from freeal.errors import BudgetError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
-from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Message, Reply, Request, batches
-from freeal.llm.chats import inert
-from freeal.llm.completions import label_said, no_completion, read_completion
+from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Reply, Request, batches
+from freeal.llm.completions import no_completion, read_completion
 from freeal.llm.faults import Fault, of_status
 from freeal.llm.pacing import Clock, Outage, Pace
+from freeal.llm.ways import SMALL, Lacking, Ways, find_out
 
 try:
     import openai
@@ -39,38 +39,6 @@ CHUNK = 1024
 
 CONNECTIONS = 8
 """Requests in flight that share a pool of connections: it looks at each of them for every request."""
-
-_TOP_LOGPROBS = 20  # the most that OpenAI, and vLLM by default, hand out
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """What a server was found to understand; part of the identity of its answers.
-
-    `constraint`: how it is told to say a choice and nothing else. `logprobs`: candidates a token that it tells.
-    `votes`: replies asked for at once, whose shares stand for probabilities. `spared`: sampling settings that it
-    refuses. `limit`: what it calls the most tokens of a reply.
-    """
-
-    constraint: Literal["structured_outputs", "response_format"] | None = None
-    logprobs: int = 0
-    votes: int = 1
-    usage: bool = True
-    spared: tuple[str, ...] = ()
-    limit: str = "max_tokens"
-
-    def told(self) -> str:
-        """In words, for the user."""
-        if self.logprobs:
-            how = f"probabilities from the {self.logprobs} likeliest tokens"
-        elif self.votes > 1:
-            how = f"{self.votes} votes a row"
-        else:
-            how = "the label as a word, without probabilities"
-        held = f"held to the labels by {self.constraint}" if self.constraint else "free to say anything, read strictly"
-        usage = "" if self.usage else "; it tells no usage, so tokens are estimated"
-        spared = f"; it refuses {', '.join(self.spared)}" if self.spared else ""
-        return f"{how}; {held}{usage}{spared}"
 
 
 class OpenAILLM:
@@ -149,7 +117,7 @@ class OpenAILLM:
         if known:
             self._ways = Ways(**{**known, "spared": tuple(known["spared"])})
         else:
-            self._ways = self._await(self._probe())
+            self._ways = self._await(self._find_out())
             self.emit(Note(f"{self.config.model}: {self._ways.told()}", "llm"))
         return asdict(self._ways)
 
@@ -201,7 +169,7 @@ class OpenAILLM:
     async def _ask_in_batch(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
         """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
         client = self._client().with_options(max_retries=BATCH_RETRIES)
-        bodies = [self._body(request, ways) for request in requests]
+        bodies = [ways.body(self.config.model, request) for request in requests]
         try:
             batch = await batches.find(client, bodies)
             if batch is None:
@@ -237,7 +205,7 @@ class OpenAILLM:
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""
         patience = _Patience(self)
-        body = self._body(request, ways)
+        body = ways.body(self.config.model, request)
         tokens = self.count_tokens([request])[0] + request.max_tokens
         retrying = patience.retrying()
         try:
@@ -317,69 +285,16 @@ class OpenAILLM:
             raise _FaultError(Fault("transient", f"server: {problem}", billed=True))
         return raw
 
-    def _body(self, request: Request, ways: Ways) -> dict[str, Any]:
-        # servers have defaults of their own (vLLM: those of the model), so everything is said
-        most = request.max_tokens
-        if request.choices:
-            most = max(most, 4 + max(len(choice.encode()) for choice in request.choices))  # a token has a byte or more
-        most += 16 * (ways.constraint == "response_format")  # the braces and the name around the label
-        voting = bool(request.choices) and ways.votes > 1
-        body: dict[str, Any] = {
-            "model": self.config.model,
-            "messages": [{"role": message.role, "content": inert(message.content)} for message in request.messages],
-            ways.limit: most, "temperature": 1.0 if voting else request.temperature, "top_p": 1.0, "seed": request.seed,
-        }  # fmt: skip
-        if request.choices:
-            body |= {"n": ways.votes} if voting else {}
-            body |= {"logprobs": True, "top_logprobs": ways.logprobs} if ways.logprobs else {}
-            body |= _constrained(ways.constraint, request.choices)
-        return {name: value for name, value in body.items() if name not in ways.spared}
-
     # --- what the server understands
 
-    async def _probe(self) -> Ways:
-        """From the best way down to the plainest, until one is answered as it should be."""
-        wanted = self.config.strategy
-        ways = Ways(logprobs=_TOP_LOGPROBS if wanted in ("auto", "probabilities") else 0)
-        ways, reply = await self._accepted(ways)
-        seen = reply["choices"][0].get("logprobs") or {}
-        told = len((seen.get("content") or [{}])[0].get("top_logprobs") or [])
-        ways = replace(ways, logprobs=min(ways.logprobs, told), usage=bool(reply.get("usage")))
-        if wanted != "text":
-            ways = await self._constraint(ways)
-        if not ways.logprobs and (wanted == "votes" or (wanted == "auto" and self.config.votes > 1)):
-            ways = replace(ways, votes=self.config.votes)
-        missing = {"probabilities": not ways.logprobs, "constraint": not ways.constraint}
-        for need in {self.config.require, wanted} & {"probabilities", "constraint"}:
-            if missing[str(need)]:
-                raise LLMError(f"{self._where()}: gives no {need} ({ways.told()}), and the configuration asks for it")
-        return ways
-
-    async def _accepted(self, ways: Ways) -> tuple[Ways, dict[str, Any]]:
-        """`ways` without what the server refuses to hear of, and its reply."""
-        while True:
-            answer = await self._ask_small(ways)
-            if not isinstance(answer, Fault):
-                return ways, answer
-            lesser = _without_what_was_refused(ways, answer.problem)
-            if lesser is None:  # each step takes something away, so that this comes to an end
-                raise LLMError(f"{self._where()}: {answer.problem}")
-            ways = lesser
-
-    async def _constraint(self, ways: Ways) -> Ways:
-        """The first constraint that the server keeps to although it was told to say something else."""
-        tried: tuple[Literal["structured_outputs", "response_format"], ...] = ("structured_outputs",)
-        if not ways.logprobs:  # within JSON the label is no longer what the reply begins with
-            tried += ("response_format",)
-        for constraint in tried:
-            bound = replace(ways, constraint=constraint)
-            answer = await self._ask_small(bound)
-            if not isinstance(answer, Fault) and label_said(answer) in _PROBE_CHOICES:
-                return bound
-        return ways
+    async def _find_out(self) -> Ways:
+        try:
+            return await find_out(self.config, self._ask_small)
+        except Lacking as error:
+            raise LLMError(f"{self._where()}: {error}") from error
 
     async def _ask_small(self, ways: Ways) -> dict[str, Any] | Fault:
-        answer = await self._answer_raw(self._body(_PROBE, ways))
+        answer = await self._answer_raw(ways.body(self.config.model, SMALL))
         found: dict[str, Any] | Fault = answer if isinstance(answer, Fault) else json.loads(answer)
         return found
 
@@ -407,7 +322,7 @@ class OpenAILLM:
     async def _is_there(self) -> bool:
         """Whether a small question is answered: a server may be up, and its engine hang."""
         try:
-            await self._post(self._body(_PROBE, self._ways or Ways()))
+            await self._post((self._ways or Ways()).body(self.config.model, SMALL))
         except _FaultError as error:
             return error.fault.kind not in ("outage", "transient")
         return True
@@ -566,48 +481,6 @@ def _public(url: str) -> str:
     """`url` without user, password and query: it is shown, and written to disk."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
-_PROBE_CHOICES = ("red", "blue")
-_PROBE = Request(
-    (Message("user", "What colour is grass? Reply with the single word green."),), _PROBE_CHOICES, max_tokens=8
-)
-"""A question whose plain answer is none of its choices: a server that gives one of them has kept to the constraint."""
-
-
-def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, Any]:
-    if constraint == "structured_outputs":
-        return {"structured_outputs": {"choice": list(choices)}}
-    if constraint == "response_format":
-        label = {"type": "string", "enum": list(choices)}
-        schema = {
-            "type": "object",
-            "properties": {"label": label},
-            "required": ["label"],
-            "additionalProperties": False,
-        }
-        return {
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "label", "strict": True, "schema": schema},
-            }
-        }
-    return {}
-
-
-_SETTINGS = ("temperature", "top_p", "seed")
-
-
-def _without_what_was_refused(ways: Ways, said: str) -> Ways | None:
-    """`ways` without the setting that a refusal names; None if it names none."""
-    if "max_completion_tokens" in said and ways.limit != "max_completion_tokens":
-        return replace(ways, limit="max_completion_tokens")
-    if "logprobs" in said and ways.logprobs:
-        return replace(ways, logprobs=5 if ways.logprobs > 5 else 0)
-    for setting in _SETTINGS:
-        if setting in said and setting not in ways.spared:
-            return replace(ways, spared=(*ways.spared, setting))
-    return None
 
 
 async def _served(client: openai.AsyncOpenAI) -> str:

@@ -41,7 +41,8 @@ def recorded(tmp_path):
 
 def openai(tmp_path):
     pytest.importorskip("openai", reason="the package openai is not installed")
-    from freeal.llm.openai_api import OpenAILLM, Ways
+    from freeal.llm.openai_api import OpenAILLM
+    from freeal.llm.ways import Ways
 
     def reply(text, attempt):
         top = {"neg": -0.1, "pos": -2.4} if answer(text) == "negative" else {"pos": -0.1, "neg": -2.4}

@@ -16,8 +16,9 @@ from freeal.llm import Message, Request
 
 pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
-from freeal.llm.openai_api import OpenAILLM, Ways
+from freeal.llm.openai_api import OpenAILLM
 from freeal.llm.pacing import Clock
+from freeal.llm.ways import Ways
 
 CHOICES = ("negative", "positive")
 

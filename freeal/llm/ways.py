@@ -1,0 +1,157 @@
+"""What a server understands: found out with a few small questions, and said in the body of every request after."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from freeal.config import OpenAIConfig
+from freeal.llm import Message, Request
+from freeal.llm.chats import inert
+from freeal.llm.completions import label_said
+from freeal.llm.faults import Fault
+
+TOP_LOGPROBS = 20
+"""The most that OpenAI, and vLLM by default, hand out."""
+
+CHOICES = ("red", "blue")
+SMALL = Request((Message("user", "What colour is grass? Reply with the single word green."),), CHOICES, max_tokens=8)
+"""A question whose plain answer is none of its choices: a server that gives one of them has kept to the constraint."""
+
+AskSmall = Callable[["Ways"], Awaitable[Mapping[str, Any] | Fault]]
+"""Ask `SMALL` in some way: the completion, or why there is none."""
+
+
+class Lacking(Exception):
+    """The server refuses every way, or does not do what the configuration asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What a server was found to understand; part of the identity of its answers.
+
+    `constraint`: how it is told to say a choice and nothing else. `logprobs`: candidates a token that it tells.
+    `votes`: replies asked for at once, whose shares stand for probabilities. `spared`: sampling settings that it
+    refuses. `limit`: what it calls the most tokens of a reply.
+    """
+
+    constraint: Literal["structured_outputs", "response_format"] | None = None
+    logprobs: int = 0
+    votes: int = 1
+    usage: bool = True
+    spared: tuple[str, ...] = ()
+    limit: str = "max_tokens"
+
+    def told(self) -> str:
+        """In words, for the user."""
+        if self.logprobs:
+            how = f"probabilities from the {self.logprobs} likeliest tokens"
+        elif self.votes > 1:
+            how = f"{self.votes} votes a row"
+        else:
+            how = "the label as a word, without probabilities"
+        held = f"held to the labels by {self.constraint}" if self.constraint else "free to say anything, read strictly"
+        usage = "" if self.usage else "; it tells no usage, so tokens are estimated"
+        spared = f"; it refuses {', '.join(self.spared)}" if self.spared else ""
+        return f"{how}; {held}{usage}{spared}"
+
+    def body(self, model: str, request: Request) -> dict[str, Any]:
+        """The body of a request. Servers have defaults of their own (vLLM: those of the model): everything is said."""
+        most = request.max_tokens
+        if request.choices:
+            most = max(most, 4 + max(len(choice.encode()) for choice in request.choices))  # a token has a byte or more
+        most += 16 * (self.constraint == "response_format")  # the braces and the name around the label
+        voting = bool(request.choices) and self.votes > 1
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": message.role, "content": inert(message.content)} for message in request.messages],
+            self.limit: most, "temperature": 1.0 if voting else request.temperature, "top_p": 1.0, "seed": request.seed,
+        }  # fmt: skip
+        if request.choices:
+            body |= {"n": self.votes} if voting else {}
+            body |= {"logprobs": True, "top_logprobs": self.logprobs} if self.logprobs else {}
+            body |= _constrained(self.constraint, request.choices)
+        return {name: value for name, value in body.items() if name not in self.spared}
+
+
+async def find_out(config: OpenAIConfig, ask: AskSmall) -> Ways:
+    """From the best way down to the plainest, until one is answered as it should be.
+
+    Raises:
+        Lacking: the server refuses every way, or does not do what `llm.require` or `llm.strategy` want.
+    """
+    wanted = config.strategy
+    ways, reply = await _accepted(Ways(logprobs=TOP_LOGPROBS if wanted in ("auto", "probabilities") else 0), ask)
+    seen = reply["choices"][0].get("logprobs") or {}
+    told = len((seen.get("content") or [{}])[0].get("top_logprobs") or [])
+    ways = replace(ways, logprobs=min(ways.logprobs, told), usage=bool(reply.get("usage")))
+    if wanted != "text":
+        ways = await _constraint(ways, ask)
+    if not ways.logprobs and (wanted == "votes" or (wanted == "auto" and config.votes > 1)):
+        ways = replace(ways, votes=config.votes)
+    missing = {"probabilities": not ways.logprobs, "constraint": not ways.constraint}
+    for need in {config.require, wanted} & {"probabilities", "constraint"}:
+        if missing[str(need)]:
+            raise Lacking(f"gives no {need} ({ways.told()}), and the configuration asks for it")
+    return ways
+
+
+async def _accepted(ways: Ways, ask: AskSmall) -> tuple[Ways, Mapping[str, Any]]:
+    """`ways` without what the server refuses to hear of, and its reply."""
+    while True:
+        answer = await ask(ways)
+        if not isinstance(answer, Fault):
+            return ways, answer
+        lesser = _without_what_was_refused(ways, answer.problem)
+        if lesser is None:  # each step takes something away, so that this comes to an end
+            raise Lacking(answer.problem)
+        ways = lesser
+
+
+async def _constraint(ways: Ways, ask: AskSmall) -> Ways:
+    """The first constraint that the server keeps to although it was told to say something else."""
+    tried: tuple[Literal["structured_outputs", "response_format"], ...] = ("structured_outputs",)
+    if not ways.logprobs:  # within JSON the label is no longer what the reply begins with
+        tried += ("response_format",)
+    for constraint in tried:
+        bound = replace(ways, constraint=constraint)
+        answer = await ask(bound)
+        if not isinstance(answer, Fault) and label_said(answer) in CHOICES:
+            return bound
+    return ways
+
+
+def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, Any]:
+    if constraint == "structured_outputs":
+        return {"structured_outputs": {"choice": list(choices)}}
+    if constraint == "response_format":
+        label = {"type": "string", "enum": list(choices)}
+        schema = {
+            "type": "object",
+            "properties": {"label": label},
+            "required": ["label"],
+            "additionalProperties": False,
+        }
+        return {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "label", "strict": True, "schema": schema},
+            }
+        }
+    return {}
+
+
+_SETTINGS = ("temperature", "top_p", "seed")
+
+
+def _without_what_was_refused(ways: Ways, said: str) -> Ways | None:
+    """`ways` without the setting that a refusal names; None if it names none."""
+    if "max_completion_tokens" in said and ways.limit != "max_completion_tokens":
+        return replace(ways, limit="max_completion_tokens")
+    if "logprobs" in said and ways.logprobs:
+        return replace(ways, logprobs=5 if ways.logprobs > 5 else 0)
+    for setting in _SETTINGS:
+        if setting in said and setting not in ways.spared:
+            return replace(ways, spared=(*ways.spared, setting))
+    return None
