@@ -24,6 +24,9 @@ TRUST_IN_A_WORD = 0.9
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
 
+TOLD_EVERY = 0.2
+"""Seconds between two words of progress."""
+
 NO_REPLY = Reply()
 
 WAYS = "llm.ways"
@@ -62,7 +65,7 @@ class Annotator:
         for start in range(0, len(order), size):
             places = order[start : start + size]
             tries = [_Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks) for i in places]
-            self._ask_until_read(tries, work)
+            self._ask_until_read(tries, work, done, len(rows))
             for i, tried in zip(places, tries, strict=True):
                 proba[i], scored[i], problems[i] = self._read(tried.reply)
             shortened += sum(tried.shortened for tried in tries)
@@ -77,7 +80,7 @@ class Annotator:
         """What is sent for one row."""
         return Request(self.prompt.render(example, shown), self.prompt.replies, uid=example.id)
 
-    def replies(self, requests: Sequence[Request], work: str) -> list[Reply]:
+    def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
         by_uid = self.llm.capabilities.by_uid
         identity = self.llm.identity
@@ -93,7 +96,9 @@ class Annotator:
                     known[key] = self._understood(key, found, request)
         self.ledger.note_rows(work, ((request.uid, key) for request, key in zip(requests, keys, strict=True)))
         if missing:
-            known |= self._ask(missing)
+            if tick:
+                tick.done += len(keys) - len(missing)
+            known |= self._ask(missing, tick)
         self.ledger.settle()
         return [known[key] for key in keys]
 
@@ -101,17 +106,18 @@ class Annotator:
         """`replies` to any number of requests, a chunk at a time."""
         size, replies = self.llm.capabilities.chunk, []
         for start in range(0, len(requests), size):
-            replies += self.replies(requests[start : start + size], work)
+            tick = _Tick(self.emit, work, start, len(requests), "requests")
+            replies += self.replies(requests[start : start + size], work, tick)
             self.emit(Progress(work, len(replies), len(requests), "requests"))
         return replies
 
-    def _ask_until_read(self, tries: Sequence[_Try], work: str) -> None:
+    def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""
-        asked = list(tries)
+        asked, tick = list(tries), _Tick(self.emit, work, done, total)
         while asked:
             requests = [tried.request(self) for tried in asked]
             try:
-                replies = self.replies(requests, work)
+                replies = self.replies(requests, work, tick if asked[0].reply is NO_REPLY else None)
             except BudgetError:
                 if asked[0].reply is NO_REPLY:
                     raise
@@ -120,9 +126,9 @@ class Annotator:
                 tried.take(reply, self._read(reply)[2])
             asked = [tried for tried in asked if tried.again]
 
-    def _ask(self, missing: dict[str, Entry]) -> dict[str, Reply]:
+    def _ask(self, missing: dict[str, Entry], tick: _Tick | None) -> dict[str, Reply]:
         started = time.perf_counter()
-        journal = _Journal(self, list(missing.values()))
+        journal = _Journal(self, list(missing.values()), tick)
         try:
             fresh = self.llm.complete([entry.request for entry in missing.values()], journal)
         finally:
@@ -220,11 +226,31 @@ _UNREADABLE = ("not a label", "empty reply")
 
 
 @dataclass(slots=True)
+class _Tick:
+    """Tells of replies as they come, a few times a second."""
+
+    emit: Emit
+    work: str
+    done: int
+    total: int
+    unit: str = "rows"
+    _told: float = 0.0
+
+    def __call__(self) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now - self._told >= TOLD_EVERY:
+            self._told = now
+            self.emit(Progress(self.work, min(self.done, self.total), self.total, self.unit))
+
+
+@dataclass(slots=True)
 class _Journal:
     """What a client tells of its requests, on its way to the ledger; nothing is sent that cannot be paid for."""
 
     annotator: Annotator
     entries: Sequence[Entry]
+    tick: _Tick | None = None
     held: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
 
@@ -245,6 +271,8 @@ class _Journal:
         cost = purse.pay(reply) if held is None else purse.settle(held, reply, entry.request)
         self.annotator.ledger.read(entry.key, reply, cost)
         self.told.add(entry.key)
+        if self.tick:
+            self.tick()
 
     def failed(self, place: int, billed: bool = False) -> None:
         """Give back at once what was reserved, for others may be waiting for it; or count it as spent."""

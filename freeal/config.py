@@ -7,7 +7,6 @@ configuration file; `${NAME}` and `${NAME:-fallback}` in paths are replaced from
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from freeal.errors import ConfigError
+from freeal.errors import ConfigError, did_you_mean
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -319,7 +318,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if preset not in known:
         raise ConfigError(
-            f"{path}: preset {preset!r} is unknown{_meant(str(preset), known)}; there are {', '.join(known)}"
+            f"{path}: preset {preset!r} is unknown{did_you_mean(str(preset), known)}; there are {', '.join(known)}"
         )
     merged = _kinds()
     for layer in (_read_yaml(PRESETS / f"{preset}.yaml"), settings, changes):
@@ -399,7 +398,7 @@ def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     kinds = {"local", "vllm", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
     name = ".".join(part for i, part in enumerate(place) if not (i == 1 and part in kinds)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: unknown key{_meant(place[-1], _fields_at(place[:-1]))}"
+        return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
     if fault["type"] == "missing":
         return f"{name}: is needed"
     shown = "" if isinstance(fault.get("input"), dict) else f" (found {fault.get('input')!r})"
@@ -415,11 +414,6 @@ def _fields_at(place: Sequence[str]) -> list[str]:
         else:  # the name of a kind: the member of the union whose `kind` has it as its default
             model = next((m for m in get_args(model) if m.model_fields["kind"].default == part), model)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
-
-
-def _meant(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -18,6 +18,9 @@ A failed *item* is data (`problem=`); a failed *world* is one of these.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class FreealError(Exception):
     """Base of every error freeal raises on purpose; `exit_code` is what the command line returns."""
@@ -81,3 +84,14 @@ class ChangedError(FreealError):
     """A run is resumed with settings or data that would change its answers."""
 
     exit_code = 7
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message that names the known word most like `word`; empty if none is.
+
+    Example:
+        >>> did_you_mean("epohcs", ["epochs", "model"]), did_you_mean("x", ["epochs"])
+        ("; did you mean 'epochs'?", '')
+    """
+    close = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -8,7 +8,6 @@ the sha256 of the whole is the one the publisher of the model gives.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal
 
-from freeal.errors import ModelError
+from freeal.errors import ModelError, did_you_mean
 from freeal.events import Emit, Note, Progress, ignore
 
 ModelRole = Literal["llm", "encoder"]
@@ -317,10 +316,9 @@ def _hub_snapshot(name: str, emit: Emit) -> Path:
             emit(Note(f"{name}: not kept on this machine; asking the hub", "models"))
             folder = _download_snapshot(name, _WEIGHTS_AND_WORDS)
     except _NotHereError as reason:
-        close = difflib.get_close_matches(name.lower().rpartition("/")[2], REGISTRY, 1, 0.5)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
+        meant = did_you_mean(name.lower().rpartition("/")[2], REGISTRY)
         raise ModelError(
-            f"model {name!r} is no folder here, not {_embedded_names()}, and not to be had from the hub.{meant}\n"
+            f"model {name!r} is no folder here, not {_embedded_names()}, and not to be had from the hub{meant}\n"
             f"Tried:\n  local path {Path(name).absolute()}: does not exist\n  {reason}"
         ) from reason
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):

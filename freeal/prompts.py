@@ -7,7 +7,6 @@ text of the pool can forge a turn or a template.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import traceback
@@ -22,7 +21,7 @@ from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from freeal.errors import PromptError
+from freeal.errors import PromptError, did_you_mean
 from freeal.llm import Message, Reply, Role
 from freeal.tasks.classification import Classification, Reading
 from freeal.types import Demonstration, Example, Pool
@@ -150,7 +149,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise PromptError(f"{path}: no such prompt file{_meant(path.name, _neighbours(path))}") from error
+        raise PromptError(f"{path}: no such prompt file{did_you_mean(path.name, _neighbours(path))}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
@@ -191,7 +190,7 @@ _ROLES = ", ".join(f"'## {role}'" for role in VARIABLES)
 def _role(path: Path, line: int, name: str, sections: Iterable[str]) -> Role:
     if name not in VARIABLES:
         raise PromptError(
-            f"{path}:{line}: unknown section '## {name}'{_meant(name, VARIABLES)}; sections are {_ROLES}; "
+            f"{path}:{line}: unknown section '## {name}'{did_you_mean(name, VARIABLES)}; sections are {_ROLES}; "
             "a heading inside a turn needs another level, such as '###'"
         )
     if name in sections:
@@ -292,7 +291,7 @@ def _columns_used(turn: Turn) -> list[str]:
 
 def _unknown(path: Path, turn: Turn, name: str, available: Sequence[str]) -> PromptError:
     place = f"{path}:{turn.variables[name]}: unknown variable {name!r} in '## {turn.role}'"
-    return PromptError(f"{place}{_meant(name, available)}; available: {', '.join(available)}")
+    return PromptError(f"{place}{did_you_mean(name, available)}; available: {', '.join(available)}")
 
 
 def _rendered(path: Path, turn: Turn, variables: Mapping[str, object]) -> str:
@@ -331,8 +330,3 @@ def _forbid_unsafe(render: Callable[[], object]) -> None:
     except PromptError as error:
         if isinstance(error.__cause__, SecurityError):
             raise
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -15,6 +15,7 @@ LAYERS = (
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("prompts", "data", "metrics", "models", "select", "ledger", "money"),
+    ("tables",),
     ("tasks", "config", "llm", "student"),
     ("events", "types"),
     ("errors", "failpoints"),
@@ -29,7 +30,7 @@ HEAVY = {
     "transformers": {"llm/chats.py", "llm/local.py", "models.py", "student/"},
     "openai": {"llm/openai_api.py"},
     "vllm": {"llm/vllm_engine.py"},
-    "datasets": {"data.py"},
+    "datasets": {"tables.py"},
     "sqlite3": {"ledger.py", "repair.py"},
 }
 """Each heavy dependency lives in the files that need it, and nowhere else."""

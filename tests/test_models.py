@@ -191,7 +191,7 @@ def test_a_path_that_does_not_exist_is_no_hub_name(cache, name):
     ],
 )
 def test_a_misspelt_name_is_answered_with_the_name_meant(cache, name, meant):
-    with pytest.raises(ModelError, match=f"Did you mean '{meant}'") as raised:
+    with pytest.raises(ModelError, match=f"did you mean '{meant}'") as raised:
         locate(name)
     assert "HF_HUB_OFFLINE is set" in str(raised.value)
 

@@ -34,7 +34,7 @@ except ImportError as error:
 BATCH_RETRIES = 8
 """Of each look at a batch, which may be looked at for a day."""
 
-CHUNK = 1024
+CHUNK = 16_384
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
 
 CONNECTIONS = 8
