@@ -8,15 +8,16 @@ so that what they share is in the engine's prefix cache.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from freeal import models
 from freeal.config import VLLMConfig
 from freeal.errors import LLMError
-from freeal.events import Emit, ignore
+from freeal.events import Emit, Progress, ignore
 from freeal.llm import Capabilities, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, model_identity, scored
 from freeal.llm.packing import Tokens
@@ -47,6 +48,7 @@ class VLLMEngine(InProcessModel):
         self.identity: Mapping[str, str | int | float | bool | None] = {
             "kind": "vllm", "model": model_identity(self.folder), "dtype": config.dtype,
         }  # fmt: skip
+        self.emit = emit
         self.capabilities = Capabilities(probabilities=True, generation=True, chunk=config.chunk)
 
     @cached_property
@@ -126,7 +128,7 @@ class VLLMEngine(InProcessModel):
             outputs = engine.generate(
                 [{"prompt_token_ids": list(prompts[i])} for i in order],
                 [SamplingParams(**settings[i]) for i in order],
-                use_tqdm=False,
+                use_tqdm=_teller(self.emit),
             )
         except (RuntimeError, ValueError) as error:
             raise LLMError(f"vLLM could not answer: {error}") from error
@@ -134,3 +136,15 @@ class VLLMEngine(InProcessModel):
         for i, output in zip(order, outputs, strict=True):
             found[i] = output
         return found
+
+
+def _teller(emit: Emit) -> Any:
+    """What the engine takes for a progress bar, and is heard as freeal's own progress."""
+    from tqdm import tqdm
+
+    class Teller(tqdm):  # type: ignore[misc]
+        def display(self, *_: Any, **__: Any) -> None:
+            if self.desc.startswith("Processed"):
+                emit(Progress("vllm", self.n, self.total, "prompts"))
+
+    return partial(Teller, file=io.StringIO())

@@ -9,6 +9,7 @@ import pytest
 
 from freeal.config import LocalConfig, VLLMConfig
 from freeal.errors import LLMError
+from freeal.events import Progress
 from freeal.llm import Message, Request
 
 torch = pytest.importorskip("torch")
@@ -30,9 +31,13 @@ class Engine:
         self.calls = []
 
     def generate(self, prompts, settings, use_tqdm=True):
-        assert not use_tqdm
         self.calls.append([prompt["prompt_token_ids"] for prompt in prompts])
-        return [self._answer(p["prompt_token_ids"], s) for p, s in zip(prompts, settings, strict=True)]
+        use_tqdm(total=len(prompts), desc="Rendering prompts").close()
+        bar = use_tqdm(total=len(prompts), desc="Processed prompts", dynamic_ncols=True, postfix="")
+        outputs = [self._answer(p["prompt_token_ids"], s) for p, s in zip(prompts, settings, strict=True)]
+        bar.update(len(prompts))
+        bar.close()
+        return outputs
 
     def _answer(self, prompt, settings):
         with torch.inference_mode():
@@ -58,7 +63,10 @@ def engine(monkeypatch, tiny_chat):
         monkeypatch.delenv(name)
     from freeal.llm.vllm_engine import VLLMEngine
 
-    return VLLMEngine(VLLMConfig(model=str(tiny_chat), max_prompt_tokens=400, engine={"seed": 3}))
+    told = []
+    llm = VLLMEngine(VLLMConfig(model=str(tiny_chat), max_prompt_tokens=400, engine={"seed": 3}), told.append)
+    llm.told = told
+    return llm
 
 
 def ask(text, labels=LABELS, **settings):
@@ -84,6 +92,13 @@ def test_one_call_in_the_order_of_the_tokens_and_what_was_cached_is_told(engine)
     (prompts,) = engine.engine.calls
     assert prompts == sorted(prompts)
     assert all(0 < reply.tokens_cached <= reply.tokens_in for reply in replies)
+
+
+def test_the_bar_of_the_engine_is_heard_and_not_seen(engine, capfd):
+    engine.complete([ask(text) for text in TEXTS])
+    (prompts,) = engine.engine.calls
+    assert engine.told[-1] == Progress("vllm", len(prompts), len(prompts), "prompts")
+    assert "prompts" not in capfd.readouterr().err
 
 
 def test_text_is_written_with_the_settings_of_each_request(engine):
