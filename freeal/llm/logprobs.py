@@ -25,9 +25,11 @@ class Step:
 def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[float, ...] | None:
     """One logarithm a choice: that the reply begins like this choice and like no other.
 
-    At each token a candidate counts for the one choice that goes on with it, whatever its case. Where choices
-    share a beginning, the tokens that were taken are followed until they part. A choice that was not seen gets a
-    bound: one less than the least probable candidate.
+    At each token a candidate counts for the one choice that goes on with it, whatever its case. Of a choice's
+    candidates of one spelling only the longest counts ("positive", and not "po"): it is how the model writes the
+    choice, while the shorter ones begin other words ("powerful"), which a constraint to the choices would turn into
+    this one. Where choices share a beginning, the tokens that were taken are followed until they part. A choice that
+    was not seen gets a bound: one less than the least probable candidate.
 
     Returns:
         None if no candidate begins a choice, or if too much lies on beginnings that several choices share and
@@ -37,6 +39,9 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
         >>> first = Step("pos", [("pos", -0.1), (" Neg", -2.5), ("The", -6.0)])
         >>> choice_logprobs([first], ["negative", "positive", "mixed"])
         (-2.5, -0.1, -7.0)
+        >>> held = Step("po", [("po", -0.3), ("negative", -2.0), ("ne", -3.0), ("positive", -4.0)])
+        >>> choice_logprobs([held], ["negative", "positive"])
+        (-2.0, -4.0)
         >>> steps = [Step("very", [("very", -0.1)]), Step(" good", [(" good", -0.2), (" bad", -1.7)])]
         >>> [round(p, 2) for p in choice_logprobs(steps, ["very good", "very bad"])]
         [-0.3, -1.8]
@@ -48,11 +53,12 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
     for step in steps:
         followed: list[int] = []
         taken_logprob = -math.inf
-        for token, logprob in step.candidates:
-            if math.isnan(logprob):
-                continue
+        candidates = [(token, logprob) for token, logprob in step.candidates if not math.isnan(logprob)]
+        owned = [_owners(read, token, alive, folded) for token, _ in candidates]
+        longest = _longest(read, [token for token, _ in candidates], owned)
+        for (token, logprob), owning in zip(candidates, owned, strict=True):
             bounds += [so_far + logprob] if logprob > -math.inf else []
-            owners = _owners(read, token, alive, folded)
+            owners = [i for i in owning if len(_joined(read, token)) == longest[i, _spelling(token)]]
             if len(owners) == 1:
                 found[owners[0]] = _add(found[owners[0]], so_far + logprob)
             elif owners and token == step.taken:
@@ -82,6 +88,23 @@ def _owners(read: str, token: str, alive: Sequence[int], choices: Sequence[str])
         return []
     going_on = [i for i in alive if choices[i].startswith(text)] if text != read else []
     return going_on or [i for i in alive if choices[i] == read]
+
+
+def _longest(
+    read: str, tokens: Sequence[str], owned: Sequence[Sequence[int]]
+) -> dict[tuple[int, tuple[bool, bool]], int]:
+    """(choice, spelling) -> characters that are read with the longest of its tokens of that spelling."""
+    found: dict[tuple[int, tuple[bool, bool]], int] = {}
+    for token, owners in zip(tokens, owned, strict=True):
+        for i in owners:
+            of = i, _spelling(token)
+            found[of] = max(found.get(of, 0), len(_joined(read, token)))
+    return found
+
+
+def _spelling(token: str) -> tuple[bool, bool]:
+    """Behind a space, with a capital: a model has other tokens for each spelling of a word."""
+    return token[:1].isspace(), token.lstrip()[:1].isupper()
 
 
 def _joined(read: str, token: str) -> str:

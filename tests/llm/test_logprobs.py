@@ -44,7 +44,7 @@ def test_crumbs_beside_a_reply_that_begins_otherwise_say_nothing():
 
 def test_an_unlikely_common_beginning_does_no_harm():
     found = choice_logprobs(first(("pos", -0.1), ("p", -9.0), ("neg", -3.0)), ("pos", "pale", "neg"))
-    assert found == (-0.1, -10.0, -3.0)
+    assert found == (-0.1, -9.0, -3.0)
 
 
 def test_a_shared_beginning_is_followed_until_the_choices_part():
@@ -66,3 +66,20 @@ def test_what_is_said_is_never_positive_by_more_than_rounding_and_never_nan(cand
     shares = [(token, logprob - total) for token, logprob in candidates]
     found = choice_logprobs(first(*shares), CHOICES)
     assert found is None or all(not math.isnan(p) and p < 1e-9 for p in found)
+
+
+def test_a_constraint_does_not_turn_other_words_into_a_choice():
+    """As a server said it of a film: `po` would go on with `powerful`, but for the constraint."""
+    top = first(("po", -0.22), ("negative", -2.16), ("ne", -3.2), ("positive", -4.29), ("neg", -4.57), ("p", -4.68))
+    assert choice_logprobs(top, ("negative", "positive")) == (-2.16, -4.29)
+
+
+def test_a_choice_that_begins_another_is_told_from_it_by_its_own_token():
+    top = first(("sport", -0.5), ("sports", -1.5), ("s", -2.0), ("science", -3.0))
+    assert choice_logprobs(top, ("sport", "sports news", "science")) == (-0.5, -1.5, -3.0)
+
+
+def test_spellings_stand_beside_each_other():
+    top = first(("Neg", -1.0), ("negative", -1.0), ("ne", -0.5), (" positive", -2.0))
+    negative, positive = choice_logprobs(top, ("negative", "positive"))
+    assert (math.exp(negative), positive) == (pytest.approx(2 * math.exp(-1)), -2.0)
