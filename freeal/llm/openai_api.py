@@ -364,7 +364,11 @@ class OpenAILLM:
         lane = place % -(-self.config.concurrency // CONNECTIONS)
         if (url, lane) not in self._clients:
             self._clients[url, lane] = openai.AsyncOpenAI(
-                api_key=self._key, base_url=url, timeout=self.config.timeout, max_retries=0
+                api_key=self._key,
+                base_url=url,
+                timeout=self.config.timeout,
+                max_retries=0,
+                http_client=_http_client(),
             )
         return self._clients[url, lane]
 
@@ -449,6 +453,14 @@ def _wait(state: RetryCallState) -> float:
     if asked is not None:
         return asked * random.uniform(1.0, 1.1)
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
+
+
+def _http_client() -> Any:
+    """The client's faster transport, where aiohttp is there for it; else None, for its usual one."""
+    try:
+        return openai.DefaultAioHttpClient()
+    except RuntimeError:
+        return None
 
 
 OPENAI = "https://api.openai.com/v1"
