@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from chat_marks import CHAT_TEMPLATE, START, STOP
 
 from freeal.types import Inputs
 
@@ -39,13 +40,6 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with quiet():
         model.save_pretrained(folder)
     return folder
-
-
-START, STOP = "<|im_start|>", "<|im_end|>"
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import random
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from threading import Thread
@@ -372,6 +374,14 @@ class OpenAILLM:
             )
         return self._clients[url, lane]
 
+    def close(self) -> None:
+        """Give the connections back; another request would make new ones."""
+        clients, self._clients = list(self._clients.values()), {}
+        if self._loop and clients:
+            closing = asyncio.run_coroutine_threadsafe(_close(clients), self._loop)
+            with suppress(NotYet):  # the process ends, with them or without
+                closing.result(timeout=2.0)
+
     def _await(self, work: Any) -> Any:
         """Run `work` in the client's own thread, also from within a notebook's loop.
 
@@ -380,6 +390,7 @@ class OpenAILLM:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
+            atexit.register(self.close)
         self._stopping = False
         future: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -453,6 +464,10 @@ def _wait(state: RetryCallState) -> float:
     if asked is not None:
         return asked * random.uniform(1.0, 1.1)
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
+
+
+async def _close(clients: Sequence[openai.AsyncOpenAI]) -> None:
+    await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
 
 
 def _http_client() -> Any:

@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import CHAT_TEMPLATE as TEMPLATE
-from conftest import START, STOP
+from chat_marks import CHAT_TEMPLATE as TEMPLATE
+from chat_marks import START, STOP
 
 from freeal.config import LocalConfig
 from freeal.errors import FreealError, LLMError
