@@ -115,7 +115,12 @@ def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Ro
             yield row
         return
     except sqlite3.Error:
-        end = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
+        try:
+            end = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
+        except sqlite3.Error:
+            if not last:
+                raise
+            end = last  # what lies behind the damage cannot even be counted
     for place in range(last + 1, end + 1):
         try:
             row = connection.execute(f"SELECT rowid AS place, * FROM {table} WHERE rowid = ?", (place,)).fetchone()
