@@ -15,15 +15,17 @@ WAYS = ("local", "vllm", "openai")
 def main(folder: Path) -> None:
     proba = {way: read(folder / way) for way in WAYS}
     for way in WAYS:
-        usage = json.loads((folder / way / "summary.json").read_text(encoding="utf-8"))["usage"]
+        summary = json.loads((folder / way / "summary.json").read_text(encoding="utf-8"))
+        usage = summary["usage"]
         apart = np.abs(proba[way] - proba["local"])
         labels = (proba[way].argmax(axis=1) == proba["local"].argmax(axis=1)).mean()
         hits = usage["tokens_cached"]
         cached = "" if hits is None else f", {hits / usage['tokens_in']:.0%} of the prompt tokens from the prefix cache"
+        rate = len(apart) / summary["seconds"]
         print(
-            f"{way:8} {len(apart) / usage['seconds']:6.2f} rows/s; against local: largest difference {apart.max():.1e},"
-            f" mean {apart.mean():.1e}, {labels:.1%} the same label{cached}"
+            f"{way:8} {rate:6.2f} rows/s with its start{cached}; against local: largest difference {apart.max():.1e},"
         )
+        print(f"{'':8} mean {apart.mean():.1e}, {labels:.1%} the same label")
 
 
 def read(run: Path) -> np.ndarray:

@@ -239,9 +239,9 @@ class _Tick:
     def __call__(self) -> None:
         self.done += 1
         now = time.monotonic()
-        if now - self._told >= TOLD_EVERY:
+        if self.done < self.total and now - self._told >= TOLD_EVERY:  # the last word is that of who asked
             self._told = now
-            self.emit(Progress(self.work, min(self.done, self.total), self.total, self.unit))
+            self.emit(Progress(self.work, self.done, self.total, self.unit))
 
 
 @dataclass(slots=True)
