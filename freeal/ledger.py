@@ -223,6 +223,13 @@ class Ledger:
         for row in self._select(every):
             yield row[0], row[1], None if row["state"] not in ("received", "read") else _found(row)
 
+    def of_row(self, uid: str) -> Iterator[tuple[str, Request, Reply | Unread | None]]:
+        """(work, request, what is kept of its reply) of each time the example with the id `uid` was asked about."""
+        every = "SELECT a.work AS of_work, r.* FROM asked_rows a JOIN requests r USING (key) WHERE a.uid = ?"
+        for row in self._select(f"{every} ORDER BY a.rowid", (uid,)):
+            answered = row["state"] in ("received", "read")
+            yield row["of_work"], _asked(row), _found(row) if answered else None
+
     def raw(self) -> Iterator[tuple[str, str, Request, Reply | Unread]]:
         """(key, raw reply, request, what is kept of its meaning) of every reply that a server gave."""
         for row in self._select("SELECT * FROM requests WHERE raw IS NOT NULL ORDER BY key"):

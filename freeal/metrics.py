@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -44,6 +44,33 @@ def calibration_error(proba: FloatArray, gold: IntArray, bins: int = 15) -> floa
     return float(sum(gaps) / usable.sum())
 
 
+def confusion(predicted: IntArray, gold: IntArray, k: int) -> list[list[int]]:
+    """(k, k) rows with known gold, counted by gold (first) and predicted class; abstentions are not among them."""
+    counts = np.zeros((k, k), np.int64)
+    both = (gold >= 0) & (predicted >= 0)
+    np.add.at(counts, (gold[both], predicted[both]), 1)
+    return [[int(count) for count in row] for row in counts]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Rows of like confidence: how sure the distributions are of them in the mean, and the share that is right."""
+
+    confidence: float
+    accuracy: float
+    rows: int
+
+
+def reliability(proba: FloatArray, gold: IntArray, bins: int = 10) -> list[Bin]:
+    """The points of a reliability diagram (Niculescu-Mizil and Caruana, 2005): bins of equal width that have rows."""
+    usable = (gold >= 0) & ~np.isnan(proba[:, 0])
+    confidence = proba[usable].max(axis=1).astype(np.float64)
+    right = argmax(proba[usable]) == gold[usable]
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    among = [bin_of == b for b in np.unique(bin_of)]
+    return [Bin(float(confidence[rows].mean()), float(right[rows].mean()), int(rows.sum())) for rows in among]
+
+
 @dataclass(frozen=True, slots=True)
 class Scores:
     """Figures of one set of predictions; None where gold is unknown."""
@@ -78,6 +105,14 @@ class Gold:
     def on_test(self, **predictions: FloatArray) -> dict[str, Scores]:
         """Scores of each named set of distributions over the test."""
         return {name: scores(proba, self.test) for name, proba in predictions.items()}
+
+    def confusion(self, proba: FloatArray) -> list[list[int]] | None:
+        """Of the labels that distributions (n, k) over the pool come to; None without gold."""
+        return None if self.pool is None else confusion(argmax(proba), self.pool, proba.shape[1])
+
+    def reliability(self, proba: FloatArray) -> list[dict[str, float]] | None:
+        """The reliability diagram of distributions (n, k) over the pool; None without gold."""
+        return None if self.pool is None else [asdict(each) for each in reliability(proba, self.pool)]
 
     def wrong_demonstrations(self, rows: Sequence[int | None], labels: Sequence[int]) -> float | None:
         """Share of demonstrations taken from the pool whose label is wrong; None if that is not known."""

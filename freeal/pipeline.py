@@ -115,9 +115,9 @@ def unconfirmed(view: StudentView, rows: IntArray, student: Student) -> StudentV
 
 def over_pool(split: CleanSplit, rows: IntArray, n: int) -> CleanSplit:
     """A split of `rows` as one of the whole pool: what the student did not learn from is not believed."""
-    p_clean, clean = np.zeros(n, PROBABILITY), np.zeros(n, bool)
-    p_clean[rows], clean[rows] = split.p_clean, split.clean
-    return CleanSplit(p_clean, clean, split.note)
+    p_clean, clean, loss = np.zeros(n, PROBABILITY), np.zeros(n, bool), np.full(n, np.nan, PROBABILITY)
+    p_clean[rows], clean[rows], loss[rows] = split.p_clean, split.clean, split.loss
+    return CleanSplit(p_clean, clean, loss, split.note)
 
 
 def after(
@@ -137,6 +137,7 @@ def after(
         student=view.proba.astype(PROBABILITY),
         p_clean=clean.p_clean.astype(PROBABILITY),
         clean=believed,
+        loss=clean.loss.astype(PROBABILITY),
         demos=tuple(demos),
         changed=float((argmax(posterior) != argmax(state.posterior)).mean()),
     )

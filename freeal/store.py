@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
-STUDENT = "student"
+LABELS, STUDENT = "labels.parquet", "student"
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
 
@@ -54,7 +54,7 @@ class Record:
         columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
         columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
         _write_table(self.folder / "annotations.parquet", columns)
-        columns = {"id": list(self.ids), "p_clean": state.p_clean, "clean": state.clean}
+        columns = {"id": list(self.ids), "p_clean": state.p_clean, "clean": state.clean, "loss": state.loss}
         columns |= _per_label("student", state.student, self.labels)
         columns |= _per_label("posterior", state.posterior, self.labels)
         _write_table(self.folder / "posterior.parquet", columns)
@@ -106,8 +106,8 @@ class RunStore:
 
     def load(self, folder: Path) -> LoopState:
         """The state that a round's folder holds."""
-        annotations = _read_table(folder / "annotations.parquet")
-        posterior = _read_table(folder / "posterior.parquet")
+        annotations = read_table(folder / "annotations.parquet")
+        posterior = read_table(folder / "posterior.parquet")
         if annotations["id"] != list(self.ids):
             raise RunError(f"{folder}: its rows are not those of the data now; were the data or data.sample changed?")
         demos = []
@@ -128,6 +128,7 @@ class RunStore:
             _distribution("student", posterior, self.labels),
             np.array(posterior["p_clean"], PROBABILITY),
             np.array(posterior["clean"], bool),
+            np.array(posterior.get("loss", [np.nan] * len(self.ids)), PROBABILITY),  # an earlier freeal kept none
             tuple(demos),
             float(report["changed"]),
         )
@@ -148,7 +149,7 @@ class RunStore:
             "source": sources(state),
             "round": state.annotations.asked_in,
         }
-        path = self.folder / "labels.parquet"
+        path = self.folder / LABELS
         _write_table(path, columns)
         with (self.folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
@@ -227,13 +228,19 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def read_table(path: Path) -> dict[str, Any]:
+    """Columns of a Parquet file of a run directory.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     from pyarrow import ArrowException, parquet
 
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
-        raise RunError(f"{path}: cannot be read ({error}); mend it:  freeal repair {path.parents[2]}") from error
+        run = next((folder for folder in path.parents if (folder / CONFIG).is_file()), path.parent)
+        raise RunError(f"{path}: cannot be read ({error}); mend it:  freeal repair {run}") from error
     return {name: table[name].to_pylist() for name in table.column_names}
 
 

@@ -130,10 +130,14 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class CleanSplit:
-    """Which labels are believed: `p_clean` (m,) in [0, 1] and the mask `clean` (m,); `note` tells of a fallback."""
+    """Which labels are believed: `p_clean` (m,) in [0, 1] and the mask `clean` (m,), by the `loss` (m,) in nats.
+
+    `loss` is the mean over the epochs, NaN for what was not learned; `note` tells of a fallback.
+    """
 
     p_clean: FloatArray
     clean: BoolArray
+    loss: FloatArray
     note: str | None = None
 
 
@@ -150,8 +154,9 @@ class LoopState:
     """Everything that survives a round; a run is resumed from this alone.
 
     `posterior` (n, k) is the one distribution a row, `student` (n, k) the student's own, `p_clean` (n,)
-    and `clean` (n,) what the filter believes of the LLM's labels (False where the LLM abstained),
-    `changed` the share of the pool whose label is another than a round before (1.0 after the first).
+    and `clean` (n,) what the filter believes of the LLM's labels (False where the LLM abstained), by the
+    student's `loss` (n,) in nats (NaN where it did not learn), `changed` the share of the pool whose label
+    is another than a round before (1.0 after the first).
     """
 
     next_round: int
@@ -160,6 +165,7 @@ class LoopState:
     student: FloatArray
     p_clean: FloatArray
     clean: BoolArray
+    loss: FloatArray
     demos: tuple[Demonstration, ...] = ()
     changed: float = 1.0
 
@@ -168,8 +174,9 @@ class LoopState:
         """Before the first round: nobody has said anything."""
         blank = np.full((n, k), np.nan, PROBABILITY)
         return cls(
-            0, Annotations.none(n, k), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool), tuple(demos)
-        )
+            0, Annotations.none(n, k), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool),
+            np.full(n, np.nan, PROBABILITY), tuple(demos),
+        )  # fmt: skip
 
 
 def argmax(proba: FloatArray) -> IntArray:

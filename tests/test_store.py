@@ -31,7 +31,7 @@ def state(next_round=1):
     said = Annotations(proba[0], proba[1], np.arange(n).astype(np.int16) - 1, problems)
     demos = (Demonstration(NASTY, LABELS[1], 0, 0.5, {"col: a": NASTY}), Demonstration("written", LABELS[0]))
     p_clean = rng.random(n).astype(np.float32)
-    return LoopState(next_round, said, proba[2], proba[3], p_clean, p_clean > 0.5, demos, 0.25)
+    return LoopState(next_round, said, proba[2], proba[3], p_clean, p_clean > 0.5, 1 - p_clean, demos, 0.25)
 
 
 def save(where, number, figures=None):
@@ -148,7 +148,7 @@ def test_the_source_tells_whose_word_a_label_is():
     final = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [np.nan] * 2], np.float32)
     said = Annotations(llm, llm, np.zeros(5, np.int16), np.full(5, None, object))
     none = np.zeros(5, np.float32)
-    found = sources(LoopState(1, said, final, student, none, none > 1))
+    found = sources(LoopState(1, said, final, student, none, none > 1, none))
     assert found == ["both", "llm", "student", "student", "nobody"]
 
 

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from freeal import __version__
-from freeal.cli import check, doctor, models, plan, predict, preview, repair, reparse, run, show, status
+from freeal.cli import (
+    check,
+    doctor,
+    explain,
+    models,
+    plan,
+    predict,
+    preview,
+    repair,
+    reparse,
+    report,
+    run,
+    show,
+    status,
+)
 from freeal.errors import FreealError
 
 app = typer.Typer(
@@ -36,6 +50,8 @@ app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("preview")(preview.preview)
 app.command("show")(show.show)
+app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("reparse")(reparse.reparse)

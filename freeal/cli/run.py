@@ -361,5 +361,6 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
         f"labels:  {folder / 'labels.csv'} (and labels.parquet)\n"
         f"student: {folder / 'rounds' / format(found['rounds'][-1]['round'], '02d') / 'student'}\n"
         f"summary: {folder / 'summary.md'}\n"
+        f"report:  {folder / 'report.html'}\n"
         f"next:    freeal show {folder}"
     )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from freeal.types import CleanSplit, FloatArray
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 FEWEST = 4
 """Below so many rows two Gaussians explain nothing; the smaller half of the losses is believed instead."""
@@ -33,23 +39,58 @@ def small_loss_gmm(losses: FloatArray, threshold: float = 0.7) -> CleanSplit:
         >>> small_loss_gmm(np.array([[0.1, 0.2, 2.5, 0.1, 2.7]])).clean
         array([ True,  True, False,  True, False])
     """
-    from sklearn.mixture import GaussianMixture
-
     loss = _averaged(losses)
-    spread = float(np.ptp(loss))
-    if len(loss) < FEWEST or spread < 1e-9:
+    if not _tells_apart(loss):
         why = f"only {len(loss)} labelled rows" if len(loss) < FEWEST else "all losses are equal"
         half = small_loss_quantile(losses, 0.5)
-        return CleanSplit(half.p_clean, half.clean, f"{why}: labels are believed by the rank of their loss alone")
-    scaled = ((loss - loss.min()) / spread)[:, None]
+        return CleanSplit(half.p_clean, half.clean, loss, f"{why}: labels are believed by the rank of their loss alone")
+    scaled = ((loss - loss.min()) / np.ptp(loss))[:, None]
+    two = _two_gaussians(scaled)
+    low, high = two.means_[:, 0].min(), two.means_[:, 0].max()
+    between = np.clip(scaled, low, high)
+    p_clean = two.predict_proba(between)[:, two.means_[:, 0].argmin()]
+    return CleanSplit(p_clean, p_clean > threshold, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Two Gaussians over losses in nats, the clean heap first: `weights`, `means` and `deviations`, (2,) each."""
+
+    weights: FloatArray
+    means: FloatArray
+    deviations: FloatArray
+
+    def density(self, at: FloatArray) -> FloatArray:
+        """(2, x) of each heap at the losses `at` (x,); both together have the area one."""
+        z = (at - self.means[:, None]) / self.deviations[:, None]
+        heaps: FloatArray = (self.weights / self.deviations)[:, None] * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+        return heaps
+
+
+def mixture(losses: FloatArray) -> Mixture | None:
+    """The Gaussians that `small_loss_gmm` fits to `losses` (epochs, m), to look at; None where there are none."""
+    loss = _averaged(losses)
+    if not _tells_apart(loss):
+        return None
+    spread = np.ptp(loss)
+    two = _two_gaussians(((loss - loss.min()) / spread)[:, None])
+    order = two.means_[:, 0].argsort()
+    means, deviations = two.means_[order, 0], np.sqrt(two.covariances_[order, 0, 0])
+    return Mixture(two.weights_[order], loss.min() + spread * means, spread * deviations)
+
+
+def _tells_apart(loss: FloatArray) -> bool:
+    return len(loss) >= FEWEST and float(np.ptp(loss)) >= 1e-9
+
+
+def _two_gaussians(scaled: FloatArray) -> GaussianMixture:
+    """Fitted to losses (m, 1) in [0, 1]; seeded by their ends, so that the same losses give the same heaps."""
+    from sklearn.mixture import GaussianMixture
+
     ends = np.quantile(scaled, [0.1, 0.9]).reshape(2, 1)
     if ends[0] == ends[1]:
         ends = np.array([[0.0], [1.0]])
-    mixture = GaussianMixture(2, reg_covar=5e-4, means_init=ends, random_state=0, max_iter=200).fit(scaled)
-    low, high = mixture.means_[:, 0].min(), mixture.means_[:, 0].max()
-    between = np.clip(scaled, low, high)
-    p_clean = mixture.predict_proba(between)[:, mixture.means_[:, 0].argmin()]
-    return CleanSplit(p_clean, p_clean > threshold)
+    return GaussianMixture(2, reg_covar=5e-4, means_init=ends, random_state=0, max_iter=200).fit(scaled)
 
 
 def small_loss_quantile(losses: FloatArray, share: float = 0.5) -> CleanSplit:
@@ -63,13 +104,13 @@ def small_loss_quantile(losses: FloatArray, share: float = 0.5) -> CleanSplit:
     """
     loss = _averaged(losses)
     rank = np.searchsorted(np.sort(loss), loss, side="left") / len(loss)
-    return CleanSplit(1.0 - rank, rank < share)
+    return CleanSplit(1.0 - rank, rank < share, loss)
 
 
 def believe_all(losses: FloatArray) -> CleanSplit:
     """Believe every row."""
     loss = _averaged(losses)
-    return CleanSplit(np.ones(len(loss)), np.ones(len(loss), bool))
+    return CleanSplit(np.ones(len(loss)), np.ones(len(loss), bool), loss)
 
 
 def _averaged(losses: FloatArray) -> FloatArray:

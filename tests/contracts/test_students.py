@@ -29,7 +29,7 @@ def reopen(kind, folder):
 
 def keep(losses):
     clean = losses.mean(axis=0) <= losses.mean()
-    return CleanSplit(clean.astype(np.float32), clean)
+    return CleanSplit(clean.astype(np.float32), clean, losses.mean(axis=0))
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -29,7 +29,7 @@ def after(state, annotations, posterior=None, number=1):
     posterior = annotations.proba if posterior is None else posterior
     student = np.full_like(posterior, 1 / posterior.shape[1])
     n = len(posterior)
-    return LoopState(number, annotations, posterior, student, np.zeros(n, np.float32), np.zeros(n, bool))
+    return LoopState(number, annotations, posterior, student, np.zeros(n, np.float32), np.zeros(n, bool), np.zeros(n))
 
 
 NOTHING = [np.nan, np.nan]

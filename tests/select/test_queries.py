@@ -15,8 +15,9 @@ def state(posterior, clean, next_round=1):
     posterior = np.asarray(posterior, np.float32)
     n, k = posterior.shape
     return LoopState(
-        next_round, Annotations.none(n, k), posterior, posterior, np.zeros(n, np.float32), np.array(clean, bool)
-    )
+        next_round, Annotations.none(n, k), posterior, posterior, np.zeros(n, np.float32), np.array(clean, bool),
+        np.full(n, np.nan, np.float32),
+    )  # fmt: skip
 
 
 def ask(where, strategy, limit=1000, seed=0):

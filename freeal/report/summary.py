@@ -1,8 +1,7 @@
-"""What a run came to: summary.json for machines (docs/summary.md documents its keys), summary.md for people."""
+"""What a run came to, as values (docs/summary.md documents the keys), and the text of summary.md."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,28 +10,14 @@ from typing import Any
 from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
-from freeal.select import gates
-from freeal.store import RunStore, sources
+from freeal.metrics import Gold
+from freeal.select import gates, noise
+from freeal.store import sources
 from freeal.types import LoopState
 
 SCHEMA_VERSION = 1
-JSON, MARKDOWN = "summary.json", "summary.md"
 
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
-
-
-def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:
-    """Write both summaries and the labels into the run directory; gives the content of summary.json."""
-    done = store.finished()
-    state = store.load(done[-1])
-    store.write_labels(corpus.pool, state)
-    found = summary(
-        config, corpus, store.labels, state, [store.report(folder) for folder in done], ledger, reason, command
-    )
-    found["run"] = store.folder.name
-    (store.folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (store.folder / MARKDOWN).write_text(markdown(found), encoding="utf-8")
-    return found
 
 
 def summary(
@@ -44,12 +29,14 @@ def summary(
     ledger: Ledger,
     reason: str,
     command: str,
+    run: str,
 ) -> dict[str, Any]:
-    """Everything there is to say of a run, in plain values."""
+    """Everything there is to say of a run (of the name `run`), in plain values."""
     origin = sources(state)
+    gold = Gold(corpus.gold)
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": "",
+        "run": run,
         "command": command,
         "preset": config.preset,
         "seed": config.seed,
@@ -68,6 +55,9 @@ def summary(
         "rounds": [dict(figures) for figures in rounds],
         "pool": rounds[-1]["pool"],
         "test": rounds[-1]["test"],
+        "estimated": asdict(noise.estimated_error(state.posterior, labels)),
+        "confusion": gold.confusion(state.posterior),
+        "reliability": gold.reliability(state.posterior),
         "sources": {name: origin.count(name) for name in sorted(set(origin))},
         "usage": asdict(ledger.usage()),
         "seconds": round(sum(float(figures["seconds"]) for figures in rounds), 1),
@@ -95,11 +85,11 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
     ]
     for place, title in (("pool", "the pool (transductive)"), ("test", f"the test ({data['test_rows']:,} rows)")):
-        if _has_gold(found[place]):
+        if has_gold(found[place]):
             lines += [f"## Right on {title}", "", *scores_table(found[place]), ""]
     lines += [
         "Gold labels were read for these figures alone; nothing was selected by them."
-        if _has_gold(found["pool"]) or _has_gold(found["test"])
+        if has_gold(found["pool"]) or has_gold(found["test"])
         else "No gold labels were given: agreement and the share believed clean are the only signs of quality here.",
         "",
         "## Cost",
@@ -136,7 +126,7 @@ def headline(found: Mapping[str, Any]) -> str:
 def rounds_table(found: Mapping[str, Any]) -> list[str]:
     """A row a round: what it cost and what came of it."""
     head = ["round", "asked", "calls", "tokens in", "agree", "clean", "changed"]
-    gold = [p for p in ("pool", "test") if _has_gold(found[p])]
+    gold = [p for p in ("pool", "test") if has_gold(found[p])]
     columns = [(p, name) for p in gold for name in NAMES if name in found["rounds"][0][p] and name != "zero_shot"]
     head += [f"{name.replace('final', 'final labels')}, {place}" for place, name in columns] + ["time"]
     rows = []
@@ -178,11 +168,11 @@ def clock(seconds: float) -> str:
 
 
 def _also(data: Mapping[str, Any]) -> str:
-    told = [f"{data[key]:,} {what}" for key, what in _FACTS.items() if data[key]]
+    told = [f"{data[key]:,} {what}" for key, what in FACTS.items() if data[key]]
     return f" ({'; '.join(told)})." if told else "."
 
 
-_FACTS = {
+FACTS = {
     "empty": "empty ones skipped",
     "duplicates": "repeated texts, asked once",
     "leaked": "texts that are also in the test",
@@ -204,7 +194,8 @@ def _reader(config: Config) -> str:
     return str(getattr(config.llm, "model", config.llm.kind))
 
 
-def _has_gold(figures: Mapping[str, Any]) -> bool:
+def has_gold(figures: Mapping[str, Any]) -> bool:
+    """Whether any of these scores was measured against gold."""
     return any(score["accuracy"] is not None for score in figures.values())
 
 

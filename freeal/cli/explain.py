@@ -1,0 +1,78 @@
+"""`freeal explain`: why a row has the label it has."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from freeal.cli.options import AsJson, RunFolder
+
+if TYPE_CHECKING:
+    from freeal.report.explain import Explanation, Said
+
+MOST = 3
+"""Labels of a distribution that are told; `--json` has all."""
+
+
+def explain(
+    run: RunFolder,
+    uid: Annotated[str, typer.Argument(metavar="ID", help="The row's id, as in labels.csv.")],
+    chats: Annotated[bool, typer.Option("--chats", help="Print the whole chats as they were sent, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the whole history of one row: what was asked, what LLM and student said, and why its label was accepted.
+
+    Example: freeal explain runs/quickstart-local-20261122-034700 t017
+    """
+    from dataclasses import asdict
+
+    from freeal.report import explain as tell
+    from freeal.report import history
+
+    found = tell.explain(history.read(run), uid)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return
+    typer.echo("\n".join([*lines(found), *(_chats(found) if chats else ())]))
+
+
+def lines(found: Explanation) -> list[str]:
+    """The history as people read it."""
+    told = [f"{found.id}: {found.text}" if found.text else found.id, ""]
+    if found.first:
+        told.append(f"first word of the LLM, raw: {_some(found.first)}")
+    for each in found.rounds:
+        told += [
+            "",
+            f"round {each.number}: {each.label or 'no label'} (source: {each.source})",
+            f"  {each.reason}",
+            f"  LLM      {_some(each.llm)}{'' if each.asked else ' (not asked in this round)'}",
+            f"  student  {_some(each.student)}",
+            f"  final    {_some(each.final)}",
+        ]
+        if each.loss is not None:
+            told.append(f"  loss {each.loss:.3f} nats, P(clean) {each.p_clean:.2f}")
+    if found.demonstrates:
+        told += ["", f"shown to the LLM as a demonstration, chosen in round {', '.join(map(str, found.demonstrates))}"]
+    for question in found.questions:
+        shown = sum(role == "assistant" for role, _ in question.messages)
+        answer = question.problem or repr(question.reply)
+        told.append(f"{question.work}: asked with {shown} demonstrations; reply: {answer}")
+    return told
+
+
+def _chats(found: Explanation) -> list[str]:
+    told = []
+    for question in found.questions:
+        told += ["", f"--- {question.work}"]
+        told += [f"[{role}]\n{content}" for role, content in question.messages]
+    return told
+
+
+def _some(said: Said) -> str:
+    if not said:
+        return "nothing"
+    named = [f"{label} {probability:.3f}" for label, probability in list(said.items())[:MOST]]
+    return ", ".join(named) + (", …" if len(said) > MOST else "")

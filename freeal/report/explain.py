@@ -1,0 +1,133 @@
+"""The whole history of one row: what was asked and shown, what everybody said, and why its label is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from freeal.ledger import FILE, Ledger, Unread
+from freeal.report.history import History
+from freeal.store import sources
+from freeal.types import FloatArray, LoopState
+
+Said = Mapping[str, float]
+"""Label -> probability, the most probable first; empty where nobody spoke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read."""
+
+    work: str
+    messages: Sequence[tuple[str, str]]
+    reply: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round made of the row. `loss` is in nats, None where the student did not learn from the row."""
+
+    number: int
+    asked: bool
+    llm: Said
+    student: Said
+    final: Said
+    loss: float | None
+    p_clean: float
+    clean: bool
+    label: str | None
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` the rounds it taught in."""
+
+    id: str
+    text: str | None
+    first: Said
+    rounds: Sequence[Round]
+    questions: Sequence[Question]
+    demonstrates: Sequence[int]
+
+
+def explain(run: History, uid: str) -> Explanation:
+    """What `run` knows of the row with the id `uid`.
+
+    Raises:
+        RunError: there is no such row.
+    """
+    row = run.row_of(uid)
+    rounds = [_round(run.labels, number, state, row) for number, state in enumerate(run.states)]
+    with Ledger(run.folder / FILE, read_only=True) as ledger:
+        asked = list(ledger.of_row(uid))
+    questions = [
+        Question(
+            work, [(m.role, m.content) for m in request.messages],
+            None if reply is None or isinstance(reply, Unread) else reply.text,
+            None if reply is None or isinstance(reply, Unread) else reply.problem,
+        )
+        for work, request, reply in asked if work.startswith("round ")
+    ]  # fmt: skip
+    teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
+    first = _said(run.states[0].annotations.first[row], run.labels)
+    return Explanation(uid, run.text(row), first, rounds, questions, teaches)
+
+
+def _round(labels: Sequence[str], number: int, state: LoopState, row: int) -> Round:
+    one = _only(state, row)
+    final = _said(state.posterior[row], labels)
+    loss = float(state.loss[row])
+    return Round(
+        number=number,
+        asked=int(state.annotations.asked_in[row]) == number,
+        llm=_said(state.annotations.proba[row], labels),
+        student=_said(state.student[row], labels) if np.ptp(state.student[row]) > 0 else {},
+        final=final,
+        loss=None if np.isnan(loss) else loss,
+        p_clean=float(state.p_clean[row]),
+        clean=bool(state.clean[row]),
+        label=next(iter(final), None),
+        source=sources(one)[0],
+        reason=reason(state, row),
+    )
+
+
+def reason(state: LoopState, row: int) -> str:
+    """Why the row's label after this round is what it is, in one sentence."""
+    problem = state.annotations.problems[row]
+    match sources(_only(state, row))[0]:
+        case "both" if state.clean[row]:
+            return "LLM and student agree, and the student found it easy: believed"
+        case "both":
+            return "LLM and student agree, but the student found it hard: not believed yet"
+        case "llm":
+            return "the student says otherwise, or nothing; the LLM is surer"
+        case "student" if problem:
+            return f"the LLM gave no label ({problem}): the student's word alone"
+        case "student":
+            return "the LLM says otherwise; the student is surer"
+    return f"no label: {problem}" if problem else "no label: neither the LLM's nor the student's alone"
+
+
+def _only(state: LoopState, row: int) -> LoopState:
+    """The state of this row alone."""
+    from freeal.types import Annotations
+
+    said, at = state.annotations, slice(row, row + 1)
+    alone = Annotations(said.first[at], said.proba[at], said.asked_in[at], said.problems[at])
+    return LoopState(
+        state.next_round, alone, state.posterior[at], state.student[at], state.p_clean[at], state.clean[at],
+        state.loss[at],
+    )  # fmt: skip
+
+
+def _said(proba: FloatArray, labels: Sequence[str]) -> Said:
+    if np.isnan(proba).any():
+        return {}
+    order = np.argsort(-proba, kind="stable")
+    return {labels[c]: float(proba[c]) for c in order}

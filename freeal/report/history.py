@@ -1,0 +1,92 @@
+"""What a run directory tells of a run, round by round; nothing else is read: the directory may have been moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freeal import prompts, rows
+from freeal.errors import RunError, did_you_mean
+from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
+from freeal.types import LoopState
+
+COMPARED = 20_000
+"""Ids that an unknown one is compared with, to say which was meant."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A run as its directory has it.
+
+    `states` and `figures` have an entry a whole round; `texts` are in the order of `ids`, None before the run wrote
+    its labels; `notes` are what the user was told: (where, message).
+    """
+
+    folder: Path
+    labels: Sequence[str]
+    ids: Sequence[str]
+    texts: Sequence[str] | None
+    states: Sequence[LoopState]
+    figures: Sequence[Mapping[str, Any]]
+    notes: Sequence[tuple[str, str]]
+    environment: Mapping[str, Any]
+
+    @property
+    def last(self) -> LoopState:
+        return self.states[-1]
+
+    def text(self, row: int) -> str | None:
+        """The text of a row of the pool, if it is kept."""
+        return None if self.texts is None else self.texts[row]
+
+    def row_of(self, uid: str) -> int:
+        """Place in the pool of the example with this id.
+
+        Raises:
+            RunError: there is none; the id most like it is named.
+        """
+        try:
+            return list(self.ids).index(uid)
+        except ValueError:
+            like = did_you_mean(uid, self.ids[:COMPARED]) or f"; the first is {self.ids[0]!r}"
+            raise RunError(f"{self.folder}: no row {uid!r} among the {len(self.ids):,} of its pool{like}") from None
+
+
+def read(folder: Path) -> History:
+    """The run in `folder`.
+
+    Raises:
+        RunError: no run directory, no whole round in it, or files that cannot be read.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise RunError(f"{folder}: no run directory (it has no config.yaml)")
+    labels = tuple(prompts.load(folder / "prompt.md").labels)
+    ids = list(rows.read(folder)["pool"])
+    store = RunStore(folder, labels, ids)
+    done = store.finished()
+    if not done:
+        raise RunError(f"{folder}: no round is whole yet; go on with:  freeal run --resume {folder}")
+    texts = read_table(folder / LABELS)["text"] if (folder / LABELS).is_file() else None
+    return History(
+        folder, labels, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
+        _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
+    )  # fmt: skip
+
+
+def _notes(folder: Path) -> list[tuple[str, str]]:
+    """What the user was told, each thing once; a line that a crash cut short is passed over."""
+    if not (folder / EVENTS).is_file():
+        return []
+    found: dict[tuple[str, str], None] = {}
+    with (folder / EVENTS).open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("event") == "Note":
+                found[str(event["where"]), str(event["message"])] = None
+    return list(found)

@@ -1,0 +1,38 @@
+"""How many labels are wrong, as far as that can be told without gold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from freeal.types import FloatArray, argmax
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatedError:
+    """The share of labels expected to be wrong: `overall`, and by the label that was given (None for one never given).
+
+    It is what the distributions say of themselves, and as good as their calibration.
+    """
+
+    overall: float | None
+    by_label: dict[str, float | None]
+
+
+def estimated_error(posterior: FloatArray, labels: Sequence[str]) -> EstimatedError:
+    """One minus the mean probability of the most probable label, over the rows of `posterior` (n, k) that have one.
+
+    Example:
+        >>> estimated_error(np.array([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]), ["a", "b"]).by_label["b"] is None
+        True
+    """
+    best = argmax(posterior)
+    doubt = 1.0 - np.nan_to_num(posterior.astype(np.float64)).max(axis=1)
+    by_label = {label: _mean(doubt[best == c]) for c, label in enumerate(labels)}
+    return EstimatedError(_mean(doubt[best >= 0]), by_label)
+
+
+def _mean(values: FloatArray) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,149 @@
+"""report.html and `freeal explain`: a run to look at, from its directory alone."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from commandline import freeal
+
+from freeal.report import charts, explain, history, page
+from freeal.select.filters import mixture
+
+HOSTILE = "fine <script>alert(1)</script> & <img src=x onerror=alert(2)>"
+LABELS = {"good": ["fine", "lovely"], "<b>$bad$</b>": ["awful", "dull"]}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on hostile texts, with a label that is markup and mathematics."""
+    folder = tmp_path_factory.mktemp("hostile")
+    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
+    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(LABELS)[i % 2]} for i in range(40)]
+    rows[0]["text"] = HOSTILE
+    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    front = yaml.safe_dump({"labels": list(LABELS)})
+    (folder / "prompt.md").write_text(f"---\n{front}---\n## user\n{{{{ text }}}}\n\n## assistant\n{{{{ label }}}}\n")
+    settings = {
+        "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "gold": "gold"}, "embedder": {"kind": "tfidf"},
+        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "student": {"kind": "linear"},
+        "stop": {"min_change": 0.0},
+    }  # fmt: skip
+    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert freeal("run", folder / "films.yaml", "--out", folder / "run").code == 0
+    return folder / "run"
+
+
+class Tags(HTMLParser):
+    """What a browser would make of a page: the names of its elements, and where its images come from."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.names, self.sources, self.handlers = [], [], []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.names.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+
+
+def test_every_run_leaves_a_page_that_needs_nothing_else(run):
+    found = Tags((run / "report.html").read_text(encoding="utf-8"))
+    assert found.names.count("img") == 6  # rounds, gold, agreement, confidence, losses, balance
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in found.sources)
+    assert not {"script", "link", "iframe"} & set(found.names)
+
+
+def test_hostile_texts_and_labels_are_only_text(run):
+    source = (run / "report.html").read_text(encoding="utf-8")
+    assert Tags(source).handlers == []
+    assert "<b>$bad$</b>" not in source
+    assert "&lt;b&gt;$bad$&lt;/b&gt;" in source
+
+
+def test_the_page_is_made_anew_byte_by_byte_from_a_moved_directory(run, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    (moved / "report.html").unlink()
+    said = freeal("report", moved)
+    assert said.code == 0
+    assert said.out.strip() == str(moved / "report.html")
+    assert (moved / "report.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_a_run_that_is_not_finished_has_no_page(run, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    (moved / "summary.json").unlink()
+    said = freeal("report", moved)
+    assert said.code == 8
+    assert "not finished yet; go on with:  freeal run --resume" in said.err
+
+
+def test_without_gold_the_page_says_so_and_shows_signs_of_quality(run):
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    nothing = {**found, "pool": {}, "test": {}, "confusion": None, "reliability": None}
+    nothing["rounds"] = [{**figures, "pool": {}, "test": {}} for figures in found["rounds"]]
+    source = page.html(history.read(run), nothing)
+    assert "No gold labels were given" in source
+    assert "Signs of quality after each round" in source
+
+
+def test_the_most_disputed_rows_are_those_on_which_both_are_sure(run):
+    rows = page.disputed(history.read(run))
+    sure = [min(row.llm_sure, row.student_sure) for row in rows]
+    assert rows
+    assert all(row.llm != row.student for row in rows)
+    assert sure == sorted(sure, reverse=True)
+
+
+def test_a_matrix_of_many_labels_is_drawn():
+    assert charts.matrix(np.eye(77, dtype=int), [f"label_{i}" for i in range(77)], "gold", "final").startswith("<?xml")
+
+
+def test_the_same_values_give_the_same_drawing():
+    losses = np.random.default_rng(0).gamma(1.0, 1.0, 100)
+    drawn = [charts.losses(losses, losses < 1, mixture(losses[None, :])) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_drawing_holds_no_number_where_there_is_none():
+    assert "nan" not in charts.curve({"student, pool": [None, 0.5]}, [10, 20], "accuracy")
+
+
+def test_explain_tells_rounds_questions_and_why(run):
+    said = freeal("explain", run, "r1")
+    assert said.code == 0
+    assert "r1: film 1 was awful" in said.out
+    assert "round 0: asked with 0 demonstrations; reply:" in said.out
+    assert "P(clean)" in said.out
+
+
+def test_explain_in_json_has_every_round_whole(run):
+    found = json.loads(freeal("explain", run, "r2", "--json").out)
+    assert [each["number"] for each in found["rounds"]] == [0, 1]
+    for each in found["rounds"]:
+        assert sum(each["final"].values()) == pytest.approx(1, abs=1e-5)
+        assert each["label"] == next(iter(each["final"]))
+
+
+def test_explain_shows_the_chats_as_sent(run):
+    said = freeal("explain", run, "r0", "--chats")
+    assert f"[user]\n{HOSTILE}" in said.out
+
+
+def test_an_unknown_row_is_answered_with_the_id_most_like_it(run):
+    said = freeal("explain", run, "r-1")
+    assert said.code == 8
+    assert "no row 'r-1' among the 40 of its pool; did you mean 'r" in said.err
+
+
+def test_the_label_explained_is_the_label_written(run):
+    ran = history.read(run)
+    written = history.read_table(run / "labels.parquet")
+    for uid, label, source in list(zip(written["id"], written["label"], written["source"], strict=True))[:10]:
+        last = explain.explain(ran, uid).rounds[-1]
+        assert (last.label, last.source) == (label, source)
