@@ -47,7 +47,7 @@ class Annotator:
         """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start."""
         known = self.ledger.recall(WAYS)
         found = self.llm.prepare(known if isinstance(known, dict) else None)
-        if found and not known:
+        if found:  # also if it was known from another run, or has to be other than there
             self.ledger.remember(WAYS, found)
 
     def annotate(self, pool: Pool, rows: IntArray, shown: Sequence[Sequence[Demonstration]], work: str) -> Answers:

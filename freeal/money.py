@@ -8,14 +8,11 @@ from pathlib import Path
 from threading import Lock
 
 from freeal.errors import BudgetError
-from freeal.llm import Crowded, Reply, Request
+from freeal.llm import FRAME, Crowded, Reply, Request, longest_reply
 
 TABLE = Path(__file__).parent / "prices.yaml"
 MARGIN = 1.25
 """How much dearer than the dearest prompt so far, by its bytes, the next one may be."""
-
-FRAME = 20
-"""Tokens that a reply may need besides those of its label: as JSON, say."""
 
 WARM = 20
 """Replies after which prompts are reckoned by those seen; before that, a byte is reckoned as a token."""
@@ -150,8 +147,9 @@ class Purse:
         if self.price is None:
             return 0.0
         a_byte = min(1.0, self._dearest * MARGIN) if self._seen >= WARM else 1.0
-        longest = max((FRAME + len(choice.encode()) for choice in request.choices), default=0)
-        return self.price.of(_bytes(request) * a_byte, max(request.max_tokens, longest) * self.replies)
+        return self.price.of(
+            _bytes(request) * a_byte, (longest_reply(request) + FRAME * bool(request.choices)) * self.replies
+        )
 
 
 def _bytes(request: Request) -> int:

@@ -95,7 +95,7 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
         found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
         reader = build.llm(chosen, prompts.load(Path(chosen.prompt)), ignore)
-        found |= {"understands": dict(reader.prepare()) or "probabilities, in this process"}
+        found |= {"understands": reader.prepare().get("ways") or "probabilities, in this process"}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}
     return found

@@ -35,6 +35,20 @@ class Request:
     uid: str = ""
 
 
+FRAME = 16
+"""Tokens of a reply around its label, where it comes as JSON: the braces and the name."""
+
+
+def longest_reply(request: Request) -> int:
+    """Tokens that a reply may have, its frame apart: as asked, but room for every label (a token has a byte or more).
+
+    Example:
+        >>> longest_reply(Request((), ("yes", "no"), max_tokens=2))
+        7
+    """
+    return max(request.max_tokens, 4 + max((len(choice.encode()) for choice in request.choices), default=0))
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One answer.

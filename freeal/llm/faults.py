@@ -9,7 +9,7 @@ from __future__ import annotations
 import email.utils
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +59,30 @@ def of_status(status: int, code: str | None, message: str, headers: Mapping[str,
     if status in (408, 409, 425) or status >= 500:
         return Fault("transient", f"server: {status} {said}", retry_after(headers))
     return Fault("request", f"request refused: {status} {said}")
+
+
+def of_connection(error: BaseException, timeout: float) -> Fault:
+    """The fault behind a request that got no response: whether it went out, and whether the server was too slow.
+
+    The client raises one class for all; what happened is in the causes, of one of two HTTP libraries: the names of
+    their classes are read, as neither is a dependency of ours. aiohttp's lost and refused connections come dressed
+    as timeouts.
+    """
+    causes = list(_causes(error))
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    through_aiohttp = "ClientError" in kinds
+    unsent = {"ConnectError", "ClientConnectorError", "ConnectionTimeoutError"} | (
+        set() if through_aiohttp else {"ConnectTimeout"}
+    )
+    late = "TimeoutError" in kinds or (not through_aiohttp and "TimeoutException" in kinds)
+    said = f"no answer within {timeout:g} s" if late else " ".join(dict.fromkeys(map(str, (causes[0], causes[-1]))))
+    return Fault("outage", f"server: {said}".strip(), billed=not kinds & unsent)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

@@ -25,11 +25,12 @@ class Step:
 def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[float, ...] | None:
     """One logarithm a choice: that the reply begins like this choice and like no other.
 
-    At each token a candidate counts for the one choice that goes on with it, whatever its case. Of a choice's
-    candidates of one spelling only the longest counts ("positive", and not "po"): it is how the model writes the
-    choice, while the shorter ones begin other words ("powerful"), which a constraint to the choices would turn into
-    this one. Where choices share a beginning, the tokens that were taken are followed until they part. A choice that
-    was not seen gets a bound: one less than the least probable candidate.
+    At each token a candidate counts for the one choice that goes on with it, whatever its case. Where one of a
+    choice's candidates of one spelling ends the choice or a word of it ("positive"), it alone counts: it is how the
+    model writes the choice, while the shorter ones ("po") begin other words ("powerful"), which a constraint to the
+    choices would turn into this one. Else they add up ("dam" and "damage" of "damaged"). Where choices share a
+    beginning, the tokens that were taken are followed until they part. A choice that was not seen gets a bound: one
+    less than the least probable candidate.
 
     Returns:
         None if no candidate begins a choice, or if too much lies on beginnings that several choices share and
@@ -55,10 +56,11 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
         taken_logprob = -math.inf
         candidates = [(token, logprob) for token, logprob in step.candidates if not math.isnan(logprob)]
         owned = [_owners(read, token, alive, folded) for token, _ in candidates]
-        longest = _longest(read, [token for token, _ in candidates], owned)
+        whole = _whole(read, [token for token, _ in candidates], owned, folded)
         for (token, logprob), owning in zip(candidates, owned, strict=True):
             bounds += [so_far + logprob] if logprob > -math.inf else []
-            owners = [i for i in owning if len(_joined(read, token)) == longest[i, _spelling(token)]]
+            length = len(_joined(read, token))
+            owners = [i for i in owning if whole.get((i, _spelling(token)), length) == length]
             if len(owners) == 1:
                 found[owners[0]] = _add(found[owners[0]], so_far + logprob)
             elif owners and token == step.taken:
@@ -90,15 +92,17 @@ def _owners(read: str, token: str, alive: Sequence[int], choices: Sequence[str])
     return going_on or [i for i in alive if choices[i] == read]
 
 
-def _longest(
-    read: str, tokens: Sequence[str], owned: Sequence[Sequence[int]]
+def _whole(
+    read: str, tokens: Sequence[str], owned: Sequence[Sequence[int]], choices: Sequence[str]
 ) -> dict[tuple[int, tuple[bool, bool]], int]:
-    """(choice, spelling) -> characters that are read with the longest of its tokens of that spelling."""
+    """(choice, spelling) -> characters read with the longest of its tokens of that spelling that ends a word of it."""
     found: dict[tuple[int, tuple[bool, bool]], int] = {}
     for token, owners in zip(tokens, owned, strict=True):
+        length = len(_joined(read, token))
         for i in owners:
-            of = i, _spelling(token)
-            found[of] = max(found.get(of, 0), len(_joined(read, token)))
+            if not choices[i][length : length + 1].isalnum():
+                of = i, _spelling(token)
+                found[of] = max(found.get(of, 0), length)
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from threading import Thread
 from typing import Any
@@ -24,7 +24,7 @@ from freeal.errors import BudgetError, LLMError, LLMUnavailable
 from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Reply, Request, batches
 from freeal.llm.completions import no_completion, read_completion
-from freeal.llm.faults import Fault, of_status
+from freeal.llm.faults import Fault, of_connection, of_status
 from freeal.llm.pacing import Clock, Outage, Pace
 from freeal.llm.ways import SMALL, Lacking, Ways, find_out
 
@@ -69,6 +69,7 @@ class OpenAILLM:
         self.base_urls = _base_urls(config)
         self._ways: Ways | None = None
         self._stopping = False
+        self._answered = False
         self._at = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
@@ -116,12 +117,18 @@ class OpenAILLM:
             LLMUnavailable: nobody answers.
         """
         _ = self._key  # its absence is told before anything is sent
-        if known:
-            self._ways = Ways(**{**known, "spared": tuple(known["spared"])})
+        if known and known.get("asked") == self.asked:
+            found = known["ways"]
+            self._ways = self._fitting(Ways(**{**found, "spared": tuple(found["spared"])}))
         else:
             self._ways = self._await(self._find_out())
             self.emit(Note(f"{self.config.model}: {self._ways.told()}", "llm"))
-        return asdict(self._ways)
+        return {"asked": self.asked, "ways": asdict(self._ways)}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the ways were found out for; for anything else they have to be found out anew."""
+        return {name: getattr(self.config, name) for name in ("model", "strategy", "votes")}
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order.
@@ -136,8 +143,12 @@ class OpenAILLM:
         ask = self._ask_in_batch if self.config.batch else self._ask_all
         answers = self._await(ask(requests, ways, journal))
         refused = [a for a in answers if isinstance(a, Fault)]
-        if len(refused) == len(answers) and refused[0].kind == "request":
-            raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
+        self._answered = self._answered or len(refused) < len(answers)
+        if not self._answered and refused[0].kind == "request":  # is it these, or everything?
+            small = self._await(self._ask_small(ways))
+            if isinstance(small, Fault):
+                raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
+            self._answered = True
         return [Reply(problem=a.problem) if isinstance(a, Fault) else a for a in answers]
 
     def read(self, raw: str, request: Request) -> Reply:
@@ -268,21 +279,18 @@ class OpenAILLM:
 
     async def _post(self, body: dict[str, Any], place: int = 0) -> str:
         """One request, one body; whatever is wrong with it is told as a `_FaultError`."""
-        client = self._client(place)
+        client, at = self._client(place), self._at
         try:
             async with asyncio.timeout(self.config.timeout):
                 # not chat.completions.create: it walks through every message to learn its type
                 raw = await client.post(batches.PATH.removeprefix("/v1"), cast_to=str, body=body)
-        except (TimeoutError, openai.APITimeoutError) as error:
-            said = f"server: no answer within {self.config.timeout:g} s"
-            raise _FaultError(Fault("outage", said, billed=True)) from error
         except openai.APIStatusError as error:
             raise _FaultError(self._fault(error)) from error
-        except openai.APIConnectionError as error:
-            self._at += 1  # the next attempt asks the next server
-            said = f"server: {error} {error.__cause__ or ''}".strip()
-            sent = type(error.__cause__).__name__ != "ConnectError"  # of the HTTP library, which is the client's own
-            raise _FaultError(Fault("outage", self._without_key(said), billed=sent)) from error
+        except (TimeoutError, openai.APIConnectionError) as error:
+            if self._at == at:  # and not moved on by another request that failed there
+                self._at += 1
+            fault = of_connection(error, self.config.timeout)
+            raise _FaultError(replace(fault, problem=self._without_key(fault.problem))) from error
         if problem := no_completion(raw):
             raise _FaultError(Fault("transient", f"server: {problem}", billed=True))
         return raw
@@ -291,7 +299,14 @@ class OpenAILLM:
 
     async def _find_out(self) -> Ways:
         try:
-            return await find_out(self.config, self._ask_small)
+            return self._fitting(await find_out(self.config, self._ask_small))
+        except Lacking as error:
+            raise LLMError(f"{self._where()}: {error}") from error
+
+    def _fitting(self, ways: Ways) -> Ways:
+        """`ways`, if they are what `llm.require` and `llm.strategy` ask for."""
+        try:
+            return ways.fitting(self.config)
         except Lacking as error:
             raise LLMError(f"{self._where()}: {error}") from error
 

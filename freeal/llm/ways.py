@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from freeal.config import OpenAIConfig
-from freeal.llm import Message, Request
+from freeal.llm import FRAME, Message, Request, longest_reply
 from freeal.llm.chats import inert
 from freeal.llm.completions import label_said
 from freeal.llm.faults import Fault
@@ -56,12 +56,17 @@ class Ways:
         spared = f"; it refuses {', '.join(self.spared)}" if self.spared else ""
         return f"{how}; {held}{usage}{spared}"
 
+    def fitting(self, config: OpenAIConfig) -> Ways:
+        """Themselves; Lacking if they are less than `llm.require` or `llm.strategy` ask for."""
+        missing = {"probabilities": not self.logprobs, "constraint": not self.constraint}
+        for need in {config.require, config.strategy} & {"probabilities", "constraint"}:
+            if missing[str(need)]:
+                raise Lacking(f"gives no {need} ({self.told()}), and the configuration asks for it")
+        return self
+
     def body(self, model: str, request: Request) -> dict[str, Any]:
         """The body of a request. Servers have defaults of their own (vLLM: those of the model): everything is said."""
-        most = request.max_tokens
-        if request.choices:
-            most = max(most, 4 + max(len(choice.encode()) for choice in request.choices))  # a token has a byte or more
-        most += 16 * (self.constraint == "response_format")  # the braces and the name around the label
+        most = longest_reply(request) + FRAME * (bool(request.choices) and self.constraint == "response_format")
         voting = bool(request.choices) and self.votes > 1
         body: dict[str, Any] = {
             "model": model,
@@ -79,7 +84,7 @@ async def find_out(config: OpenAIConfig, ask: AskSmall) -> Ways:
     """From the best way down to the plainest, until one is answered as it should be.
 
     Raises:
-        Lacking: the server refuses every way, or does not do what `llm.require` or `llm.strategy` want.
+        Lacking: the server refuses every way.
     """
     wanted = config.strategy
     ways, reply = await _accepted(Ways(logprobs=TOP_LOGPROBS if wanted in ("auto", "probabilities") else 0), ask)
@@ -90,10 +95,6 @@ async def find_out(config: OpenAIConfig, ask: AskSmall) -> Ways:
         ways = await _constraint(ways, ask)
     if not ways.logprobs and (wanted == "votes" or (wanted == "auto" and config.votes > 1)):
         ways = replace(ways, votes=config.votes)
-    missing = {"probabilities": not ways.logprobs, "constraint": not ways.constraint}
-    for need in {config.require, wanted} & {"probabilities", "constraint"}:
-        if missing[str(need)]:
-            raise Lacking(f"gives no {need} ({ways.told()}), and the configuration asks for it")
     return ways
 
 

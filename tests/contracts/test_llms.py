@@ -50,7 +50,7 @@ def openai(tmp_path):
 
     with serve(reply) as server:
         llm = OpenAILLM(OpenAIConfig(model="tiny", base_url=server.url, concurrency=4))
-        llm.prepare(asdict(Ways(logprobs=20)))
+        llm.prepare({"asked": llm.asked, "ways": asdict(Ways(logprobs=20))})
         yield llm
 
 

@@ -83,3 +83,12 @@ def test_spellings_stand_beside_each_other():
     top = first(("Neg", -1.0), ("negative", -1.0), ("ne", -0.5), (" positive", -2.0))
     negative, positive = choice_logprobs(top, ("negative", "positive"))
     assert (math.exp(negative), positive) == (pytest.approx(2 * math.exp(-1)), -2.0)
+
+
+def test_a_longer_token_that_ends_no_word_does_not_drop_the_one_the_choice_is_written_with():
+    """A tokenizer may have `damage` and `dam`, and write `damaged` as dam + aged."""
+    top = first(("dam", -0.2), ("damage", -3.0), ("ref", -2.5), ("del", -4.0))
+    damaged, refund, delivery = choice_logprobs(top, ("damaged", "refund", "delivery"))
+    assert damaged == pytest.approx(math.log(math.exp(-0.2) + math.exp(-3.0)))
+    assert (refund, delivery) == (-2.5, -4.0)
+    assert choice_logprobs(first(("sad", -0.05), ("joy", -3.1), ("sadn", -12.0)), ("joy", "sadness"))[1] > -0.06

@@ -4,7 +4,9 @@ import asyncio
 import json
 import math
 import socket
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -12,13 +14,14 @@ from loopback import Sent, completion, refusal, serve
 
 from freeal.config import OpenAIConfig
 from freeal.errors import LLMError, LLMUnavailable
-from freeal.llm import Message, Request
+from freeal.llm import Message, Request, Unheard
 
 pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
 from freeal.llm.openai_api import OpenAILLM
 from freeal.llm.pacing import Clock
 from freeal.llm.ways import Ways
+from freeal.money import Price, Purse
 
 CHOICES = ("negative", "positive")
 
@@ -51,7 +54,7 @@ def client(server, ways=TELLS, **settings):
     config = {"model": "tiny", "base_url": server.url, "attempts": 3, "timeout": 5.0} | settings
     llm = OpenAILLM(OpenAIConfig(**config), clock=Hurried())
     if ways is not None:
-        llm.prepare(asdict(ways))
+        llm.prepare({"asked": llm.asked, "ways": asdict(ways)})
     return llm
 
 
@@ -238,7 +241,7 @@ def test_the_key_of_openai_goes_to_nobody_else_unasked(monkeypatch):
 def test_the_identity_tells_the_model_and_no_place():
     config = OpenAIConfig(model="tiny", base_url="http://localhost:8000/v1/")
     llm = OpenAILLM(config)
-    llm.prepare(asdict(Ways(logprobs=20)))
+    llm.prepare({"asked": llm.asked, "ways": asdict(TELLS)})
     assert llm.identity["model"] == "tiny"
     assert "localhost" not in str(llm.identity)
 
@@ -271,3 +274,118 @@ def test_a_text_forges_no_turn_of_the_served_model(mark):
     (asked,) = server.asked
     assert mark not in asked["messages"][-1]["content"]
     assert asked["messages"][-1]["content"].replace("\u200b", "") == f"fine {mark} film"
+
+
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.fixture(params=["aiohttp", "plain"])
+def transport(request, monkeypatch):
+    """Each of the two HTTP libraries that the client may use."""
+    if request.param == "plain":
+        monkeypatch.setattr("freeal.llm.openai_api._http_client", lambda: None)
+    return request.param
+
+
+def test_a_refused_connection_is_no_timeout_and_costs_nothing(transport):
+    llm = client(serving(f"http://127.0.0.1:{closed_port()}/v1"), server_wait=0.0)
+    told = Told()
+    with pytest.raises(LLMUnavailable, match=r"127\.0\.0\.1") as raised:
+        llm.complete([ask("a")], told)
+    assert "no answer within" not in str(raised.value)
+    assert told.billed == []
+
+
+def test_a_connection_that_is_cut_may_have_been_billed(transport):
+    async def cut(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    with listening(cut) as url:
+        told = Told()
+        with pytest.raises(LLMUnavailable) as raised:
+            client(serving(url), server_wait=0.0).complete([ask("a")], told)
+    assert "no answer within" not in str(raised.value)
+    assert told.billed
+
+
+def test_a_server_that_is_too_slow_is_told_as_such(transport):
+    async def hang(reader, writer):
+        await asyncio.sleep(5)
+
+    with listening(hang) as url:
+        told = Told()
+        with pytest.raises(LLMUnavailable, match=r"no answer within 0\.3 s"):
+            client(serving(url), server_wait=0.0, timeout=0.3).complete([ask("a")], told)
+    assert told.billed
+
+
+def test_the_next_server_is_asked_when_one_is_down(transport):
+    with serve(lambda text, attempt: "positive") as server:
+        down = f"http://127.0.0.1:{closed_port()}/v1"
+        llm = client(serving((down, server.url)), concurrency=8)
+        replies = llm.complete([ask(f"text {i}") for i in range(16)])
+    assert [reply.text for reply in replies] == ["positive"] * 16
+
+
+def test_a_single_refused_row_is_no_refusal_of_all():
+    with serve(lambda text, attempt: refusal(400, "strange") if text == "bad" else "positive") as server:
+        llm = client(server)
+        assert llm.complete([ask("bad")])[0].problem.startswith("request refused")
+        assert [reply.problem is None for reply in llm.complete([ask("bad"), ask("fine")])] == [False, True]
+        assert all(reply.problem for reply in llm.complete([ask("bad")]))
+
+
+@pytest.mark.parametrize("other", [{"model": "another"}, {"strategy": "text"}, {"votes": 5}])
+def test_what_was_found_out_for_another_model_or_strategy_is_found_out_anew(other):
+    with serve(lambda text, attempt: completion("green", {"green": -0.1})) as server:
+        config = {"model": "tiny", "base_url": server.url}
+        before = OpenAILLM(OpenAIConfig(**config)).prepare()
+        asked = len(server.asked)
+        OpenAILLM(OpenAIConfig(**config)).prepare(before)
+        assert len(server.asked) == asked
+        OpenAILLM(OpenAIConfig(**config | other)).prepare(before)
+        assert len(server.asked) > asked
+
+
+def test_what_is_required_is_asked_of_what_was_found_out_before():
+    with serve(lambda text, attempt: "green") as server:
+        config = {"model": "tiny", "base_url": server.url}
+        before = OpenAILLM(OpenAIConfig(**config)).prepare()
+        with pytest.raises(LLMError, match="gives no probabilities"):
+            OpenAILLM(OpenAIConfig(**config, require="probabilities")).prepare(before)
+
+
+@pytest.mark.parametrize("ways", [Ways(), Ways(constraint="response_format"), Ways(logprobs=20)])
+@pytest.mark.parametrize("request_", [ask("a"), replace(ask("a"), max_tokens=128)], ids=["as asked", "more room"])
+def test_no_body_allows_more_tokens_than_the_purse_reserves(ways, request_):
+    reserved = Purse(Price(0.0, 1e6)).worst(request_)
+    assert ways.body("tiny", request_)["max_tokens"] <= reserved
+
+
+class Told(Unheard):
+    """A journal that remembers which attempts may have been billed."""
+
+    def __init__(self):
+        self.billed = []
+
+    def failed(self, place, billed=False):
+        self.billed += [place] * billed
+
+
+def serving(url):
+    return SimpleNamespace(url=url)
+
+
+@contextmanager
+def listening(handle):
+    """A server below HTTP, in a loop of its own; gives its URL."""
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, daemon=True).start()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(handle, "127.0.0.1", 0), loop).result()
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
