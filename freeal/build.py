@@ -28,7 +28,7 @@ from freeal.config import (
 )
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
-from freeal.errors import BudgetError, ConfigError
+from freeal.errors import BudgetError, ConfigError, RunError
 from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -71,6 +71,8 @@ def job(
         folder: the run directory; it exists.
         reuse: run directories whose kept replies are used as well.
     """
+    if any((folder / "rounds").glob("[0-9]*")) and not _holds_something(folder / LEDGER):
+        raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
         annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit, purse(config, ledger))
@@ -80,6 +82,10 @@ def job(
     except BaseException:
         ledger.close()
         raise
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def inputs(config: Config, prompt_file: Path) -> tuple[Prompt, data.Corpus]:

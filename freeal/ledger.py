@@ -460,7 +460,8 @@ _MIGRATIONS = {  # schema: what is done before, and what after the tables of now
     ),
 }
 _VIEWS = {  # schema: how a file that may not be changed is read as one of now
-    1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_3}; CREATE TEMP TABLE facts (name TEXT, value TEXT);",
+    1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_3}; CREATE TEMP TABLE facts (name TEXT, value TEXT);"
+    " CREATE TEMP TABLE asked_rows (work TEXT, uid TEXT, key TEXT);",
     2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt FROM main.requests;",
 }
 

@@ -20,10 +20,14 @@ TABLES = ("requests", "asked_rows", "facts")
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """What was saved of a ledger: rows read, rows that could not be; and where the damaged file is now."""
+    """What was saved of a ledger: rows read, rows known to be lost, tables of which nothing was left.
+
+    `kept` is where the damaged file is now.
+    """
 
     rows: int
     lost: int
+    gone: tuple[str, ...]
     kept: Path
 
 
@@ -31,29 +35,34 @@ def mend_ledger(folder: Path) -> Salvage | None:
     """Make the ledger of a run anew from all rows that can be read; None if it is in order.
 
     Raises:
-        RunError: there is none, it is of a newer freeal, or nothing of it can be read.
+        RunError: there is none, it is of a newer freeal, or no request in it can be read.
     """
     path = folder / ledger.FILE
     if not path.is_file():
         raise RunError(f"{path}: no ledger here; the run has to begin anew")
     if _in_order(path):
         return None
-    kept = folder / "ledger.damaged.sqlite"
-    for ending in ("", "-wal", "-shm"):
+    kept = _free(folder / "ledger.damaged.sqlite")
+    for ending in _PARTS:
         if (part := Path(f"{path}{ending}")).exists():
             shutil.copyfile(part, f"{kept}{ending}")
     fresh = folder / "ledger.mended.sqlite"
-    fresh.unlink(missing_ok=True)
+    fresh.unlink(missing_ok=True)  # of a repair that was interrupted; its source is there still
     ledger.Ledger(fresh).close()
     try:
-        rows, lost = _copy(kept, fresh)
+        saved = _copy(kept, fresh)
     except sqlite3.Error as error:
         fresh.unlink()
+        for ending in _PARTS:
+            Path(f"{kept}{ending}").unlink(missing_ok=True)  # a copy of what is still in its place
         raise RunError(f"{path}: nothing of it can be read ({error}); the run has to begin anew") from error
-    for ending in ("-wal", "-shm"):
+    for ending in _PARTS[1:]:  # first: a log that belongs to another file would be played into the new one
         Path(f"{path}{ending}").unlink(missing_ok=True)
     fresh.replace(path)
-    return Salvage(rows, lost, kept)
+    return saved
+
+
+_PARTS = ("", "-wal", "-shm")
 
 
 def set_aside_rounds(folder: Path) -> list[str]:
@@ -62,9 +71,7 @@ def set_aside_rounds(folder: Path) -> list[str]:
     for place, first in enumerate(rounds):
         if wrong := damaged_files(first):
             for each in rounds[place:]:
-                aside = each.with_name(f"{each.name}.damaged")
-                shutil.rmtree(aside, ignore_errors=True)
-                each.rename(aside)
+                each.rename(_free(each.with_name(f"{each.name}.damaged")))
             (folder / "summary.json").unlink(missing_ok=True)  # the run is no longer done
             return [str(first / name) for name in wrong]
     return []
@@ -75,35 +82,44 @@ def _in_order(path: Path) -> bool:
         ledger.Ledger(path, read_only=True).close()  # tells of a newer one
         with sqlite3.connect(path) as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     except (sqlite3.Error, RunError) as error:
         if "newer freeal" in str(error):
             raise
         return False
-    return found == ["ok"]
+    return found == ["ok"] and bool(tables & {"requests", "replies"})
 
 
-def _copy(old: Path, new: Path) -> tuple[int, int]:
-    """Rows copied, and rows that are there and cannot be read."""
+def _copy(old: Path, new: Path) -> Salvage:
+    """Every row that can be read, table by table; sqlite3.Error if no request can."""
     copied = lost = 0
+    gone = []
     source, target = sqlite3.connect(old), sqlite3.connect(new)
     source.row_factory = sqlite3.Row
     try:
-        known = {table: [row[1] for row in target.execute(f"PRAGMA table_info({table})")] for table in TABLES}
         with target:
             for table in TABLES:
-                for row in _readable(source, table):
-                    if row is None:
-                        lost += 1
-                        continue
-                    names = [name for name in known[table] if name in row.keys()]  # noqa: SIM118 - a Row is no mapping
-                    places = ", ".join("?" * len(names))
-                    values = [row[name] for name in names]
-                    target.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({places})", values)
-                    copied += 1
+                known = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+                try:
+                    for row in _readable(source, table):
+                        if row is None:
+                            lost += 1
+                            continue
+                        _insert(target, table, {name: row[name] for name in row.keys() if name in known})  # noqa: SIM118
+                        copied += 1
+                except sqlite3.Error:
+                    if table == TABLES[0]:
+                        raise
+                    gone.append(table)
     finally:
         source.close()
         target.close()
-    return copied, lost
+    return Salvage(copied, lost, tuple(gone), old)
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+    places = ", ".join("?" * len(row))
+    connection.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
 
 
 def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row | None]:
@@ -129,3 +145,12 @@ def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Ro
         else:
             if row is not None:
                 yield row
+
+
+def _free(path: Path) -> Path:
+    """`path`, or, where something is there, the first of its names with a number that is free."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found

@@ -100,8 +100,14 @@ class RunStore:
             _sync_folder(self.rounds)
 
     def resume(self) -> LoopState | None:
-        """The state after the last whole round; None before the first."""
+        """The state after the last whole round; None before the first.
+
+        Raises:
+            RunError: files of that round were damaged, or its rows are not those of now.
+        """
         done = self.finished()
+        if done and (wrong := damaged_files(done[-1])):
+            raise RunError(f"{done[-1] / wrong[0]}: is not as it was written; mend it:  freeal repair {self.folder}")
         return self.load(done[-1]) if done else None
 
     def load(self, folder: Path) -> LoopState:

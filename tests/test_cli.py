@@ -316,3 +316,12 @@ def test_resuming_a_configuration_takes_its_own_run_and_no_other_with_a_longer_n
         (tmp_path / "runs" / f"{name}-local-1").mkdir(parents=True)
         (tmp_path / "runs" / f"{name}-local-1" / "config.yaml").write_text(f"name: {name}\n", encoding="utf-8")
     assert _to_resume(Path("mr.yaml"), True, None) == Path("runs/mr-local-1")
+
+
+def test_a_run_whose_ledger_is_gone_is_not_gone_on_with(ran, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(ran[0], moved)
+    (moved / "ledger.sqlite").write_bytes(b"")
+    said = freeal("run", "--resume", moved)
+    assert said.code == 8
+    assert "is gone or empty" in said.err

@@ -96,3 +96,32 @@ def test_a_damaged_round_and_those_after_it_are_set_aside(tmp_path):
     assert damaged_files(tmp_path / "rounds/01") == ["report.json"]
     assert set_aside_rounds(tmp_path) == [str(tmp_path / "rounds/01/report.json")]
     assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["00", "01.damaged", "02.damaged"]
+
+
+@pytest.mark.parametrize("table", ["facts", "asked_rows"])
+def test_the_requests_are_saved_whatever_becomes_of_the_smaller_tables(run, table):
+    with Ledger(run / FILE) as ledger:
+        ledger.note_rows("round 0", [(each.values["uid"], each.key) for each in ENTRIES])
+    with sqlite3.connect(run / FILE) as connection:
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+    scribble(run / FILE, root - 1)
+    saved = mend_ledger(run)
+    assert saved.gone == (table,)
+    assert found(run) == len(ENTRIES)
+
+
+def test_an_empty_ledger_is_no_ledger_in_order(run):
+    (run / FILE).write_bytes(b"")
+    with pytest.raises(RunError, match="nothing of it can be read"):
+        mend_ledger(run)
+
+
+def test_a_second_repair_keeps_what_the_first_kept(run):
+    page = pages_of(run / FILE, "requests")[10]
+    first = scribble(run / FILE, page)
+    kept = mend_ledger(run).kept
+    scribble(run / FILE, pages_of(run / FILE, "requests")[5])
+    again = mend_ledger(run).kept
+    assert kept != again
+    assert kept.read_bytes() == first
+    assert sorted(run.glob("ledger*.sqlite*")) == sorted([run / FILE, kept, again])

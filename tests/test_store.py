@@ -161,3 +161,13 @@ def test_the_environment_names_versions_and_no_machine_or_user():
     assert {"freeal", "numpy"} <= set(found["versions"])
     assert platform.node() not in json.dumps(found)
     assert f'"{getpass.getuser()}"' not in json.dumps(found)
+
+
+@pytest.mark.parametrize("name", ["demonstrations.jsonl", "report.json", "posterior.parquet"])
+def test_a_round_that_was_damaged_is_not_gone_on_from(tmp_path, name):
+    where = store(tmp_path)
+    save(where, 0)
+    path = where.finished()[0] / name
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(RunError, match=f"{name}: is not as it was written; mend it:  freeal repair"):
+        where.resume()

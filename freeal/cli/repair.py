@@ -26,14 +26,17 @@ def repair(run: RunFolder, as_json: AsJson = False) -> None:
     with RunLock(run):
         saved, rounds = mend_ledger(run), set_aside_rounds(run)
     found: dict[str, Any] = {
-        "ledger": None if saved is None else {"rows": saved.rows, "lost": saved.lost, "damaged": str(saved.kept)},
+        "ledger": None
+        if saved is None
+        else {"rows": saved.rows, "lost": saved.lost, "gone": saved.gone, "damaged": str(saved.kept)},
         "damaged_files": rounds,
     }
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     if saved:
-        typer.echo(f"ledger: {saved.rows:,} rows saved, {saved.lost:,} lost; the damaged one is {saved.kept}")
+        gone = f" and all of {', '.join(saved.gone)}" if saved.gone else ""
+        typer.echo(f"ledger: {saved.rows:,} rows saved, {saved.lost:,}{gone} lost; the damaged one is {saved.kept}")
     for path in rounds:
         typer.echo(f"{path}: damaged; its round and those after it are set aside")
     if saved or rounds:

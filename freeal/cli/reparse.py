@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from freeal.cli.options import AsJson, RunFolder
 from freeal.errors import RunError
+
+if TYPE_CHECKING:
+    from freeal.llm import Reply
 
 
 def reparse(run: RunFolder, as_json: AsJson = False) -> None:
@@ -33,7 +36,7 @@ def reparse(run: RunFolder, as_json: AsJson = False) -> None:
             found["replies"] += 1
             found["problems_before"] += bool(before.problem)
             found["problems"] += bool(after.problem)
-            if after != before:
+            if _says(after) != _says(before):
                 found["changed"] += 1
                 ledger.reread(key, after)
     if as_json:
@@ -45,3 +48,7 @@ def reparse(run: RunFolder, as_json: AsJson = False) -> None:
     )
     if found["changed"]:
         typer.echo(f"rounds anew, free of charge:  freeal run --fork {run}")
+
+
+def _says(reply: Reply) -> tuple[object, ...]:
+    return reply.text, reply.logprobs, reply.problem

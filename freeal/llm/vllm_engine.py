@@ -9,6 +9,7 @@ so that what they share is in the engine's prefix cache.
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -47,6 +48,7 @@ class VLLMEngine(InProcessModel):
         super().__init__(ChatTokenizer(self.folder), config.max_prompt_tokens)
         self.identity: Mapping[str, str | int | float | bool | None] = {
             "kind": "vllm", "model": model_identity(self.folder), "dtype": config.dtype,
+            "engine": json.dumps(dict(config.engine), sort_keys=True),
         }  # fmt: skip
         self.emit = emit
         self.capabilities = Capabilities(probabilities=True, generation=True, chunk=config.chunk)
