@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from freeal.errors import BudgetError
+from freeal.errors import BudgetError, CallsSpent
 from freeal.events import Emit, Note, Progress
 from freeal.ledger import Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Message, Reply, Request
@@ -50,12 +50,23 @@ class Annotator:
         if found:  # also if it was known from another run, or has to be other than there
             self.ledger.remember(WAYS, found)
 
-    def annotate(self, pool: Pool, rows: IntArray, shown: Sequence[Sequence[Demonstration]], work: str) -> Answers:
+    def annotate(
+        self,
+        pool: Pool,
+        rows: IntArray,
+        shown: Sequence[Sequence[Demonstration]],
+        work: str,
+        all_or_none: bool = False,
+    ) -> Answers:
         """What the LLM says of `rows`, each shown with its demonstrations; an unreadable reply abstains.
 
         Rows with the same demonstrations are asked one after the other, so that their common prefix is read once,
         in chunks that depend on the question alone. A row that is too long is asked with fewer demonstrations, and
-        then in part; one whose reply names no label is asked again, where that may help.
+        then in part; one whose reply names no label is asked again, where that may help. When the calls allowed are
+        made, the rows that are left stay without an answer.
+
+        Raises:
+            BudgetError: the money allowed is spent; with `all_or_none`, also if only the calls are.
         """
         k = len(self.prompt.labels)
         proba = np.full((len(rows), k), np.nan, PROBABILITY)
@@ -65,7 +76,7 @@ class Annotator:
         for start in range(0, len(order), size):
             places = order[start : start + size]
             tries = [_Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks) for i in places]
-            self._ask_until_read(tries, work, done, len(rows))
+            self._ask_until_read(tries, work, done, len(rows), all_or_none)
             for i, tried in zip(places, tries, strict=True):
                 proba[i], scored[i], problems[i] = self._read(tried.reply)
             shortened += sum(tried.shortened for tried in tries)
@@ -102,6 +113,16 @@ class Annotator:
         self.ledger.settle()
         return [known[key] for key in keys]
 
+    def _kept(self, requests: Sequence[Request], work: str) -> list[Reply | None]:
+        """Of each request the reply there is, without asking."""
+        identity, by_uid = self.llm.identity, self.llm.capabilities.by_uid
+        keys = [key_of(identity, question_of(request, by_uid)) for request in requests]
+        found = [self.ledger.find(key, work) for key in keys]
+        return [
+            None if each is None else self._understood(key, each, request)
+            for key, each, request in zip(keys, found, requests, strict=True)
+        ]
+
     def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
         """`replies` to any number of requests, a chunk at a time."""
         size, replies = self.llm.capabilities.chunk, []
@@ -111,17 +132,21 @@ class Annotator:
             self.emit(Progress(work, len(replies), len(requests), "requests"))
         return replies
 
-    def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int) -> None:
+    def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int, all_or_none: bool) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""
         asked, tick = list(tries), _Tick(self.emit, work, done, total)
         while asked:
             requests = [tried.request(self) for tried in asked]
             try:
                 replies = self.replies(requests, work, tick if asked[0].reply is NO_REPLY else None)
-            except BudgetError:
-                if asked[0].reply is NO_REPLY:
+            except BudgetError as error:
+                if asked[0].reply is not NO_REPLY:
+                    return  # the rows keep the problem they have: a second try is not worth the whole run
+                if all_or_none or not isinstance(error, CallsSpent):
                     raise
-                return  # the rows keep the problem they have: a second try is not worth the whole run
+                for tried, reply in zip(asked, self._kept(requests, work), strict=True):
+                    tried.reply = reply or Reply(problem="no call left: stop.max_calls")
+                return
             for tried, reply in zip(asked, replies, strict=True):
                 tried.take(reply, self._read(reply)[2])
             asked = [tried for tried in asked if tried.again]
@@ -145,7 +170,7 @@ class Annotator:
         if isinstance(found, Reply):
             return found
         reply = self.llm.read(found.raw, request)
-        self.ledger.read(key, reply, self.purse.pay(reply))
+        self.ledger.read(key, reply, 0.0 if found.reused else self.purse.pay(reply))
         return reply
 
     def _read(self, reply: Reply) -> tuple[FloatArray, bool, str | None]:
@@ -254,6 +279,9 @@ class _Journal:
     held: dict[str, float] = field(default_factory=dict)
     told: set[str] = field(default_factory=set)
 
+    def pending(self, place: int) -> bool:
+        return self.annotator.ledger.is_under_way(self.entries[place].key)
+
     def sent(self, place: int) -> Future[None]:
         entry = self.entries[place]
         if entry.key not in self.held:
@@ -268,7 +296,7 @@ class _Journal:
     def understood(self, place: int, reply: Reply) -> None:
         entry, purse = self.entries[place], self.annotator.purse
         held = self.held.pop(entry.key, None)
-        cost = purse.pay(reply) if held is None else purse.settle(held, reply, entry.request)
+        cost = purse.pay(reply, calls=1) if held is None else purse.settle(held, reply, entry.request)
         self.annotator.ledger.read(entry.key, reply, cost)
         self.told.add(entry.key)
         if self.tick:

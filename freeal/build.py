@@ -140,8 +140,10 @@ def purse(config: Config, ledger: Ledger) -> Purse:
     usage = ledger.usage()
     replies = config.llm.votes if isinstance(config.llm, OpenAIConfig) else 1
     limits = config.stop.budget, config.stop.max_calls
-    found = Purse(price, *limits, replies, usage.cost + usage.doubt, usage.calls + ledger.in_doubt())
-    if not (isinstance(config.llm, OpenAIConfig) and config.llm.batch):  # the answers of a batch are still to come
+    to_come = isinstance(config.llm, OpenAIConfig) and config.llm.batch  # the answers of a batch are no lost calls
+    calls = usage.calls + ledger.in_doubt(under_way=not to_come)
+    found = Purse(price, *limits, replies, usage.cost + usage.doubt, calls)
+    if not to_come:
         for key, request in list(ledger.unanswered()):
             worst = found.worst(request)
             found.spent += worst
@@ -287,7 +289,7 @@ def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
 def _spent(annotator: Annotator, number: int) -> int:
     """Calls made before round `number`; those of an interrupted try of the round itself are not made again."""
     works = [COLD_START, *(f"round {before}" for before in range(number)), *([TEST] if number else [])]
-    return annotator.ledger.usage(works).calls
+    return annotator.ledger.usage(works).calls + annotator.ledger.in_doubt(works, under_way=False)
 
 
 def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config) -> BoolArray:
@@ -383,7 +385,7 @@ class Scorekeeper:
         """The LLM's zero-shot answers on the test, asked once."""
         if self.test_answers is None:
             rows = np.arange(len(test))
-            self.test_answers = self.annotator.annotate(test, rows, [()] * len(rows), TEST)
+            self.test_answers = self.annotator.annotate(test, rows, [()] * len(rows), TEST, all_or_none=True)
         return self.test_answers
 
     def _zero_shot_bias(self, said: Annotations) -> FloatArray:

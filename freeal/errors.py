@@ -8,6 +8,7 @@ FreealError
 ├── LLMError         the LLM as a whole does not work (server, key, model) exit 4, 5
 │   └── LLMUnavailable   it did not answer; the same run may be resumed later
 ├── BudgetError      the calls or the money allowed are spent              exit 9
+│   └── CallsSpent       the calls are; what has been answered is worth a round
 ├── TrainingError    a student cannot be trained on these labels           exit 3
 ├── LockError        another process works in the run directory            exit 6
 ├── ChangedError     a run is resumed with other settings or data          exit 7
@@ -60,6 +61,10 @@ class BudgetError(FreealError):
     """The calls or the money allowed are spent; the run can be resumed with more."""
 
     exit_code = 9
+
+
+class CallsSpent(BudgetError):
+    """The calls allowed are made: rows without an answer stay without one."""
 
 
 class RunError(FreealError):

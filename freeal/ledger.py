@@ -68,9 +68,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A reply that was received, but not understood yet: the process ended in between."""
+    """A reply that was received, but not understood yet: the process ended in between. `reused`: another run paid."""
 
     raw: str
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ class Ledger:
             row = self._one("SELECT * FROM requests WHERE key = ? AND state IN ('received', 'read')", (key,), ledger)
             if row:
                 self._write([(_COPY, {**dict(row), "work": work})])
-                return _found(row)
+                found = _found(row)
+                return Unread(found.raw, reused=True) if isinstance(found, Unread) else found
         return None
 
     def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
@@ -188,17 +190,16 @@ class Ledger:
     def usage(self, works: Iterable[str] | None = None) -> Usage:
         """Totals of the given works ("round 0", "test", …), or of all."""
         self.settle()
-        chosen = None if works is None else list(works)
-        where = "" if chosen is None else f"AND work IN ({','.join('?' * len(chosen))})"
+        chosen, where = _among(works)
         totals = self._one(
-            "SELECT COALESCE(SUM(1 - reused), 0), COALESCE(SUM(reused), 0),"
+            f"SELECT COALESCE(SUM((1 - reused) * NOT ({_REFUSED})), 0), COALESCE(SUM(reused), 0),"
             " COALESCE(SUM(tokens_in * (1 - reused)), 0), SUM(tokens_cached * (1 - reused)),"
             " COALESCE(SUM(tokens_out * (1 - reused)), 0),"
             " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
             f" FROM requests WHERE state IN ('received', 'read') {where}",
-            chosen or (),
+            chosen,
         )
-        doubts = self._one(f"SELECT COALESCE(SUM(doubt), 0) FROM requests WHERE TRUE {where}", chosen or ())
+        doubts = self._one(f"SELECT COALESCE(SUM(doubt), 0) FROM requests WHERE TRUE {where}", chosen)
         assert totals is not None
         assert doubts is not None
         calls, reused, tokens_in, tokens_cached, tokens_out, seconds, cost = totals
@@ -206,10 +207,16 @@ class Ledger:
             calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6), round(doubts[0], 6)
         )
 
-    def in_doubt(self) -> int:
-        """Attempts that may have been paid for and brought nothing: given up, or their process was ended."""
-        found = self._one("SELECT COALESCE(SUM((state = 'sent') + doubtful), 0) FROM requests")
+    def in_doubt(self, works: Iterable[str] | None = None, under_way: bool = True) -> int:
+        """Attempts that may have been paid for and brought nothing: given up, or (`under_way`) their process ended."""
+        chosen, where = _among(works)
+        sent = "(state = 'sent')" if under_way else "0"
+        found = self._one(f"SELECT COALESCE(SUM({sent} + doubtful), 0) FROM requests WHERE TRUE {where}", chosen)
         return int(found[0]) if found else 0
+
+    def is_under_way(self, key: str) -> bool:
+        """Whether this request was sent, and neither answered nor given up."""
+        return self._one("SELECT 1 FROM requests WHERE key = ? AND state = 'sent'", (key,)) is not None
 
     def unanswered(self) -> Iterator[tuple[str, Request]]:
         """(key, request) of what was under way when a process was ended."""
@@ -359,7 +366,7 @@ class _Writer:
         failpoint("ledger.after_commit")
 
 
-_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached"
+_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached, reused"
 _NAMES = (
     "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached,"
     " seconds"
@@ -401,6 +408,16 @@ _COPY = (
 )
 
 
+_REFUSED = "problem IS NOT NULL AND raw IS NULL AND tokens_in = 0"
+"""A row that holds a server's refusal, which cost nothing and is no call."""
+
+
+def _among(works: Iterable[str] | None) -> tuple[list[str], str]:
+    """Values, and the end of a WHERE clause, for rows of these works; of all, if None."""
+    chosen = [] if works is None else list(works)
+    return chosen, "" if works is None else f"AND work IN ({','.join('?' * len(chosen))})"
+
+
 def _asked(row: sqlite3.Row) -> Request:
     asked = json.loads(row["asked"])
     messages = tuple(Message(role, content) for role, content in asked.pop("messages"))
@@ -417,7 +434,7 @@ def _reply(reply: Reply) -> dict[str, object]:
 
 def _found(row: sqlite3.Row) -> Reply | Unread:
     if row["state"] == "received":
-        return Unread(row["raw"])
+        return Unread(row["raw"], bool(row["reused"]))
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
     return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"], row["tokens_cached"])
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-from freeal.errors import BudgetError
+from freeal.errors import BudgetError, CallsSpent
 from freeal.llm import FRAME, Crowded, Reply, Request, longest_reply
 
 TABLE = Path(__file__).parent / "prices.yaml"
@@ -94,13 +94,14 @@ class Purse:
         """US dollars put aside for one call.
 
         Raises:
+            CallsSpent: there is no call left.
             BudgetError: it might cost more than is left; nothing is put aside.
             Crowded: it might, unless calls under way turn out cheaper than the worst.
         """
         worst = self.worst(request)
         with self._lock:
             if self.max_calls is not None and self.calls >= self.max_calls:
-                raise BudgetError(f"all {self.max_calls:,} calls are made (stop.max_calls); resume the run with more")
+                raise CallsSpent(f"all {self.max_calls:,} calls are made (stop.max_calls); resume the run with more")
             if self.budget is not None and self.spent + self.reserved + worst > self.budget:
                 if self.under_way and self.spent + worst <= self.budget:
                     raise Crowded
@@ -135,11 +136,12 @@ class Purse:
         self.reserved = max(0.0, self.reserved - held)
         self.under_way = max(0, self.under_way - 1)
 
-    def pay(self, reply: Reply) -> float:
-        """US dollars of a reply whose call was made by a process that is gone."""
+    def pay(self, reply: Reply, calls: int = 0) -> float:
+        """US dollars of a reply whose call was made by a process that is gone, which counted so many `calls` less."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price else 0.0
         with self._lock:
             self.spent += cost
+            self.calls += calls
         return cost
 
     def worst(self, request: Request) -> float:

@@ -1,16 +1,18 @@
 """Rows in, distributions out; every question is paid for once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from freeal.annotator import TRUST_IN_A_WORD, Annotator
-from freeal.errors import LLMUnavailable
+from freeal.errors import CallsSpent, LLMUnavailable
 from freeal.events import Note, Progress
 from freeal.ledger import Ledger
-from freeal.llm import Reply
+from freeal.llm import UNHEARD, Reply
 from freeal.llm.scripted import ScriptedLLM
+from freeal.money import Purse
 from freeal.prompts import load
 from freeal.types import Demonstration, Example, Pool
 
@@ -148,3 +150,34 @@ def test_nothing_to_ask_is_nothing_answered(desk):
     make, _ = desk
     answers = make(lambda r: "positive").annotate(pool_of("a joy"), np.arange(0), [], "round 0")
     assert answers.proba.shape == (0, 2)
+
+
+class Billed(ScriptedLLM):
+    """A client that tells the journal what it does, as one that costs money."""
+
+    def complete(self, requests, journal=UNHEARD):
+        replies = []
+        for place, reply in enumerate(super().complete(requests)):
+            journal.sent(place).result()
+            journal.received({place: reply.text}, 0.1).result()
+            journal.understood(place, reply)
+            replies.append(reply)
+        return replies
+
+
+def test_rows_for_which_no_call_is_left_stay_without_an_answer(desk):
+    make, _ = desk
+    annotator = make(lambda r: says(r.messages[-1].content))
+    llm = Billed(lambda r: says(r.messages[-1].content))
+    bounded = replace(annotator, llm=llm, purse=Purse(max_calls=2))
+    answers = annotate(bounded, pool_of("a joy", "a bore", "a film", "a tale"))
+    assert answers.problems == (None, None, "no call left: stop.max_calls", "no call left: stop.max_calls")
+    np.testing.assert_allclose(answers.proba[:2].argmax(axis=1), [POSITIVE, NEGATIVE])
+
+
+def test_what_has_to_be_whole_is_not_measured_in_part(desk):
+    make, _ = desk
+    annotator = make(lambda r: "positive")
+    bounded = replace(annotator, llm=Billed(lambda r: "positive"), purse=Purse(max_calls=1))
+    with pytest.raises(CallsSpent):
+        bounded.annotate(pool_of("a joy", "a bore"), np.arange(2), [(), ()], "test", all_or_none=True)

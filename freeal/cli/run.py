@@ -147,6 +147,7 @@ def _go(
     from freeal import build, pipeline, report
     from freeal.cli.console import listening
     from freeal.events import JsonLines, Note, RunFinished, fan_out
+    from freeal.report import page
 
     with listening() as terminal, _interruptible(folder):
         emit = fan_out([terminal, JsonLines(folder / "events.jsonl")])
@@ -170,7 +171,9 @@ def _go(
                 )
             reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
             emit(RunFinished(reason))
-            return report.write(config, corpus, job.store, job.ledger, reason, command)
+            found = report.write(config, corpus, job.store, job.ledger, reason, command)
+        page.write(folder)
+        return found
 
 
 def data_notes(found: Any) -> list[str]:

@@ -94,8 +94,10 @@ class Journal(Protocol):
     done, for what was told is then on the disk. `understood`: what the reply says; `failed`: this attempt brought
     none, and with `billed` the server may charge for it all the same; another attempt is sent anew.
     `sent` may raise: BudgetError if the call may not be made, Crowded if it may be made later. A full disk is a
-    RunError.
+    RunError. `pending`: it was sent by a process that is gone, and an answer may still come (of a batch).
     """
+
+    def pending(self, place: int) -> bool: ...
 
     def sent(self, place: int) -> Future[None]: ...
 
@@ -108,6 +110,9 @@ class Journal(Protocol):
 
 class Unheard:
     """The journal that keeps nothing: for a question asked outside a run."""
+
+    def pending(self, place: int) -> bool:
+        return False
 
     def sent(self, place: int) -> Future[None]:
         return _done()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from freeal.errors import LLMUnavailable
@@ -27,17 +27,39 @@ async def find(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     """The batch of these requests that the server has already, or None."""
     name = _name(bodies)
     async for batch in client.batches.list(limit=100):
-        lost = batch.status in (*_AT_AN_END, "cancelling") and not batch.output_file_id
-        if (batch.metadata or {}).get("freeal") == name and not lost:
+        if (batch.metadata or {}).get("freeal") == name and not _lost(batch):
             return batch
     return None
+
+
+async def holding(client: Any, wanted: Set[str]) -> list[tuple[Any, set[str]]]:
+    """Batches of ours, the newest first, that hold some of the requests `wanted`, and the requests each holds.
+
+    A run that is resumed with other limits asks another chunk, and what was submitted is paid for all the same.
+    """
+    found, left = [], set(wanted)
+    async for batch in client.batches.list(limit=100):
+        if not left:
+            break
+        if "freeal" in (batch.metadata or {}) and not _lost(batch):
+            content = await client.files.content(batch.input_file_id)
+            held = {str(line["custom_id"]) for line in _lines(content.text)}
+            if held & left:
+                found.append((batch, held))
+                left -= held
+    return found
+
+
+def id_of(body: Mapping[str, Any]) -> str:
+    """What a request is called within its batch: a hash of it."""
+    return _name([body])
 
 
 async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     """Upload the requests and start their batch."""
     lines = (
-        json.dumps({"custom_id": str(place), "method": "POST", "url": PATH, "body": body}, ensure_ascii=False)
-        for place, body in enumerate(bodies)
+        json.dumps({"custom_id": id_of(body), "method": "POST", "url": PATH, "body": body}, ensure_ascii=False)
+        for body in bodies
     )
     content = "".join(line + "\n" for line in lines).encode()
     file = await client.files.create(file=("requests.jsonl", content), purpose="batch")
@@ -46,8 +68,8 @@ async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     )
 
 
-async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emit) -> dict[int, tuple[int, str]]:
-    """Place of each request -> (status, raw body), once the batch is done; a request without an answer is left out.
+async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emit) -> dict[str, tuple[int, str]]:
+    """Id of each request -> (status, raw body), once the batch is done; a request without an answer is left out.
 
     Raises:
         LLMUnavailable: the batch failed as a whole, or was cancelled.
@@ -58,12 +80,11 @@ async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emi
         batch = await client.batches.retrieve(batch.id)
         if counts := batch.request_counts:
             emit(Progress(f"batch {batch.id}", counts.completed + counts.failed, counts.total, "requests"))
-    answers: dict[int, tuple[int, str]] = {}
+    answers: dict[str, tuple[int, str]] = {}
     for file in (batch.output_file_id, batch.error_file_id):
         if file:
             content = await client.files.content(file)
-            # str.splitlines would also cut at characters that stand in replies, such as U+2028
-            answers |= dict(_answer(json.loads(line)) for line in content.text.split("\n") if line.strip())
+            answers |= dict(_answer(line) for line in _lines(content.text))
     if not answers:
         why = f" ({batch.errors})" if batch.errors else ""
         raise LLMUnavailable(
@@ -72,9 +93,18 @@ async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emi
     return answers
 
 
-def _answer(line: Mapping[str, Any]) -> tuple[int, tuple[int, str]]:
+def _lost(batch: Any) -> bool:
+    return batch.status in (*_AT_AN_END, "cancelling") and not batch.output_file_id
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    # str.splitlines would also cut at characters that stand in replies, such as U+2028
+    return (json.loads(line) for line in text.split("\n") if line.strip())
+
+
+def _answer(line: Mapping[str, Any]) -> tuple[str, tuple[int, str]]:
     response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
-    return int(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
+    return str(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
 
 
 def _name(bodies: Sequence[Mapping[str, Any]]) -> str:

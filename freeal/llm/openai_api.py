@@ -31,7 +31,9 @@ from freeal.llm.ways import SMALL, Lacking, Ways, find_out
 try:
     import openai
 except ImportError as error:
-    raise LLMError('llm.kind openai needs the package openai; install it with: pip install "freeal[openai]"') from error
+    raise LLMError(
+        'llm.kind openai needs the package openai; install it with: pip install "openai[aiohttp]"'
+    ) from error
 
 BATCH_RETRIES = 8
 """Of each look at a batch, which may be looked at for a day."""
@@ -183,21 +185,24 @@ class OpenAILLM:
         """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
         client = self._client().with_options(max_retries=BATCH_RETRIES)
         bodies = [ways.body(self.config.model, request) for request in requests]
+        ids = [batches.id_of(body) for body in bodies]
+        told: dict[str, tuple[int, str]] = {}
         try:
-            batch = await batches.find(client, bodies)
-            if batch is None:
-                for place in range(len(requests)):
-                    noted = journal.sent(place)
-                await asyncio.wrap_future(noted)  # the last of them is on the disk after all others
-                batch = await batches.submit(client, bodies)
-            answers = await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
+            same = await batches.find(client, bodies)
+            pending = {ids[place] for place in range(len(ids)) if journal.pending(place)}
+            under_way = [(same, set(ids))] if same else await batches.holding(client, pending)
+            held = set().union(*(each for _, each in under_way))
+            if rest := [place for place in range(len(ids)) if ids[place] not in held]:
+                await self._note_all(rest, journal)
+                under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
+            for batch, _ in under_way:
+                told |= await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
         except openai.APIStatusError as error:
             fault = self._fault(error)
             raise self._unavailable(fault.problem) if fault.passes else await self._refused(fault) from error
         except openai.APIConnectionError as error:
             raise self._unavailable(self._without_key(f"server: {error}")) from error
-        except Crowded as error:
-            raise BudgetError("the batch may cost more than is left (stop.budget)") from error
+        answers = {place: told[uid] for place, uid in enumerate(ids) if uid in told}
         good = {i: raw for i, (status, raw) in answers.items() if status == 200 and not no_completion(raw)}
         await asyncio.wrap_future(journal.received(good, 0.0))  # all or none: the rest would be another batch
         found: list[Reply | Fault] = []
@@ -214,6 +219,20 @@ class OpenAILLM:
             journal.failed(place)
             found.append(fault)
         return found
+
+    async def _note_all(self, places: Sequence[int], journal: Journal) -> None:
+        """Note requests that leave together: all of them, or, where one may not be paid for, none."""
+        noted: list[Future[None]] = []
+        try:
+            for place in places:
+                noted.append(journal.sent(place))
+        except (BudgetError, Crowded) as error:
+            for place in places[: len(noted)]:
+                journal.failed(place)
+            if isinstance(error, BudgetError):
+                raise
+            raise BudgetError("the batch may cost more than is left (stop.budget)") from error
+        await asyncio.wrap_future(noted[-1])  # the last of them is on the disk after all others
 
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""

@@ -1,4 +1,4 @@
-"""vLLM's own engine in this process: exact label probabilities, one call for all rows of a round.
+"""vLLM's own engine in this process: exact label probabilities, all rows of a round together.
 
 The probability of a label is that of `local`: the product of the probabilities of the tokens that tell it from
 the others. Each place of the label tree is a prompt of its own, of which one token is written and the
@@ -75,29 +75,28 @@ class VLLMEngine(InProcessModel):
             raise LLMError(f"vLLM cannot serve {self.config.model}: {error}") from error
 
     def _score(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[Reply]:
-        """Every (place of the tree, up to 128 tokens that may follow) of every prompt is asked, in one call."""
+        """At each place of the tree, the tokens that may follow are asked of all prompts, up to 128 at a time.
+
+        A call a place, and not one for all: banking77 has 28 places, and so many copies of a chunk's prompts are much
+        memory; what they share is in the prefix cache from the first call on.
+        """
         tree = self.chats.tree(choices)
         follow: list[list[int]] = [[] for _ in range(1 + len(tree))]
         for node, token in sorted({step for path in tree.paths for step in path}):
             follow[node].append(token)
-        ways = [
-            (node, tail, follow[node][start : start + TOLD_AT_ONCE])
-            for node, tail in enumerate(tree.spelt())
-            for start in range(0, len(follow[node]), TOLD_AT_ONCE)
-        ]
-        asked = [(i, way) for i in range(len(prompts)) for way in range(len(ways))]
-        outputs = self._generate(
-            [[*prompts[i], *ways[way][1]] for i, way in asked],
-            [{"max_tokens": 1, "temperature": 0.0, "logprob_token_ids": ways[way][2]} for _, way in asked],
-        )
         told: list[dict[tuple[int, int], float]] = [{} for _ in prompts]
-        cached = [0] * len(prompts)
-        for (i, way), output in zip(asked, outputs, strict=True):
-            node, _, tokens = ways[way]
-            logprobs = output.outputs[0].logprobs[0]
-            told[i].update({(node, token): float(logprobs[token].logprob) for token in tokens})
-            if way == 0:
-                cached[i] = min(output.num_cached_tokens or 0, len(prompts[i]))
+        cached: list[int] = []
+        for node, tail in enumerate(tree.spelt()):
+            for start in range(0, len(follow[node]), TOLD_AT_ONCE):
+                tokens = follow[node][start : start + TOLD_AT_ONCE]
+                settings = {"max_tokens": 1, "temperature": 0.0, "logprob_token_ids": tokens}
+                outputs = self._generate([[*prompt, *tail] for prompt in prompts], [settings] * len(prompts))
+                for i, output in enumerate(outputs):
+                    logprobs = output.outputs[0].logprobs[0]
+                    told[i].update({(node, token): float(logprobs[token].logprob) for token in tokens})
+                if not cached:
+                    hits = [output.num_cached_tokens or 0 for output in outputs]
+                    cached = [min(hit, len(prompt)) for hit, prompt in zip(hits, prompts, strict=True)]
         return [
             scored(choices, [sum(told[i][step] for step in path) for path in tree.paths], len(prompts[i]), cached[i])
             for i in range(len(prompts))
@@ -125,10 +124,10 @@ class VLLMEngine(InProcessModel):
         engine = self.engine  # sets the environment that vLLM reads when it is imported
         from vllm import SamplingParams
 
-        order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
+        order = sorted(range(len(prompts)), key=prompts.__getitem__)  # type: ignore[arg-type]
         try:
             outputs = engine.generate(
-                [{"prompt_token_ids": list(prompts[i])} for i in order],
+                [{"prompt_token_ids": prompts[i]} for i in order],
                 [SamplingParams(**settings[i]) for i in order],
                 use_tqdm=_teller(self.emit),
             )

@@ -218,10 +218,10 @@ def test_a_batch_is_labelled_as_single_requests_are(openai_bench, tmp_path):
     assert bench.labels() == bench.labels(tmp_path / "single")
 
 
-def test_a_batch_that_was_submitted_is_waited_for_after_a_restart(openai_bench):
-    bench = openai_bench
+def killed_once_its_batch_is_submitted(bench, *words):
+    """A run that was killed while it waited for its batch; the batch is done the next time it is looked at."""
     bench.server.set_plan(plan(batch_polls=10_000))
-    process = bench.start("run", bench.configure(llm=BATCH), "--out", bench.run_folder)
+    process = bench.start("run", bench.configure(llm=BATCH), *words, "--out", bench.run_folder)
     until = time.monotonic() + 60
     events = bench.run_folder / "events.jsonl"
     while time.monotonic() < until and not (events.is_file() and "batch-1" in events.read_text(encoding="utf-8")):
@@ -229,6 +229,29 @@ def test_a_batch_that_was_submitted_is_waited_for_after_a_restart(openai_bench):
     process.kill()
     process.wait()
     bench.server.set_plan(plan(batch_polls=1))
-    assert bench.resume().code == 0
+
+
+def test_a_batch_that_was_submitted_is_waited_for_after_a_restart(openai_bench):
+    killed_once_its_batch_is_submitted(openai_bench)
+    assert openai_bench.resume().code == 0
+    assert openai_bench.check()["rows"] == {"labelled": ROWS}
+    assert openai_bench.server.stats().repeated <= 4
+
+
+def test_a_batch_is_found_again_by_a_run_that_may_make_more_calls(openai_bench):
+    killed_once_its_batch_is_submitted(openai_bench, "--max-calls", 20)
+    said = openai_bench.run("run", "--resume", openai_bench.run_folder, "--max-calls", ROWS)
+    assert said.code == 0
+    assert openai_bench.check()["rows"] == {"labelled": ROWS}
+    assert openai_bench.server.stats().repeated == 0
+
+
+def test_a_batch_that_cannot_be_paid_for_is_not_submitted_and_reserves_nothing(openai_bench):
+    bench = openai_bench
+    bench.server.set_plan(plan(batch_polls=1))
+    prices = ("--price-in", "1000", "--price-out", "1000")
+    said = bench.run("run", bench.configure(llm=BATCH), *prices, "--budget", "1.0", "--out", bench.run_folder)
+    assert said.code == 9
+    assert bench.run("status", bench.run_folder, "--json").out.count('"in_doubt": 0')
+    assert bench.run("run", "--resume", bench.run_folder, "--budget", "1000").code == 0
     assert bench.check()["rows"] == {"labelled": ROWS}
-    assert bench.server.stats().repeated <= 4

@@ -87,17 +87,16 @@ def test_probabilities_are_those_of_local(engine, tiny_chat, labels):
     assert [reply.tokens_in for reply in found] == engine.count_tokens(requests)
 
 
-def test_one_call_in_the_order_of_the_tokens_and_what_was_cached_is_told(engine):
+def test_all_rows_are_asked_together_in_the_order_of_their_tokens_and_what_was_cached_is_told(engine):
     replies = engine.complete([ask(text) for text in TEXTS])
-    (prompts,) = engine.engine.calls
-    assert prompts == sorted(prompts)
+    assert all(prompts == sorted(prompts) for prompts in engine.engine.calls)
+    assert {len(prompts) for prompts in engine.engine.calls} == {len(TEXTS)}
     assert all(0 < reply.tokens_cached <= reply.tokens_in for reply in replies)
 
 
 def test_the_bar_of_the_engine_is_heard_and_not_seen(engine, capfd):
     engine.complete([ask(text) for text in TEXTS])
-    (prompts,) = engine.engine.calls
-    assert engine.told[-1] == Progress("vllm", len(prompts), len(prompts), "prompts")
+    assert engine.told[-1] == Progress("vllm", len(TEXTS), len(TEXTS), "prompts")
     assert "prompts" not in capfd.readouterr().err
 
 
