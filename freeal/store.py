@@ -161,7 +161,7 @@ class RunStore:
             writer = csv.writer(file)
             writer.writerow(columns)
             for row in zip(*columns.values(), strict=True):
-                writer.writerow([_cell(value) for value in row])
+                writer.writerow([spreadsheet_cell(value) for value in row])
         return path
 
 
@@ -209,7 +209,7 @@ def environment(seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cell(value: object) -> object:
+def spreadsheet_cell(value: object) -> object:
     """A cell no spreadsheet takes for a formula: text that looks like one gets an apostrophe before it."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value

@@ -23,6 +23,7 @@ VERBS = (
     ["reparse"],
     ["report"],
     ["explain"],
+    ["audit"],
     ["repair"],
     ["doctor"],
     ["preview"],

@@ -14,7 +14,7 @@ LAYERS = (
     ("pipeline", "report", "repair"),
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
-    ("prompts", "data", "metrics", "models", "select", "ledger", "money"),
+    ("prompts", "data", "metrics", "models", "select", "ledger", "money", "certificate"),
     ("tables",),
     ("tasks", "config", "llm", "student"),
     ("events", "types"),

@@ -9,6 +9,7 @@ import typer
 
 from freeal import __version__
 from freeal.cli import (
+    audit,
     check,
     doctor,
     explain,
@@ -52,6 +53,7 @@ app.command("preview")(preview.preview)
 app.command("show")(show.show)
 app.command("report")(report.report)
 app.command("explain")(explain.explain)
+app.command("audit")(audit.audit)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
 app.command("reparse")(reparse.reparse)

@@ -1,0 +1,171 @@
+"""A sample for a person to label, and what its answers say of the labels: `audit.csv` and `audit.json` of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from freeal.certificate import CONFIDENCE, Certificate, allocate, certify, draw, more_needed, strata
+from freeal.config import DataConfig
+from freeal.errors import DataError, RunError, did_you_mean
+from freeal.report.history import History
+from freeal.store import spreadsheet_cell
+from freeal.tables import Table, open_table
+from freeal.types import IntArray, argmax
+
+SHEET, DESIGN = "audit.csv", "audit.json"
+ID, TEXT, ANSWER = "id", "text", "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows drawn for a person: `strata` (n,) of all rows of the pool, `drawn` a stratum, and the seed."""
+
+    strata: IntArray
+    drawn: IntArray
+    seed: int
+
+    @property
+    def rows(self) -> IntArray:
+        """Rows of the pool, in the order of the sheet."""
+        return draw(self.drawn, self.strata, self.seed)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [int(size) for size in np.bincount(self.strata)]
+
+
+def sample(run: History, total: int | None, seed: int) -> Sample:
+    """The rows that were drawn of `run`, and as many more as make `total`; the sheet is written, its answers kept.
+
+    The strata are those of the first time, so that the sample stays one if the run goes on.
+
+    Raises:
+        RunError: the run has not written its labels yet.
+        DataError: the sheet cannot be read.
+    """
+    if run.texts is None:
+        raise RunError(f"{run.folder}: not finished yet; go on with:  freeal run --resume {run.folder}")
+    before = _read_design(run)
+    if before is not None and (total is None or total <= before.drawn.sum()):
+        return before
+    sure = np.nan_to_num(run.last.posterior.astype(np.float64)).max(axis=1)
+    stratum = strata(sure) if before is None else before.strata
+    wanted = allocate(min(total or FIRST, len(sure)), stratum, sure)
+    if before is not None:
+        wanted = np.maximum(wanted, before.drawn)
+    given = {} if before is None else answers(run, before)
+    found = Sample(stratum, wanted, seed if before is None else before.seed)
+    _write_sheet(run, found, given)
+    design = {"seed": found.seed, "drawn": found.drawn.tolist(), "strata": found.strata.tolist()}
+    (run.folder / DESIGN).write_text(json.dumps(design), encoding="utf-8")
+    return found
+
+
+FIRST = 100
+"""Rows drawn if nobody says how many."""
+
+
+def answers(run: History, drawn: Sample) -> dict[int, int]:
+    """Row of the pool -> class, of each row of the sheet that has an answer.
+
+    Raises:
+        DataError: the sheet is gone or no table, or a row in it is not of the sample, or names no label.
+    """
+    table = open_table(str(run.folder / SHEET), "train", DataConfig(pool=SHEET))
+    places = {str(spreadsheet_cell(run.ids[row])): int(row) for row in drawn.rows}
+    classes = {label.casefold(): c for c, label in enumerate(run.labels)}
+    found: dict[int, int] = {}
+    for number, values in table.rows:
+        row = _row_of(table, number, values, places)
+        said = str(values.get(ANSWER) or "").strip()
+        if not said:
+            continue
+        answer = classes.get(said.casefold(), classes.get(said.removeprefix("'").casefold()))
+        if answer is None:
+            like = did_you_mean(said, run.labels) or f"; expected one of {', '.join(run.labels)}, or nothing"
+            raise table.fault(number, f"{said!r} is no label{like}")
+        if found.setdefault(row, answer) != answer:
+            raise table.fault(number, f"another answer for {run.ids[row]!r} than further up")
+    return found
+
+
+def _row_of(table: Table, number: int, values: Mapping[str, object], places: Mapping[str, int]) -> int:
+    if missing := [name for name in (ID, ANSWER) if name not in values]:
+        raise table.fault(number, f"no column {missing[0]!r}; expected {ID}, {TEXT} and {ANSWER}")
+    uid = str(values[ID])
+    if uid not in places:
+        raise table.fault(number, f"id {uid!r} is not of the sample{did_you_mean(uid, list(places))}")
+    return places[uid]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the answers say: `drawn` rows, `answered` of them; a certificate for the labels of each source.
+
+    `needed`: rows to label besides until the final labels are surely right to `wanted`; None if that is not to be
+    expected at all.
+    """
+
+    drawn: int
+    answered: int
+    certificates: Mapping[str, Certificate]
+    wanted: float
+    needed: int | None
+
+
+def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFIDENCE) -> Audit:
+    """What the answers in the sheet of `run` say of its labels now.
+
+    Raises:
+        DataError: as `answers`.
+    """
+    given = answers(run, drawn)
+    total = int(drawn.drawn.sum())
+    if not given:
+        return Audit(total, 0, {}, wanted, None)
+    rows = np.array(list(given))
+    truth = np.array(list(given.values()))
+    last = run.last
+    sources = {"final labels": last.posterior, "LLM": last.annotations.proba}
+    if np.ptp(last.student) > 0:
+        sources["student"] = last.student
+    certificates = {}
+    for name, proba in sources.items():
+        right = argmax(proba[rows]) == truth
+        by_stratum = [right[drawn.strata[rows] == h].tolist() for h in range(len(drawn.drawn))]
+        certificates[name] = certify(by_stratum, drawn.sizes, confidence)
+    return Audit(total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted))
+
+
+def _read_design(run: History) -> Sample | None:
+    path = run.folder / DESIGN
+    if not path.is_file():
+        return None
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = Sample(np.array(kept["strata"], np.int64), np.array(kept["drawn"], np.int64), int(kept["seed"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); remove it and {SHEET} to draw anew") from error
+    if len(found.strata) != len(run.ids):
+        raise DataError(f"{path}: is of another run: {len(found.strata):,} rows; remove it and {SHEET} to draw anew")
+    return found
+
+
+def _write_sheet(run: History, drawn: Sample, given: Mapping[int, int]) -> None:
+    texts: Sequence[str] = run.texts or ()
+    path: Path = run.folder / SHEET
+    partial = path.with_suffix(".tmp")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([ID, TEXT, ANSWER])
+        for row in map(int, drawn.rows):
+            answer = run.labels[given[row]] if row in given else ""
+            writer.writerow([spreadsheet_cell(value) for value in (run.ids[row], texts[row], answer)])
+    partial.replace(path)

@@ -1,0 +1,114 @@
+"""`freeal audit`: a sheet for a person, and what its answers say."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import yaml
+from commandline import freeal
+
+LABELS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run without gold, and the truth of each row."""
+    folder = tmp_path_factory.mktemp("films")
+    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
+    rows = [{"id": f"r{i}", "text": f"=film {i} was {words[i % 4]}"} for i in range(80)]
+    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "prompt.md").write_text(
+        "---\nlabels: [good, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n"
+    )
+    settings = {
+        "prompt": "prompt.md", "data": {"pool": "pool.jsonl"}, "embedder": {"kind": "tfidf"},
+        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "student": {"kind": "linear"},
+    }  # fmt: skip
+    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert freeal("run", folder / "films.yaml", "--out", folder / "run").code == 0
+    return folder / "run", {f"r{i}": list(LABELS)[i % 2] for i in range(80)}
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def sheet(run):
+    with (run / "audit.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(run, truth, most=1000):
+    rows = [{**row, "label": truth[row["id"]] if i < most else ""} for i, row in enumerate(sheet(run))]
+    with (run / "audit.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_the_sheet_holds_no_label_to_lean_on_and_no_formula(run):
+    said = freeal("audit", run, "--n", 20)
+    assert said.code == 0
+    assert "with one of: good, bad" in said.out
+    rows = sheet(run)
+    assert len(rows) >= 20
+    assert all(row["label"] == "" and row["text"].startswith("'=film") for row in rows)
+
+
+def test_all_answers_give_the_accuracy_itself(run, finished):
+    freeal("audit", run, "--n", 80)
+    fill(run, finished[1])
+    found = json.loads(freeal("audit", run, "--json").out)
+    with (run / "labels.csv").open(encoding="utf-8", newline="") as file:
+        right = [row["label"] == finished[1][row["id"]] for row in csv.DictReader(file)]
+    assert found["answered"] == 80
+    assert found["certificates"]["final labels"]["estimate"] == pytest.approx(sum(right) / 80)
+    assert set(found["certificates"]) == {"final labels", "LLM", "student"}
+
+
+def test_more_rows_may_be_drawn_and_answers_stay(run, finished):
+    freeal("audit", run, "--n", 30)
+    fill(run, finished[1])
+    before = {row["id"]: row["label"] for row in sheet(run)}
+    assert freeal("audit", run, "--n", 60).code == 0
+    after = {row["id"]: row["label"] for row in sheet(run)}
+    assert len(after) >= 60
+    assert before.items() <= after.items()
+    assert sum(not label for label in after.values()) == len(after) - len(before)
+
+
+def test_some_answers_are_enough(run, finished):
+    freeal("audit", run, "--n", 40)
+    fill(run, finished[1], most=25)
+    said = freeal("audit", run, "--at-least", 0.5)
+    assert said.code == 0
+    assert "25 of 40 drawn rows are labelled by a person" in said.out
+    assert "final labels" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace(",bad", ",baad"), "'baad' is no label; did you mean 'bad'?"),
+        (lambda text: text.replace("r", "x", 1).replace("\nr", "\nzz", 1), "is not of the sample"),
+        (lambda text: text.replace("id,text,label", "id,text,answer"), "no column 'label'"),
+    ],
+)
+def test_a_sheet_that_cannot_be_read_is_told_with_its_line(run, finished, change, told):
+    freeal("audit", run, "--n", 20)
+    fill(run, finished[1])
+    path = run / "audit.csv"
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+    said = freeal("audit", run)
+    assert said.code == 2
+    assert told in said.err
+    assert "line " in said.err
+
+
+def test_an_answer_may_be_written_with_other_capitals(run, finished):
+    freeal("audit", run, "--n", 20)
+    fill(run, {uid: label.upper() for uid, label in finished[1].items()})
+    assert "labelled by a person" in freeal("audit", run).out
