@@ -1,4 +1,4 @@
-"""Does the certificate hold? Simulated audits of kept runs whose pool has gold labels: how often the interval has the truth.
+"""Does the certificate hold? Simulated audits of kept runs with gold: how often the interval has the truth in it.
 
 python benchmarks/audit_coverage.py runs/mr-… runs/trec-… --audits 1000
 """

@@ -187,15 +187,16 @@ class Ledger:
                 return value
         return None
 
-    def usage(self, works: Iterable[str] | None = None) -> Usage:
-        """Totals of the given works ("round 0", "test", …), or of all."""
+    def usage(self, works: Iterable[str] | None = None, alone: bool = False) -> Usage:
+        """Totals of the given works ("round 0", "test", …), or of all; `alone`: as if nothing had been reused."""
         self.settle()
+        own = "1" if alone else "(1 - reused)"
         chosen, where = _among(works)
         totals = self._one(
-            f"SELECT COALESCE(SUM((1 - reused) * NOT ({_REFUSED})), 0), COALESCE(SUM(reused), 0),"
-            " COALESCE(SUM(tokens_in * (1 - reused)), 0), SUM(tokens_cached * (1 - reused)),"
-            " COALESCE(SUM(tokens_out * (1 - reused)), 0),"
-            " COALESCE(SUM(seconds * (1 - reused)), 0), COALESCE(SUM(cost * (1 - reused)), 0)"
+            f"SELECT COALESCE(SUM({own} * NOT ({_REFUSED})), 0), COALESCE(SUM(1 - {own}), 0),"
+            f" COALESCE(SUM(tokens_in * {own}), 0), SUM(tokens_cached * {own}),"
+            f" COALESCE(SUM(tokens_out * {own}), 0),"
+            f" COALESCE(SUM(seconds * {own}), 0), COALESCE(SUM(cost * {own}), 0)"
             f" FROM requests WHERE state IN ('received', 'read') {where}",
             chosen,
         )

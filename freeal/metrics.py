@@ -18,6 +18,13 @@ def accuracy(predicted: IntArray, gold: IntArray) -> float | None:
     return float((predicted[known] == gold[known]).mean()) if known.any() else None
 
 
+def right(predicted: IntArray, gold: IntArray) -> FloatArray:
+    """1.0 for each row with known gold that is right, else 0.0: what a paired comparison needs."""
+    known = gold >= 0
+    found: FloatArray = (predicted[known] == gold[known]).astype(np.float64)
+    return found
+
+
 def macro_f1(predicted: IntArray, gold: IntArray, k: int) -> float | None:
     """Mean F1 over the classes that occur in gold; an abstention is a miss of its class. None without gold."""
     known = gold >= 0

@@ -24,6 +24,7 @@ VERBS = (
     ["report"],
     ["explain"],
     ["audit"],
+    ["study"],
     ["repair"],
     ["doctor"],
     ["preview"],

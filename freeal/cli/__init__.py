@@ -23,6 +23,7 @@ from freeal.cli import (
     run,
     show,
     status,
+    study,
 )
 from freeal.errors import FreealError
 
@@ -47,6 +48,7 @@ app = typer.Typer(
     ),
 )
 app.command("run")(run.run)
+app.command("study")(study.study)
 app.command("check")(check.check)
 app.command("plan")(plan.plan)
 app.command("preview")(preview.preview)

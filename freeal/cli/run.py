@@ -82,9 +82,9 @@ def run(
     )]  # fmt: skip
     folder = None if fork else _to_resume(place, resume, out)
     if folder is None:
-        folder, found = _begin(place, fork, asked, out, reuse or ())
+        folder, found = begin(place, fork, asked, out, reuse or ())
     else:
-        found = _resume(folder, place, asked, reuse or ())
+        found = go_on(folder, place, asked, reuse or ())
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -95,14 +95,14 @@ def run(
         raise typer.Exit(3)
 
 
-def _begin(
+def begin(
     place: Path | None, fork: Path | None, asked: Sequence[str], out: Path | None, reuse: Sequence[Path]
 ) -> tuple[Path, dict[str, Any]]:
     """A new run; gives its directory, and what it came to."""
     from freeal import build, rows
     from freeal.lock import RunLock
 
-    chosen = _to_begin(place, fork, asked)
+    chosen = _tobegin(place, fork, asked)
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     folder = _new_folder(chosen, out)
     with RunLock(folder):
@@ -114,7 +114,7 @@ def _begin(
         return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True)
 
 
-def _resume(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequence[Path]) -> dict[str, Any]:
+def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequence[Path]) -> dict[str, Any]:
     """A run that goes on, if it is still the same; gives what it came to."""
     from freeal import build, rows
     from freeal.lock import RunLock
@@ -250,7 +250,7 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
     return runs[-1].parent
 
 
-def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
+def _tobegin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
     """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, "#000000", "#CC79A7")
 """Told apart by people who do not see all colours (Okabe and Ito, 2008)."""
 
 WRITTEN = 12
@@ -39,6 +41,19 @@ def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], wha
             axes.plot([x for x, _ in known], [y for _, y in known], label=name, color=colour, **style)
         axes.set_xlabel("calls to the LLM so far")
         axes.set_ylabel(what)
+        axes.grid(alpha=0.25)
+        figure.legend(loc="outside right upper")
+        return _svg(figure)
+
+
+def against_cost(points: Mapping[str, tuple[float, float, float]], cost: str, what: str) -> str:
+    """Each method as a point: (cost, value, spread), its name beside it; a cost of zero is at the left edge."""
+    with _drawing(6.4, 3.6) as (figure, axes):
+        for (name, (x, y, spread)), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
+            axes.errorbar([x], [y], yerr=[spread] if spread else None, fmt="o", color=colour, capsize=3, label=name)
+        axes.set_xlabel(cost)
+        axes.set_ylabel(what)
+        axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
         figure.legend(loc="outside right upper")
         return _svg(figure)

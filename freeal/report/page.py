@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from freeal.report.summary import FACTS, NAMES, clock, has_gold, headline
 from freeal.select.filters import mixture
 from freeal.types import FloatArray, IntArray, argmax
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 FILE = "report.html"
-TEMPLATE = Path(__file__).parent / "page.html.j2"
 DISPUTED = 20
 """Rows of the list of those on which LLM and student differ most."""
 
@@ -40,11 +42,7 @@ def write(folder: Path) -> Path:
 
 def html(run: History, found: Mapping[str, Any]) -> str:
     """The page of `run`, whose summary.json is `found`."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "number": _number, "count": "{:,}".format, "clock": clock}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    template = environment().get_template("page.html.j2")
     measured = has_gold(found["pool"]) or has_gold(found["test"])
     facts = {told: found["data"][key] for key, told in FACTS.items() if found["data"][key]}
     return template.render(
@@ -52,6 +50,18 @@ def html(run: History, found: Mapping[str, Any]) -> str:
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
         facts=facts, notes=run.notes,
     )  # fmt: skip
+
+
+def environment() -> Environment:
+    """Templates of this folder: everything that is put into them is escaped, and nothing may be missing."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"percent": _percent, "number": _number, "count": "{:,}".format, "clock": clock}
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
         caption = "How hard the student found the labels it learned in the last round: small losses are believed clean."
         drawn.append(Drawing("Losses", caption, charts.losses(last.loss[learned], last.clean[learned], heaps)))
     drawn.append(Drawing("Balance", "What share of the pool each label has.", charts.balance(_shares(run), labels)))
-    return [Drawing(each.title, each.caption, _uri(each.image)) for each in drawn]
+    return [Drawing(each.title, each.caption, uri(each.image)) for each in drawn]
 
 
 def _curve(found: Mapping[str, Any]) -> Drawing:
@@ -173,7 +183,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     return {"estimated": None, "confusion": None, "reliability": None, **found}
 
 
-def _uri(svg: str) -> str:
+def uri(svg: str) -> str:
+    """A drawing as the source of an image."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 

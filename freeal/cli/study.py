@@ -1,0 +1,103 @@
+"""`freeal study`: what the pipeline is worth, against its baselines and its ceiling."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from freeal.cli.options import AsJson, ConfigFile, Overrides
+from freeal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from freeal.study import Method
+
+RUNS = Path("runs")
+
+
+def study(
+    config: ConfigFile,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds: 0, 1, …")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option("--method", metavar="NAME", help="Only this method. May be repeated.")
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The study's folder. Default: runs/study-NAME.")] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option("--reuse", help="Use the replies that this run directory keeps. Repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run every method on CONFIG's data, seed by seed: accuracy on pool and test, calls, tokens, and how sure it is.
+
+    Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the zero-shot
+    labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked for
+    by no other. Interrupted, the same command goes on.
+
+    Examples:
+
+      freeal study configs/mr.yaml --seeds 3
+
+      freeal study configs/trec.yaml --seeds 2 --method zero-shot --method default --set data.sample=500
+    """
+    from freeal import study as studies
+
+    chosen = studies.methods(only or ())
+    numbers = list(range(seeds))
+    folder = out or RUNS / f"study-{config.stem}"
+    folder.mkdir(parents=True, exist_ok=True)
+    studies.write_gold(folder, config, overrides or (), numbers)
+    done: list[Path] = []
+    left_out: dict[str, str] = {}
+    for seed in numbers:
+        for method in chosen:
+            if method.name in left_out:
+                continue
+            typer.echo(f"{method.name}, seed {seed}", err=True)
+            try:
+                _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
+            except ConfigError as error:  # an LLM that writes no texts has no demonstrations of its own making
+                left_out[method.name] = str(error)
+                typer.echo(f"{method.name} is left out: {error}", err=True)
+                continue
+            if not method.on_gold:
+                done.append(studies.place(folder, method, seed))
+    able = [method for method in chosen if method.name not in left_out]
+    if not able:
+        raise ConfigError(f"no method can be run: {next(iter(left_out.values()))}")
+    found = studies.collect(folder, able, numbers, shlex.join(["freeal", *sys.argv[1:]]), left_out)
+    page = studies.write(folder, found)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    typer.echo("\n".join(studies.table(found)))
+    typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / studies.JSON}\npage:    {page}")
+
+
+def _one(
+    config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str], reuse: Sequence[Path]
+) -> None:
+    """One run of the study, unless it is there already; one that was interrupted goes on."""
+    from freeal import study as studies
+    from freeal.cli import run
+
+    where = studies.place(folder, method, seed)
+    if (where / "summary.json").is_file():
+        return
+    if (where / "config.yaml").is_file():
+        run.go_on(where, None, (), ())
+    else:
+        run.begin(config, None, [*overrides, *studies.settings(method, seed, folder)], where, reuse)
+
+
+def _about(found: dict[str, object], seeds: int) -> str:
+    spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
+    return (
+        f"accuracy on the pool (transductive) and the test (inductive){spread}; the last column has 95 % intervals of "
+        "a paired bootstrap; calls and tokens as if each method were alone, seconds as they were with shared replies"
+    )

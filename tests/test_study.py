@@ -1,0 +1,126 @@
+"""`freeal study`: methods side by side, replies shared, figures from the runs themselves."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from commandline import freeal
+
+from freeal.study import METHODS, difference
+
+LABELS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
+    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(LABELS)[i % 2]} for i in range(90)]
+    for name, some in (("pool", rows[:60]), ("test", rows[60:])):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
+    (folder / "prompt.md").write_text(
+        "---\nlabels: [good, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n"
+    )
+    settings = {
+        "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "test": "test.jsonl", "gold": "gold", "sample": 50},
+        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "embedder": {"kind": "tfidf"},
+        "student": {"kind": "linear"}, "stop": {"min_change": 0.0},
+    }  # fmt: skip
+    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return folder / "films.yaml"
+
+
+@pytest.fixture(scope="module")
+def studied(configuration):
+    folder = configuration.parent / "study"
+    return folder, freeal("study", configuration, "--seeds", 2, "--out", folder)
+
+
+def test_every_method_that_can_be_run_is_in_the_study(studied):
+    folder, said = studied
+    assert said.code == 0
+    found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    assert set(found["methods"]) == {method.name for method in METHODS}
+    assert found["left_out"] == {}
+    for name, method in found["methods"].items():
+        assert [run["seed"] for run in method["runs"]] == [0, 1]
+        assert f"| {name} |" in said.out
+
+
+def test_a_reply_that_one_method_has_is_asked_for_by_no_other(studied):
+    folder, _ = studied
+    found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    summary = json.loads((folder / "calibrated" / "seed-0" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["usage"]["calls"] == 0
+    assert summary["usage"]["reused"] == found["methods"]["calibrated"]["runs"][0]["calls"] == 80
+
+
+def test_gold_teaches_the_ceiling_and_nobody_else(studied):
+    folder, _ = studied
+    found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    ceiling = found["methods"]["gold"]
+    assert "pool" not in ceiling
+    assert ceiling["student_test"]["mean"] >= found["methods"]["distilled"]["student_test"]["mean"]
+    for run in folder.glob("*/seed-*/environment.json"):
+        reused = json.loads(run.read_text(encoding="utf-8"))["reuse"]
+        assert not [path for path in reused if "gold" in path]
+
+
+def test_the_figures_are_those_of_the_runs(studied):
+    folder, _ = studied
+    found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    for seed in (0, 1):
+        summary = json.loads((folder / "default" / f"seed-{seed}" / "summary.json").read_text(encoding="utf-8"))
+        assert found["methods"]["default"]["runs"][seed]["pool"] == summary["pool"]["final"]["accuracy"]
+    apart = found["differences"]["zero-shot"]
+    means = [found["methods"][name]["pool"]["mean"] for name in ("default", "zero-shot")]
+    assert apart["mean"] == pytest.approx(means[0] - means[1])
+    assert apart["low"] <= apart["mean"] <= apart["high"]
+
+
+def test_a_study_that_is_done_asks_and_changes_nothing(studied, configuration):
+    folder, _ = studied
+    before = (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns
+    said = freeal("study", configuration, "--seeds", 2, "--out", folder, "--json")
+    assert json.loads(said.out)["seeds"] == [0, 1]
+    assert (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns == before
+
+
+def test_the_page_has_its_table_and_drawings(studied):
+    source = (studied[0] / "study.html").read_text(encoding="utf-8")
+    assert source.count("data:image/svg+xml;base64,") == 2
+    assert "<td>default</td>" in source
+    assert "<script" not in source
+
+
+def test_a_method_that_the_llm_cannot_do_is_left_out_with_the_reason(configuration, tmp_path):
+    replayed = ["llm.kind=recorded", f"llm.replies={configuration.parent / 'pool.jsonl'}", "llm.label=gold"]
+    some = [word for name in ("zero-shot", "few-shot") for word in ("--method", name)]
+    words = [word for each in replayed for word in ("--set", each)]
+    said = freeal("study", configuration, "--seeds", 1, "--out", tmp_path / "study", *some, *words)
+    assert said.code == 0
+    assert "few-shot is left out" in said.err
+    assert "| zero-shot | 1.000 |" in said.out
+
+
+def test_an_unknown_method_is_told_with_the_one_meant(configuration):
+    said = freeal("study", configuration, "--method", "defaut")
+    assert said.code == 2
+    assert "no method 'defaut'; did you mean 'default'?" in said.err
+
+
+def test_without_gold_nothing_is_studied(configuration, tmp_path):
+    said = freeal("study", configuration, "--out", tmp_path / "study", "--set", "data.gold=null")
+    assert said.code == 2
+    assert "data.gold is not set" in said.err
+
+
+def test_the_interval_of_a_difference_holds():
+    rng = np.random.default_rng(0)
+    held = 0
+    for seed in range(300):
+        of, over = rng.random(400) < 0.7, rng.random(400) < 0.6
+        found = difference([of.astype(float)], [over.astype(float)], seed)
+        held += found["low"] <= 0.1 <= found["high"]
+    assert held >= 273
