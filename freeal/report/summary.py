@@ -51,7 +51,9 @@ def summary(
             "test_rows": len(corpus.test) if corpus.test else 0,
         },
         "stopped": reason,
-        "warnings": gates.warnings(state.posterior, state.annotations, state.clean, config.stop.max_failed),
+        "warnings": gates.warnings(
+            state.posterior, state.student, state.annotations, state.clean, config.stop.max_failed
+        ),
         "rounds": [dict(figures) for figures in rounds],
         "pool": rounds[-1]["pool"],
         "test": rounds[-1]["test"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from freeal.select.gates import warnings
+from freeal.select import gates
 from freeal.types import Annotations
 
 ALL = np.ones(40, bool)
@@ -19,6 +19,11 @@ def said(n=40, answered=40, asked=40):
 
 def posterior(*counts):
     return np.repeat(np.eye(len(counts)) * 0.8 + 0.1, counts, axis=0)
+
+
+def warnings(final, *rest):
+    """Of a run whose student says what the final labels say."""
+    return gates.warnings(final, final, *rest)
 
 
 def test_labels_of_every_kind_are_no_reason():
@@ -45,3 +50,10 @@ def test_too_few_answers_are_told(answered, told):
 
 def test_rows_that_were_never_asked_are_no_failures():
     assert warnings(posterior(20, 20), said(answered=10, asked=10), ALL, 0.2) == []
+
+
+def test_a_student_that_has_collapsed_is_told_though_the_labels_have_not():
+    found = gates.warnings(posterior(20, 20), posterior(40, 0), said(), ALL, 0.2)
+    assert found == ["the student gives one label to 100.0% of the rows: it may have learned nothing else"]
+    uniform = np.full((40, 2), 0.5, np.float32)
+    assert gates.warnings(posterior(20, 20), uniform, said(), ALL, 0.2) == []
