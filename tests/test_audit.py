@@ -5,29 +5,17 @@ import json
 import shutil
 
 import pytest
-import yaml
-from commandline import freeal
-
-LABELS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
+from commandline import films, freeal, opinions
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run without gold, and the truth of each row."""
     folder = tmp_path_factory.mktemp("films")
-    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
-    rows = [{"id": f"r{i}", "text": f"=film {i} was {words[i % 4]}"} for i in range(80)]
-    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    (folder / "prompt.md").write_text(
-        "---\nlabels: [good, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n"
-    )
-    settings = {
-        "prompt": "prompt.md", "data": {"pool": "pool.jsonl"}, "embedder": {"kind": "tfidf"},
-        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "student": {"kind": "linear"},
-    }  # fmt: skip
-    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    rows = opinions(80)
+    films(folder, [{"id": row["id"], "text": f"={row['text']}"} for row in rows])
     assert freeal("run", folder / "films.yaml", "--out", folder / "run").code == 0
-    return folder / "run", {f"r{i}": list(LABELS)[i % 2] for i in range(80)}
+    return folder / "run", {row["id"]: row["gold"] for row in rows}
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commandline import Said, freeal
+from commandline import Said, films, freeal, opinions
 
 from freeal import __version__
 
-WORDS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
 VERBS = (
     ["run"],
     ["check"],
@@ -38,20 +37,9 @@ VERBS = (
 
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
-    words = [word for pair in zip(*WORDS.values(), strict=True) for word in pair]
-    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(WORDS)[i % 2]} for i in range(40)]
-    for name, some in (("pool", rows[:30]), ("test", rows[30:])):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
-    prompt = "---\nlabels: [good, bad]\n---\n## user\nFilm: {{ text }}\n\n## assistant\n{{ label }}\n"
-    (folder / "prompt.md").write_text(prompt, encoding="utf-8")
-    settings = {
-        "rounds": 2, "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "test": "test.jsonl", "gold": "gold"},
-        "llm": {"kind": "scripted", "keywords": WORDS, "noise": 0.2}, "embedder": {"kind": "tfidf"},
-        "student": {"kind": "linear"}, "stop": {"min_change": 0.0},
-    }  # fmt: skip
-    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return folder / "films.yaml"
+    rows = opinions(40)
+    data = {"test": "test.jsonl", "gold": "gold"}
+    return films(tmp_path_factory.mktemp("films"), rows[:30], rows[30:], data=data)
 
 
 @pytest.fixture(scope="module")

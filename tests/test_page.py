@@ -6,8 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import yaml
-from commandline import freeal
+from commandline import films, freeal, opinions
 
 from freeal.report import charts, explain, history, page
 from freeal.select.filters import mixture
@@ -20,18 +19,9 @@ LABELS = {"good": ["fine", "lovely"], "<b>$bad$</b>": ["awful", "dull"]}
 def run(tmp_path_factory):
     """A finished run on hostile texts, with a label that is markup and mathematics."""
     folder = tmp_path_factory.mktemp("hostile")
-    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
-    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(LABELS)[i % 2]} for i in range(40)]
+    rows = opinions(40, LABELS)
     rows[0]["text"] = HOSTILE
-    (folder / "pool.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    front = yaml.safe_dump({"labels": list(LABELS)})
-    (folder / "prompt.md").write_text(f"---\n{front}---\n## user\n{{{{ text }}}}\n\n## assistant\n{{{{ label }}}}\n")
-    settings = {
-        "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "gold": "gold"}, "embedder": {"kind": "tfidf"},
-        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "student": {"kind": "linear"},
-        "stop": {"min_change": 0.0},
-    }  # fmt: skip
-    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    films(folder, rows, labels=LABELS, data={"gold": "gold"})
     assert freeal("run", folder / "films.yaml", "--out", folder / "run").code == 0
     return folder / "run"
 
@@ -132,7 +122,7 @@ def test_explain_in_json_has_every_round_whole(run):
 
 def test_explain_shows_the_chats_as_sent(run):
     said = freeal("explain", run, "r0", "--chats")
-    assert f"[user]\n{HOSTILE}" in said.out
+    assert f"[user]\nFilm: {HOSTILE}" in said.out
 
 
 def test_an_unknown_row_is_answered_with_the_id_most_like_it(run):

@@ -4,31 +4,16 @@ import json
 
 import numpy as np
 import pytest
-import yaml
-from commandline import freeal
+from commandline import films, freeal, opinions
 
 from freeal.study import METHODS, difference
-
-LABELS = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
 
 
 @pytest.fixture(scope="module")
 def configuration(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
-    words = [word for pair in zip(*LABELS.values(), strict=True) for word in pair]
-    rows = [{"id": f"r{i}", "text": f"film {i} was {words[i % 4]}", "gold": list(LABELS)[i % 2]} for i in range(90)]
-    for name, some in (("pool", rows[:60]), ("test", rows[60:])):
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
-    (folder / "prompt.md").write_text(
-        "---\nlabels: [good, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n"
-    )
-    settings = {
-        "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "test": "test.jsonl", "gold": "gold", "sample": 50},
-        "llm": {"kind": "scripted", "keywords": LABELS, "noise": 0.2}, "embedder": {"kind": "tfidf"},
-        "student": {"kind": "linear"}, "stop": {"min_change": 0.0},
-    }  # fmt: skip
-    (folder / "films.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return folder / "films.yaml"
+    rows = opinions(90)
+    data = {"test": "test.jsonl", "gold": "gold", "sample": 50}
+    return films(tmp_path_factory.mktemp("films"), rows[:60], rows[60:], data=data)
 
 
 @pytest.fixture(scope="module")
