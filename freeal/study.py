@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from freeal import build, config, metrics
+from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -134,7 +135,8 @@ def collect(
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
             if method.labels:
                 right[method.name, seed] = _right(run, method.labels)
-            runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **_cost(run)})
+            cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
+            runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **cost})
         numbers = [name for name, value in runs[0].items() if isinstance(value, (int, float)) and name != "seed"]
         found[method.name] = {
             "told": method.told, "runs": runs,
@@ -182,14 +184,16 @@ def difference(of: Sequence[FloatArray], over: Sequence[FloatArray], seed: int =
 def write(folder: Path, found: Mapping[str, Any]) -> Path:
     """Write study.json and study.html; gives the path of the page."""
     (folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    by_cost = {"calls": "calls to the LLM"}
-    if any(method["dollars"]["mean"] for method in found["methods"].values()):
-        by_cost["dollars"] = "dollars"
-    drawings = [
-        (title, uri(charts.against_cost(_points(found, figure, cost), axis, "accuracy")))
-        for figure, title in (("pool", "Labels on the pool"), ("student_test", "Student on the test"))
-        for cost, axis in by_cost.items() if _points(found, figure, cost)
-    ]  # fmt: skip
+    methods = found["methods"]
+    axes = {"calls": "calls to the LLM", "dollars": "dollars"}
+    ceiling = next((methods[method.name].get("student_test") for method in METHODS if _is_ceiling(method, found)), None)
+    drawings = []
+    for figure, title in (("pool", "Labels on the pool"), ("student_test", "Student on the test")):
+        for cost, axis in axes.items():
+            points = _points(found, figure, cost)
+            if any(x and not np.isnan(y) for x, y, _ in points.values()):
+                across = ceiling["mean"] if ceiling and figure == "student_test" else None
+                drawings.append((title, uri(charts.against_cost(points, axis, "accuracy", across))))
     made = environment()
     made.filters |= {"figure": told, "plain": lambda value, name: told({"mean": value, "values": [value]}, name)}
     page = made.get_template("study.html.j2").render(found=found, drawings=drawings, columns=COLUMNS)
@@ -227,11 +231,16 @@ def told(figure: Mapping[str, Any], name: str) -> str:
     return f"{figure['mean']:.3f}{spread}"
 
 
+def _is_ceiling(method: Method, found: Mapping[str, Any]) -> bool:
+    return method.on_gold and method.name in found["methods"]
+
+
 def _points(found: Mapping[str, Any], figure: str, cost: str) -> dict[str, tuple[float, float, float]]:
-    """Name -> (cost, mean, standard deviation) of the methods that have this figure."""
+    """Name -> (cost, mean, standard deviation) of every method that costs something; NaN for one without the figure."""
+    nothing = {"mean": float("nan"), "sd": 0.0}
     return {
-        name: (method[cost]["mean"], method[figure]["mean"], method[figure]["sd"])
-        for name, method in found["methods"].items() if figure in method
+        name: (method[cost]["mean"], method.get(figure, nothing)["mean"], method.get(figure, nothing)["sd"])
+        for name, method in found["methods"].items() if cost in method
     }  # fmt: skip
 
 
@@ -249,18 +258,19 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
     return found
 
 
-def _cost(run: Path) -> dict[str, float]:
-    """Calls, tokens and dollars of a run as if no reply had been there before; seconds as they were."""
+def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
+    """Calls, tokens and dollars of labelling the pool, as if no reply had been there before; seconds as they were."""
     import yaml
 
     settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     price = build.price_of_calls(settings)
     with Ledger(run / LEDGER, read_only=True) as ledger:
-        alone = ledger.usage(alone=True)
-    seconds = json.loads((run / "summary.json").read_text(encoding="utf-8"))["seconds"]
+        works = [COLD_START, *(f"round {number}" for number in range(len(summary["rounds"])))]
+        alone = ledger.usage(works, alone=True)
     dollars = price.of(alone.tokens_in, alone.tokens_out) if price else 0.0
     return {
-        "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars, "seconds": seconds,
+        "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars,
+        "seconds": summary["seconds"],
     }  # fmt: skip
 
 

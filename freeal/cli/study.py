@@ -99,5 +99,6 @@ def _about(found: dict[str, object], seeds: int) -> str:
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
     return (
         f"accuracy on the pool (transductive) and the test (inductive){spread}; the last column has 95 % intervals of "
-        "a paired bootstrap; calls and tokens as if each method were alone, seconds as they were with shared replies"
+        "a paired bootstrap; calls and tokens are those of labelling the pool, as if each method were alone, seconds "
+        "as they were with shared replies"
     )

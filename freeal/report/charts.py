@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ STYLE = {
 
 
 def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], what: str) -> str:
-    """`lines` over the `calls` made by then: a point each; None leaves a gap. A name with "test" in it is dashed."""
+    """`lines` over the replies (`calls`) by then: a point each; None leaves a gap. A name with "test" is dashed."""
     with _drawing(6.4, 3.2) as (figure, axes):
         colours = {"zero-shot": GREY, "LLM": BLUE, "student": ORANGE, "final": GREEN}
         for name, values in lines.items():
@@ -39,18 +40,23 @@ def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], wha
             colour = next((found for kind, found in colours.items() if kind in name), RED)
             style = {"linestyle": "--" if "test" in name else "-", "marker": "o", "markersize": 4}
             axes.plot([x for x, _ in known], [y for _, y in known], label=name, color=colour, **style)
-        axes.set_xlabel("calls to the LLM so far")
+        axes.set_xlabel("replies of the LLM so far")
         axes.set_ylabel(what)
         axes.grid(alpha=0.25)
         figure.legend(loc="outside right upper")
         return _svg(figure)
 
 
-def against_cost(points: Mapping[str, tuple[float, float, float]], cost: str, what: str) -> str:
-    """Each method as a point: (cost, value, spread), its name beside it; a cost of zero is at the left edge."""
+def against_cost(
+    points: Mapping[str, tuple[float, float, float]], cost: str, what: str, ceiling: float | None = None
+) -> str:
+    """Each method as a point (cost, value, spread), in the colour of its place; `ceiling` is a line across."""
     with _drawing(6.4, 3.6) as (figure, axes):
         for (name, (x, y, spread)), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
-            axes.errorbar([x], [y], yerr=[spread] if spread else None, fmt="o", color=colour, capsize=3, label=name)
+            if not math.isnan(y):
+                axes.errorbar([x], [y], yerr=[spread] if spread else None, fmt="o", color=colour, capsize=3, label=name)
+        if ceiling is not None:
+            axes.axhline(ceiling, color=GREEN, linestyle=":", label="taught by gold")
         axes.set_xlabel(cost)
         axes.set_ylabel(what)
         axes.set_xlim(left=0)

@@ -101,7 +101,7 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
 
 def _curve(found: Mapping[str, Any]) -> Drawing:
     rounds = found["rounds"]
-    calls = [int(n) for n in np.cumsum([figures["usage"]["calls"] for figures in rounds])]
+    calls = [int(n) for n in np.cumsum([each["usage"]["calls"] + each["usage"]["reused"] for each in rounds])]
     lines: dict[str, list[float | None]] = {}
     for place in ("pool", "test"):
         for name, told in NAMES.items():
@@ -109,7 +109,7 @@ def _curve(found: Mapping[str, Any]) -> Drawing:
             if any(score is not None for score in scores):
                 lines[f"{told.replace(', raw', '').replace(' labels', '')}, {place}"] = scores
     if lines:
-        return Drawing("Rounds", "Accuracy after each round, against the calls made by then.",
+        return Drawing("Rounds", "Accuracy after each round, against the replies by then, kept ones counted.",
                        charts.curve(lines, calls, "accuracy"))  # fmt: skip
     signs = {"LLM and student agree": "agreement", "believed clean": "clean", "labels changed": "changed"}
     lines = {told: [figures[key] for figures in rounds] for told, key in signs.items()}
