@@ -28,7 +28,7 @@ fi
 run() { # NAME SETTING...: zero-shot, nothing calibrated, so that what is kept is what the model said
     local name=$1 && shift
     rm -rf "${folder:?}/$name"
-    "$bin/freeal" run configs/mr.yaml --out "$folder/$name" --set preset=zero-shot --set calibration.kind=none \
+    "$bin/freeal" run configs/mr.yaml --out "$folder/$name" --set preset=zero-shot --set calibration.kind=none --set student.kind=none \
         --set data.sample="${ROWS:-200}" --set data.test=null --set llm.kind="$name" "$@"
 }
 

@@ -50,12 +50,13 @@ class Method:
     on_gold: bool = False
 
 
+_ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none")
 METHODS = (
-    Method("zero-shot", "the LLM alone, as it answers", ("preset=zero-shot",), "zero_shot"),
-    Method("calibrated", "the LLM, calibrated on the pool", ("preset=zero-shot", "calibration.kind=batch"), "llm"),
+    Method("zero-shot", "the LLM alone, as it answers", (*_ALONE, "calibration.kind=none"), "zero_shot"),
+    Method("calibrated", "the LLM, calibrated on the pool", (*_ALONE, "calibration.kind=batch"), "llm"),
     Method(
         "few-shot", "the LLM with the nearest demonstrations that it wrote itself, calibrated",
-        ("preset=zero-shot", "calibration.kind=batch", "cold_start.kind=generated", "demos.retrieve=nearest"), "llm",
+        (*_ALONE, "calibration.kind=batch", "cold_start.kind=generated", "demos.retrieve=nearest"), "llm",
     ),
     Method("distilled", "a student of the calibrated labels", ("preset=default", "rounds=1"), "student", student=True),
     Method("freeal-paper", "FreeAL as published", ("preset=freeal-paper",), "final", student=True),

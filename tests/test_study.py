@@ -39,6 +39,7 @@ def test_a_reply_that_one_method_has_is_asked_for_by_no_other(studied):
     summary = json.loads((folder / "calibrated" / "seed-0" / "summary.json").read_text(encoding="utf-8"))
     assert summary["usage"]["calls"] == 0
     assert summary["usage"]["reused"] == 80
+    assert summary["student"] == "none", "whatever the configuration says of students"
     assert found["methods"]["calibrated"]["runs"][0]["calls"] == 50, "the pool, and not what was only measured"
 
 
