@@ -74,6 +74,13 @@ def test_a_study_that_is_done_asks_and_changes_nothing(studied, configuration):
     assert (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns == before
 
 
+def test_a_study_is_not_gone_on_with_under_other_settings(studied, configuration):
+    said = freeal("study", configuration, "--seeds", 2, "--out", studied[0], "--set", "student.c=3.0")
+    assert said.code == 7
+    assert "name another folder with --out" in said.err
+    assert "student.c" in said.err
+
+
 def test_the_page_has_its_table_and_drawings(studied):
     source = (studied[0] / "study.html").read_text(encoding="utf-8")
     assert source.count("data:image/svg+xml;base64,") == 2

@@ -121,7 +121,7 @@ def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequenc
 
     with RunLock(folder):
         about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        chosen, changed = _as_it_was(folder, place, about["set"], asked)
+        chosen, changed = as_it_was(folder, place, about["set"], asked)
         prompt, corpus = build.inputs(chosen, folder / "prompt.md")
         corpus = rows.as_before(folder, corpus)
         borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
@@ -264,7 +264,7 @@ def _tobegin(place: Path | None, fork: Path | None, overrides: Sequence[str]) ->
     return settings.parse(kept, str(fork / "config.yaml"))
 
 
-def _as_it_was(
+def as_it_was(
     folder: Path, place: Path | None, at_first: Sequence[str], overrides: Sequence[str]
 ) -> tuple[Config, list[str]]:
     """The configuration of a run that is resumed, and what is other than before: only how it goes on may be.

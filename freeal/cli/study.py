@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import ConfigError
+from freeal.errors import ChangedError, ConfigError
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -82,17 +82,27 @@ def study(
 def _one(
     config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str], reuse: Sequence[Path]
 ) -> None:
-    """One run of the study, unless it is there already; one that was interrupted goes on."""
+    """One run of the study, unless it is there already; one that was interrupted goes on.
+
+    Raises:
+        ChangedError: it is there, but of another configuration.
+    """
     from freeal import study as studies
     from freeal.cli import run
 
     where = studies.place(folder, method, seed)
-    if (where / "summary.json").is_file():
+    given = [*overrides, *studies.settings(method, seed, folder)]
+    if not (where / "config.yaml").is_file():
+        run.begin(config, None, given, where, reuse)
         return
-    if (where / "config.yaml").is_file():
+    try:
+        run.as_it_was(where, config, given, ())
+    except ChangedError as error:
+        raise ChangedError(
+            f"{folder}: this study has other settings; name another folder with --out ({error})"
+        ) from error
+    if not (where / "summary.json").is_file():
         run.go_on(where, None, (), ())
-    else:
-        run.begin(config, None, [*overrides, *studies.settings(method, seed, folder)], where, reuse)
 
 
 def _about(found: dict[str, object], seeds: int) -> str:
