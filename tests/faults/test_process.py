@@ -49,6 +49,10 @@ def test_02_killed_between_reply_and_commit(bench):
     assert "may have been paid for" in said.err or bench.server.stats().repeated <= 4
 
 
+DONE = (0, 3)
+"""How a run with the tiny encoder ends: it knows none of the words, learns one label, and that is told."""
+
+
 def encoder(path, **settings):
     """A real student, small and quick."""
     return {"kind": "transformer", "model": str(path), "epochs": 2, "batch_size": 8, **settings}
@@ -59,9 +63,9 @@ def test_03_killed_while_training(bench, tiny_encoder, tmp_path):
     process = bench.start("run", config, "--out", bench.run_folder, FREEAL_FAILPOINT="student.step:5=kill9")
     assert process.wait(120) == GONE
     before = bench.server.stats().requests
-    assert bench.resume().code == 0
+    assert bench.resume().code in DONE
     assert bench.server.stats().requests == before
-    assert bench.run("run", config, "--out", tmp_path / "straight", "--reuse", bench.run_folder).code == 0
+    assert bench.run("run", config, "--out", tmp_path / "straight", "--reuse", bench.run_folder).code in DONE
     assert bench.labels() == bench.labels(tmp_path / "straight")
 
 
@@ -233,7 +237,7 @@ def test_11_what_can_be_read_of_a_damaged_ledger_is_saved(bench):
 
 
 def test_04_a_student_that_is_cut_short_is_told_and_trained_again(bench, tiny_encoder):
-    assert bench.begin(student=encoder(tiny_encoder)).code == 0
+    assert bench.begin(student=encoder(tiny_encoder)).code in DONE
     before, labels = bench.server.stats().requests, bench.labels()
     weights = bench.run_folder / "rounds/00/student/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -242,10 +246,10 @@ def test_04_a_student_that_is_cut_short_is_told_and_trained_again(bench, tiny_en
     assert "model.safetensors" in said.err
     assert "freeal repair" in said.err
     assert "model.safetensors" in bench.run("repair", bench.run_folder).out
-    assert bench.resume().code == 0
+    assert bench.resume().code in DONE
     assert bench.labels() == labels
     assert bench.server.stats().requests == before
-    assert bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl").code == 0
+    assert bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl").code in DONE
 
 
 class Payload:
@@ -260,7 +264,7 @@ class Payload:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "rng_state.pth", "posterior.npy"])
 def test_12_nothing_that_runs_code_is_opened(bench, tiny_encoder, tmp_path, name):
-    assert bench.begin(student=encoder(tiny_encoder)).code == 0
+    assert bench.begin(student=encoder(tiny_encoder)).code in DONE
     student, mark = bench.run_folder / "rounds/00/student", tmp_path / "it-ran"
     (bench.run_folder / "rounds/00/sha256.json").unlink()  # whoever plants a file does not leave the sums as they were
     (student / name).write_bytes(pickle.dumps(Payload(mark)))
@@ -272,7 +276,7 @@ def test_12_nothing_that_runs_code_is_opened(bench, tiny_encoder, tmp_path, name
         (student / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Model: ...", encoding="utf-8")
     said = bench.run("predict", bench.run_folder, bench.folder / "pool.jsonl")
     assert said.code == (2 if name == "pytorch_model.bin" else 0), said.err
-    assert bench.resume().code == 0
+    assert bench.resume().code in DONE
     assert not mark.exists()
 
 
