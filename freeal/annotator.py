@@ -140,8 +140,10 @@ class Annotator:
             try:
                 replies = self.replies(requests, work, tick if asked[0].reply is NO_REPLY else None)
             except BudgetError as error:
-                if asked[0].reply is not NO_REPLY:
-                    return  # the rows keep the problem they have: a second try is not worth the whole run
+                if asked[0].reply is not NO_REPLY:  # a second try is not worth the whole run
+                    for tried, second in zip(asked, self._kept(requests, work), strict=True):
+                        tried.reply = second or tried.reply
+                    return
                 if all_or_none or not isinstance(error, CallsSpent):
                     raise
                 for tried, reply in zip(asked, self._kept(requests, work), strict=True):
@@ -280,7 +282,11 @@ class _Journal:
     told: set[str] = field(default_factory=set)
 
     def pending(self, place: int) -> bool:
-        return self.annotator.ledger.is_under_way(self.entries[place].key)
+        entry = self.entries[place]
+        if not self.annotator.ledger.is_under_way(entry.key):
+            return False
+        self.held.setdefault(entry.key, self.annotator.purse.worst(entry.request))  # put aside when the run went on
+        return True
 
     def sent(self, place: int) -> Future[None]:
         entry = self.entries[place]
@@ -296,7 +302,7 @@ class _Journal:
     def understood(self, place: int, reply: Reply) -> None:
         entry, purse = self.entries[place], self.annotator.purse
         held = self.held.pop(entry.key, None)
-        cost = purse.pay(reply, calls=1) if held is None else purse.settle(held, reply, entry.request)
+        cost = purse.pay(reply) if held is None else purse.settle(held, reply, entry.request)
         self.annotator.ledger.read(entry.key, reply, cost)
         self.told.add(entry.key)
         if self.tick:

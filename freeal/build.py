@@ -28,7 +28,7 @@ from freeal.config import (
 )
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
-from freeal.errors import BudgetError, ConfigError, RunError
+from freeal.errors import BudgetError, ConfigError, RunError, WritesNothing
 from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -143,12 +143,14 @@ def purse(config: Config, ledger: Ledger) -> Purse:
     to_come = isinstance(config.llm, OpenAIConfig) and config.llm.batch  # the answers of a batch are no lost calls
     calls = usage.calls + ledger.in_doubt(under_way=not to_come)
     found = Purse(price, *limits, replies, usage.cost + usage.doubt, calls)
-    if not to_come:
-        for key, request in list(ledger.unanswered()):
-            worst = found.worst(request)
+    for key, request in list(ledger.unanswered()):
+        worst = found.worst(request)
+        if to_come:
+            found.await_answer(worst)
+        else:
             found.spent += worst
             ledger.failed(key, True, worst)
-        ledger.settle()
+    ledger.settle()
     return found
 
 
@@ -212,7 +214,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit)
     """Every decision of the loop, bound to its settings."""
     labels = tuple(annotator.prompt.labels)
     if config.cold_start.kind == "generated" and not annotator.llm.capabilities.generation:
-        raise ConfigError(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
+        raise WritesNothing(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))

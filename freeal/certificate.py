@@ -79,8 +79,8 @@ class Certificate:
     rows: int
     """Rows that a person has labelled."""
 
-    deviation: float
-    """Of one row, as if the sample had been a simple one: the interval narrows with it over the root of the rows."""
+    worth: float
+    """Rows of a simple sample that would tell as much."""
 
 
 def certify(right: Sequence[Sequence[bool]], sizes: Sequence[int], confidence: float = CONFIDENCE) -> Certificate:
@@ -101,32 +101,33 @@ def certify(right: Sequence[Sequence[bool]], sizes: Sequence[int], confidence: f
     variance = float((weights**2 * missing * smooth * (1.0 - smooth) / counts).sum())
     rows = int(counts.sum())
     if variance <= 0.0:  # every row was labelled
-        return Certificate(mean, mean, mean, confidence, rows, 0.0)
+        return Certificate(mean, mean, mean, confidence, rows, float(rows))
     centre = float((weights * smooth).sum())
     worth = max(centre * (1.0 - centre) / variance, 1.0)
     tail = (1.0 - confidence) / 2.0
-    successes = mean * worth
-    low = float(beta.ppf(tail, successes, worth - successes + 1.0)) if mean > 0 else 0.0
-    high = float(beta.ppf(1.0 - tail, successes + 1.0, worth - successes)) if mean < 1 else 1.0
-    return Certificate(mean, low, high, confidence, rows, float(np.sqrt(variance * rows)))
+    high = float(beta.ppf(1.0 - tail, mean * worth + 1.0, (1.0 - mean) * worth)) if mean < 1 else 1.0
+    return Certificate(mean, _low(mean, worth, tail), high, confidence, rows, worth)
 
 
-def more_needed(found: Certificate, wanted: float) -> int | None:
-    """Rows to label besides until the interval lies above `wanted`, if the estimate stays; None if it never would."""
+def more_needed(found: Certificate, wanted: float, size: int) -> int | None:
+    """Rows to label besides until the interval lies above `wanted`, if the estimate stays; None if it never would.
+
+    Never more than are left of the `size` rows of the pool: then nothing is estimated.
+    """
     if found.low >= wanted:
         return 0
     if found.estimate <= wanted:
         return None
     tail = (1.0 - found.confidence) / 2.0
-    spread = max(found.estimate * (1.0 - found.estimate), 1e-9)
-    worth_a_row = spread / max(found.deviation**2, 1e-9)
     rows = found.rows
-    while rows < 10_000_000:
-        rows = int(rows * 1.02) + 1
-        worth = rows * worth_a_row
-        if beta.ppf(tail, found.estimate * worth, (1.0 - found.estimate) * worth + 1.0) >= wanted:
-            return rows - found.rows
-    return None
+    while rows < size and _low(found.estimate, found.worth * rows / found.rows, tail) < wanted:
+        rows = min(size, int(rows * 1.02) + 1)
+    return rows - found.rows
+
+
+def _low(mean: float, worth: float, tail: float) -> float:
+    """Lower end of the interval of Clopper and Pearson for a share `mean` of `worth` rows."""
+    return float(beta.ppf(tail, mean * worth, (1.0 - mean) * worth + 1.0)) if mean > 0 else 0.0
 
 
 def _with_answers(right: Sequence[Sequence[bool]], sizes: Sequence[int]) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -305,23 +305,27 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:
     """Read a configuration file over its preset, with `--set` overrides on top; paths become absolute.
+
+    `above` are overrides over those, in a layer of their own: where they choose another kind, it starts afresh.
 
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit.
     """
-    settings, changes = _read_yaml(path), dict[str, Any]()
-    for override in overrides:
-        assign(changes, override)
-    preset = changes.get("preset", settings.get("preset", "default"))
+    settings = _read_yaml(path)
+    changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for layer, given in zip(changes, (overrides, above), strict=True):
+        for override in given:
+            assign(layer, override)
+    preset = next((layer["preset"] for layer in (*changes[::-1], settings) if "preset" in layer), "default")
     known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
     if preset not in known:
         raise ConfigError(
             f"{path}: preset {preset!r} is unknown{did_you_mean(str(preset), known)}; there are {', '.join(known)}"
         )
     merged = _kinds()
-    for layer in (_read_yaml(PRESETS / f"{preset}.yaml"), settings, changes):
+    for layer in (_read_yaml(PRESETS / f"{preset}.yaml"), settings, *changes):
         merged = _merge(merged, layer)
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)

@@ -2,6 +2,7 @@
 
 FreealError
 ├── ConfigError      a setting is wrong, unknown or contradictory          exit 2
+│   └── WritesNothing    the LLM is to write texts, and writes none
 ├── PromptError      a prompt file cannot be used                          exit 2
 ├── DataError        a data file, row or column cannot be used             exit 2
 ├── ModelError       weights are missing, incomplete or not what they say  exit 2
@@ -31,6 +32,10 @@ class FreealError(Exception):
 
 class ConfigError(FreealError):
     """A setting is wrong, unknown or contradictory."""
+
+
+class WritesNothing(ConfigError):
+    """Texts are to be written by an LLM that writes none."""
 
 
 class PromptError(FreealError):

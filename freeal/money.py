@@ -114,6 +114,13 @@ class Purse:
             self.reserved += worst
         return worst
 
+    def await_answer(self, worst: float) -> None:
+        """Put aside for a call that an earlier process made, and whose answer may still come."""
+        with self._lock:
+            self.under_way += 1
+            self.calls += 1
+            self.reserved += worst
+
     def settle(self, held: float, reply: Reply | None, request: Request | None = None) -> float:
         """US dollars the call did cost; None for one that came to nothing, which is then no call."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price and reply else 0.0
@@ -136,12 +143,11 @@ class Purse:
         self.reserved = max(0.0, self.reserved - held)
         self.under_way = max(0, self.under_way - 1)
 
-    def pay(self, reply: Reply, calls: int = 0) -> float:
-        """US dollars of a reply whose call was made by a process that is gone, which counted so many `calls` less."""
+    def pay(self, reply: Reply) -> float:
+        """US dollars of a reply whose call was made by a process that is gone."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price else 0.0
         with self._lock:
             self.spent += cost
-            self.calls += calls
         return cost
 
     def worst(self, request: Request) -> float:

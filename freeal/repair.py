@@ -105,8 +105,8 @@ def _copy(old: Path, new: Path) -> Salvage:
                         if row is None:
                             lost += 1
                             continue
-                        _insert(target, table, {name: row[name] for name in row.keys() if name in known})  # noqa: SIM118
-                        copied += 1
+                        values = {name: row[name] for name in row.keys() if name in known}  # noqa: SIM118
+                        copied += _insert(target, table, values, new)
                 except sqlite3.Error:
                     if table == TABLES[0]:
                         raise
@@ -117,9 +117,13 @@ def _copy(old: Path, new: Path) -> Salvage:
     return Salvage(copied, lost, tuple(gone), old)
 
 
-def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
-    places = ", ".join("?" * len(row))
-    connection.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({places})", list(row.values()))
+def _insert(connection: sqlite3.Connection, table: str, row: dict[str, object], path: Path) -> int:
+    """Rows written: one, or none if it was there already; a file that takes none is no fault of the damaged one."""
+    sql = f"INSERT OR IGNORE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+    try:
+        return connection.execute(sql, list(row.values())).rowcount
+    except sqlite3.Error as error:
+        raise RunError(f"{path}: could not be written ({error}); make room and repair again") from error
 
 
 def _readable(connection: sqlite3.Connection, table: str) -> Iterator[sqlite3.Row | None]:

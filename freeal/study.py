@@ -22,7 +22,7 @@ from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.report import charts, history
 from freeal.report.page import environment, uri
-from freeal.types import FloatArray, IntArray, LoopState, argmax
+from freeal.types import IntArray, LoopState, argmax
 
 SCHEMA_VERSION = 1
 REFERENCE = "default"
@@ -85,13 +85,14 @@ def place(folder: Path, method: Method, seed: int) -> Path:
     return folder / method.name / f"seed-{seed}"
 
 
-def settings(method: Method, seed: int, folder: Path) -> list[str]:
-    """What `--set` would say for this run of the study in `folder`."""
+def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Sequence[str] = ()) -> config.Config:
+    """The settings of a run of the study in `folder`: those of the file at `place`, `overrides`, and the method's."""
     given = [*method.settings, f"seed={seed}"]
     if method.on_gold:
         gold = json.dumps(str((folder / GOLD).resolve()))
-        given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.label=label", "evaluation.llm_on_test=false"]
-    return given
+        given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
+        given += ["evaluation.llm_on_test=false"]
+    return config.load(place, overrides, given)
 
 
 def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Sequence[int]) -> None:
@@ -127,7 +128,7 @@ def collect(
     """
     judged = [method.name for method in chosen if method.labels]
     reference = REFERENCE if REFERENCE in judged else judged[-1] if judged else ""
-    right: dict[tuple[str, int], FloatArray] = {}
+    right: dict[tuple[str, int], Mapping[str, float]] = {}
     found: dict[str, Any] = {}
     for method in chosen:
         runs: list[dict[str, Any]] = []
@@ -138,7 +139,8 @@ def collect(
                 right[method.name, seed] = _right(run, method.labels)
             cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
             runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **cost})
-        numbers = [name for name, value in runs[0].items() if isinstance(value, (int, float)) and name != "seed"]
+        every = set.intersection(*(set(run) for run in runs))
+        numbers = [name for name in runs[0] if name in every - {"seed", "run"}]
         found[method.name] = {
             "told": method.told, "runs": runs,
             **{name: _spread([float(run[name]) for run in runs]) for name in numbers},
@@ -157,29 +159,30 @@ def collect(
     }  # fmt: skip
 
 
-def difference(of: Sequence[FloatArray], over: Sequence[FloatArray], seed: int = 0) -> dict[str, float]:
+def difference(
+    of: Sequence[Mapping[str, float]], over: Sequence[Mapping[str, float]], seed: int = 0
+) -> dict[str, float]:
     """How much more of the rows `of` has right than `over`, in the mean of the seeds, with a 95 % interval.
 
-    A paired bootstrap over the rows of each seed (Efron and Tibshirani, 1993, ch. 16). A row's difference is -1, 0 or
-    1, so that the counts of a resample are multinomial, and no row need be drawn.
+    A paired bootstrap over rows (Efron and Tibshirani, 1993, ch. 16): a row that several seeds have is drawn with all
+    of them, since what they say of it is not independent. Rows differ in few ways, so that how often each of these is
+    drawn is multinomial, and no row need be.
 
     Args:
-        of, over: an array (n,) a seed of what is right, row by row.
+        of, over: a seed's rows by id: 1.0 where right, else 0.0.
 
     Example:
-        >>> difference([np.array([1.0, 1.0, 0.0])], [np.array([1.0, 0.0, 0.0])])["mean"]
+        >>> difference([{"a": 1.0, "b": 1.0, "c": 0.0}], [{"a": 1.0, "b": 0.0, "c": 0.0}])["mean"]
         0.3333333333333333
     """
-    rng = np.random.default_rng(seed)
-    means, resampled = [], []
-    for a, b in zip(of, over, strict=True):
-        apart = (a - b).astype(int)
-        shares = np.array([(apart == value).mean() for value in (-1, 0, 1)])
-        counts = rng.multinomial(len(apart), shares / shares.sum(), RESAMPLED)
-        means.append(float(apart.mean()))
-        resampled.append((counts[:, 2] - counts[:, 0]) / len(apart))
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-    return {"mean": float(np.mean(means)), "low": float(low), "high": float(high)}
+    shares: dict[str, float] = {}
+    for ours, theirs in zip(of, over, strict=True):
+        for uid in ours:
+            shares[uid] = shares.get(uid, 0.0) + (ours[uid] - theirs[uid]) / (len(ours) * len(of))
+    ways, counts = np.unique(np.round(list(shares.values()), 12), return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(shares), counts / counts.sum(), RESAMPLED)
+    low, high = np.quantile(drawn @ ways, [0.025, 0.975])
+    return {"mean": sum(shares.values()), "low": float(low), "high": float(high)}
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> Path:
@@ -275,8 +278,8 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _right(run: Path, who: str) -> FloatArray:
-    """(n,) 1.0 where the label of the pool's row is gold's; rows without gold are left out."""
+def _right(run: Path, who: str) -> dict[str, float]:
+    """Id -> 1.0 where the label of the pool's row is gold's, else 0.0; rows without gold are left out."""
     import yaml
 
     then = history.read(run)
@@ -284,7 +287,8 @@ def _right(run: Path, who: str) -> FloatArray:
     _, corpus = build.inputs(chosen, run / "prompt.md")
     gold = corpus.in_order(list(then.ids)).gold
     assert gold is not None, "write_gold has looked"
-    return metrics.right(_labels(then.states, who), gold)
+    known = [uid for uid, label in zip(then.ids, gold, strict=True) if label >= 0]
+    return dict(zip(known, metrics.right(_labels(then.states, who), gold).tolist(), strict=True))
 
 
 def _labels(states: Sequence[LoopState], who: str) -> IntArray:

@@ -82,9 +82,15 @@ def test_a_stratum_without_answers_is_judged_with_its_neighbour():
 
 def test_how_many_more_rows_are_needed():
     few = certify([[True] * 97 + [False] * 3], [100_000])
-    more = more_needed(few, 0.95)
+    more = more_needed(few, 0.95, 100_000)
     assert more > 0
     many = (100 + more) // 100 + 1
     assert certify([([True] * 97 + [False] * 3) * many], [100_000]).low >= 0.95
-    assert more_needed(few, 0.9) == 0
-    assert more_needed(few, 0.98) is None
+    assert more_needed(few, 0.9, 100_000) == 0
+    assert more_needed(few, 0.98, 100_000) is None
+    assert more_needed(few, 0.95, 120) == 20, "there are no more"
+
+
+def test_without_an_error_so_far_a_few_hundred_rows_prove_99_percent():
+    perfect = certify([[True] * 100], [100_000])
+    assert 200 < more_needed(perfect, 0.99, 100_000) < 400

@@ -75,10 +75,14 @@ def test_a_study_that_is_done_asks_and_changes_nothing(studied, configuration):
 
 
 def test_a_study_is_not_gone_on_with_under_other_settings(studied, configuration):
-    said = freeal("study", configuration, "--seeds", 2, "--out", studied[0], "--set", "student.c=3.0")
-    assert said.code == 7
-    assert "name another folder with --out" in said.err
-    assert "student.c" in said.err
+    kept = studied[0] / "default" / "seed-0" / "config.yaml"
+    before = kept.read_bytes()
+    for setting in ("student.c=3.0", "stop.min_change=0.5"):
+        said = freeal("study", configuration, "--seeds", 2, "--out", studied[0], "--set", setting)
+        assert said.code == 7
+        assert setting.partition("=")[0] in said.err
+    assert kept.read_bytes() == before
+    assert "name another with --out" in said.err
 
 
 def test_the_page_has_its_table_and_drawings(studied):
@@ -110,11 +114,32 @@ def test_without_gold_nothing_is_studied(configuration, tmp_path):
     assert "data.gold is not set" in said.err
 
 
+def rows_of(values):
+    return {f"r{i}": float(value) for i, value in enumerate(values)}
+
+
 def test_the_interval_of_a_difference_holds():
     rng = np.random.default_rng(0)
     held = 0
     for seed in range(300):
         of, over = rng.random(400) < 0.7, rng.random(400) < 0.6
-        found = difference([of.astype(float)], [over.astype(float)], seed)
+        found = difference([rows_of(of)], [rows_of(over)], seed)
         held += found["low"] <= 0.1 <= found["high"]
     assert held >= 273
+
+
+def test_the_same_rows_in_several_seeds_prove_no_more_than_once():
+    rng = np.random.default_rng(0)
+    of, over = rows_of(rng.random(400) < 0.7), rows_of(rng.random(400) < 0.66)
+    once, thrice = difference([of], [over]), difference([of] * 3, [over] * 3)
+    assert thrice["mean"] == pytest.approx(once["mean"])
+    assert thrice["high"] - thrice["low"] == pytest.approx(once["high"] - once["low"], rel=0.1)
+
+
+def test_settings_of_the_user_go_with_methods_that_choose_another_kind(configuration, tmp_path):
+    some = [word for name in ("zero-shot", "default", "gold") for word in ("--method", name)]
+    own = ["--set", "student.c=3.0", "--set", "llm.noise=0.3"]
+    said = freeal("study", configuration, "--seeds", 1, "--out", tmp_path / "study", *some, *own)
+    assert said.code == 0
+    found = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
+    assert set(found["methods"]) == {"zero-shot", "default", "gold"}

@@ -28,7 +28,8 @@ def audit(
     """Draw rows for a person to label (audit.csv in RUN), and read the answers back: accuracy with a 95 % interval.
 
     The first call writes the sheet; fill in its column `label`, and call again. Rows are drawn more often where the
-    labels are unsure; the interval holds however wrong their probabilities are. More rows may be drawn later.
+    labels are unsure; the interval holds however wrong their probabilities are, for a number of rows fixed beforehand:
+    who looks again and again until it pleases will be wrong more often than the interval says. More may be drawn later.
 
     Examples:
 

@@ -99,14 +99,20 @@ def begin(
     place: Path | None, fork: Path | None, asked: Sequence[str], out: Path | None, reuse: Sequence[Path]
 ) -> tuple[Path, dict[str, Any]]:
     """A new run; gives its directory, and what it came to."""
+    return begin_with(_to_begin(place, fork, asked), asked, out, [*reuse, *([fork] if fork else [])])
+
+
+def begin_with(
+    chosen: Config, asked: Sequence[str], out: Path | None, reuse: Sequence[Path]
+) -> tuple[Path, dict[str, Any]]:
+    """A new run with these settings, of which `asked` is what `--set` said."""
     from freeal import build, rows
     from freeal.lock import RunLock
 
-    chosen = _tobegin(place, fork, asked)
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     folder = _new_folder(chosen, out)
     with RunLock(folder):
-        borrowed = [path.resolve() for path in (*reuse, *([fork] if fork else []))]
+        borrowed = [path.resolve() for path in reuse]
         command = shlex.join(["freeal", *sys.argv[1:]])
         facts = {"command": command, "set": list(asked), "reuse": [str(path) for path in borrowed]}
         _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
@@ -121,7 +127,7 @@ def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequenc
 
     with RunLock(folder):
         about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        chosen, changed = as_it_was(folder, place, about["set"], asked)
+        chosen, changed = _as_it_was(folder, place, about["set"], asked)
         prompt, corpus = build.inputs(chosen, folder / "prompt.md")
         corpus = rows.as_before(folder, corpus)
         borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
@@ -250,7 +256,7 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
     return runs[-1].parent
 
 
-def _tobegin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
+def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
     """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
 
@@ -264,7 +270,7 @@ def _tobegin(place: Path | None, fork: Path | None, overrides: Sequence[str]) ->
     return settings.parse(kept, str(fork / "config.yaml"))
 
 
-def as_it_was(
+def _as_it_was(
     folder: Path, place: Path | None, at_first: Sequence[str], overrides: Sequence[str]
 ) -> tuple[Config, list[str]]:
     """The configuration of a run that is resumed, and what is other than before: only how it goes on may be.
@@ -280,7 +286,7 @@ def as_it_was(
     before = settings.parse(kept, where)
     if place is not None and place.is_file():
         now = settings.load(place, [*at_first, *overrides])
-        told = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+        told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
         told.pop("prompt", None)
         if Path(now.prompt).read_bytes() != (folder / "prompt.md").read_bytes():
             told["prompt"] = f"prompt: {now.prompt} is not the one the run began with"
@@ -289,7 +295,7 @@ def as_it_was(
         for override in overrides:
             settings.assign(kept, override)
         now = settings.parse(kept, where)
-        told = _differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
+        told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
     if refused := [line for key, line in told.items() if key not in OPERATIONAL]:
         raise ChangedError(
             f"{folder}: would not be the same run; {'; '.join(refused)}. Begin another, in which replies to the same "
@@ -300,13 +306,13 @@ def as_it_was(
     return now, list(told.values())
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
     """Dotted name of each setting that is another -> "name: before → now"."""
     found: dict[str, str] = {}
     for key in dict.fromkeys((*before, *now)):
         name, old, new = f"{within}{key}", before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found |= _differences(old, new, f"{name}.")
+            found |= differences(old, new, f"{name}.")
         elif old != new:
             found[name] = f"{name}: {old} → {new}"
     return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import ChangedError, ConfigError
+from freeal.errors import ChangedError, WritesNothing
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -50,26 +50,28 @@ def study(
     chosen = studies.methods(only or ())
     numbers = list(range(seeds))
     folder = out or RUNS / f"study-{config.stem}"
+    runs = [(seed, method) for seed in numbers for method in chosen]
+    for seed, method in runs:
+        _check(config, folder, method, seed, overrides or ())
     folder.mkdir(parents=True, exist_ok=True)
     studies.write_gold(folder, config, overrides or (), numbers)
     done: list[Path] = []
     left_out: dict[str, str] = {}
-    for seed in numbers:
-        for method in chosen:
-            if method.name in left_out:
-                continue
-            typer.echo(f"{method.name}, seed {seed}", err=True)
-            try:
-                _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
-            except ConfigError as error:  # an LLM that writes no texts has no demonstrations of its own making
-                left_out[method.name] = str(error)
-                typer.echo(f"{method.name} is left out: {error}", err=True)
-                continue
-            if not method.on_gold:
-                done.append(studies.place(folder, method, seed))
+    for seed, method in runs:
+        if method.name in left_out:
+            continue
+        typer.echo(f"{method.name}, seed {seed}", err=True)
+        try:
+            _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
+        except WritesNothing as error:  # then there are no demonstrations of its own making
+            left_out[method.name] = str(error)
+            typer.echo(f"{method.name} is left out: {error}", err=True)
+            continue
+        if not method.on_gold:
+            done.append(studies.place(folder, method, seed))
     able = [method for method in chosen if method.name not in left_out]
     if not able:
-        raise ConfigError(f"no method can be run: {next(iter(left_out.values()))}")
+        raise WritesNothing(f"no method can be run: {next(iter(left_out.values()))}")
     found = studies.collect(folder, able, numbers, shlex.join(["freeal", *sys.argv[1:]]), left_out)
     page = studies.write(folder, found)
     if as_json:
@@ -79,29 +81,40 @@ def study(
     typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / studies.JSON}\npage:    {page}")
 
 
+def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str]) -> None:
+    """Nothing, if this run of the study is not there yet, or has these settings.
+
+    Raises:
+        ChangedError: it has others.
+    """
+    import yaml
+
+    from freeal import study as studies
+    from freeal.cli.run import differences
+
+    kept = studies.place(folder, method, seed) / "config.yaml"
+    if not kept.is_file():
+        return
+    then = yaml.safe_load(kept.read_text(encoding="utf-8"))
+    now = studies.settings(config, method, seed, folder, overrides).model_dump(mode="json")
+    if told := differences(then, now):
+        raise ChangedError(
+            f"{folder}: was made with other settings: {'; '.join(told.values())}; name another with --out"
+        )
+
+
 def _one(
     config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str], reuse: Sequence[Path]
 ) -> None:
-    """One run of the study, unless it is there already; one that was interrupted goes on.
-
-    Raises:
-        ChangedError: it is there, but of another configuration.
-    """
+    """One run of the study, unless it is there already; one that was interrupted goes on."""
     from freeal import study as studies
     from freeal.cli import run
 
     where = studies.place(folder, method, seed)
-    given = [*overrides, *studies.settings(method, seed, folder)]
     if not (where / "config.yaml").is_file():
-        run.begin(config, None, given, where, reuse)
-        return
-    try:
-        run.as_it_was(where, config, given, ())
-    except ChangedError as error:
-        raise ChangedError(
-            f"{folder}: this study has other settings; name another folder with --out ({error})"
-        ) from error
-    if not (where / "summary.json").is_file():
+        chosen = studies.settings(config, method, seed, folder, overrides)
+        run.begin_with(chosen, [*overrides, *method.settings, f"seed={seed}"], where, reuse)
+    elif not (where / "summary.json").is_file():
         run.go_on(where, None, (), ())
 
 

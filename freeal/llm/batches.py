@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from freeal.errors import LLMUnavailable
@@ -17,6 +17,9 @@ from freeal.llm.pacing import Clock
 
 MOST = 50_000
 """Requests that a batch may hold."""
+
+Read = Callable[[str], Awaitable[str]]
+"""Id of a file -> what is in it; nothing, if it is gone."""
 
 WINDOW = "24h"
 PATH = "/v1/chat/completions"
@@ -32,7 +35,7 @@ async def find(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     return None
 
 
-async def holding(client: Any, wanted: Set[str]) -> list[tuple[Any, set[str]]]:
+async def holding(client: Any, wanted: Set[str], read: Read) -> list[tuple[Any, set[str]]]:
     """Batches of ours, the newest first, that hold some of the requests `wanted`, and the requests each holds.
 
     A run that is resumed with other limits asks another chunk, and what was submitted is paid for all the same.
@@ -42,8 +45,7 @@ async def holding(client: Any, wanted: Set[str]) -> list[tuple[Any, set[str]]]:
         if not left:
             break
         if "freeal" in (batch.metadata or {}) and not _lost(batch):
-            content = await client.files.content(batch.input_file_id)
-            held = {str(line["custom_id"]) for line in _lines(content.text)}
+            held = {str(line["custom_id"]) for line in _lines(await read(batch.input_file_id))}
             if held & left:
                 found.append((batch, held))
                 left -= held
@@ -94,7 +96,8 @@ async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emi
 
 
 def _lost(batch: Any) -> bool:
-    return batch.status in (*_AT_AN_END, "cancelling") and not batch.output_file_id
+    """Whether nothing good will come of it any more: all it has are errors, or nothing."""
+    return batch.status in ("completed", *_AT_AN_END, "cancelling") and not batch.output_file_id
 
 
 def _lines(text: str) -> Iterator[dict[str, Any]]:

@@ -187,14 +187,19 @@ class OpenAILLM:
         bodies = [ways.body(self.config.model, request) for request in requests]
         ids = [batches.id_of(body) for body in bodies]
         told: dict[str, tuple[int, str]] = {}
+        short: BudgetError | None = None
         try:
-            same = await batches.find(client, bodies)
             pending = {ids[place] for place in range(len(ids)) if journal.pending(place)}
-            under_way = [(same, set(ids))] if same else await batches.holding(client, pending)
+            same = await batches.find(client, bodies)
+            under_way = [(same, set(ids))] if same else await batches.holding(client, pending, _reading(client))
             held = set().union(*(each for _, each in under_way))
-            if rest := [place for place in range(len(ids)) if ids[place] not in held]:
-                await self._note_all(rest, journal)
-                under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
+            rest = [place for place in range(len(ids)) if ids[place] not in held]
+            if rest:
+                try:
+                    await self._note_all(rest, journal)
+                    under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
+                except BudgetError as error:  # what is paid for is collected before that is told
+                    short = error
             for batch, _ in under_way:
                 told |= await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
         except openai.APIStatusError as error:
@@ -207,6 +212,8 @@ class OpenAILLM:
         await asyncio.wrap_future(journal.received(good, 0.0))  # all or none: the rest would be another batch
         found: list[Reply | Fault] = []
         for place, request in enumerate(requests):
+            if short and place in rest:
+                continue
             if place in good:
                 reply = self.read(good[place], request)
                 journal.understood(place, reply)
@@ -218,6 +225,8 @@ class OpenAILLM:
                 raise await self._refused(fault)
             journal.failed(place)
             found.append(fault)
+        if short:
+            raise short
         return found
 
     async def _note_all(self, places: Sequence[int], journal: Journal) -> None:
@@ -510,6 +519,18 @@ def _http_client() -> Any:
         return openai.DefaultAioHttpClient()
     except RuntimeError:
         return None
+
+
+def _reading(client: openai.AsyncOpenAI) -> batches.Read:
+    """Files of a server as text; one that was deleted there holds nothing."""
+
+    async def read(name: str) -> str:
+        try:
+            return (await client.files.content(name)).text
+        except openai.NotFoundError:
+            return ""
+
+    return read
 
 
 OPENAI = "https://api.openai.com/v1"

@@ -141,7 +141,9 @@ def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFID
         right = argmax(proba[rows]) == truth
         by_stratum = [right[drawn.strata[rows] == h].tolist() for h in range(len(drawn.drawn))]
         certificates[name] = certify(by_stratum, drawn.sizes, confidence)
-    return Audit(total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted))
+    return Audit(
+        total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted, len(run.ids))
+    )
 
 
 def _read_design(run: History) -> Sample | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import unicodedata
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -154,9 +156,13 @@ def _drawing(width: float, height: float, columns: int = 1) -> Iterator[tuple[Fi
 
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():  # of glyphs that its font lacks: the text stays text, and a browser has others
+        warnings.simplefilter("ignore")
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 28 else f"{label[:27]}…"
+    """`label`, cut; a control character would make the drawing no XML."""
+    shown = "".join(" " if unicodedata.category(each).startswith("C") else each for each in label)
+    return shown if len(shown) <= 28 else f"{shown[:27]}…"
