@@ -90,3 +90,13 @@ def test_after_some_replies_prompts_are_reckoned_by_those_seen():
         purse.settle(purse.reserve(ask()), Reply("x", tokens_in=8, tokens_out=1), ask())
     assert purse.worst(ask()) == pytest.approx(8 * 1.25 + 10)
     assert purse.worst(ask()) < before
+
+
+def test_the_answer_of_an_earlier_process_is_put_aside_until_it_comes():
+    purse = Purse(DEAR, budget=100.0, max_calls=2)
+    worst = purse.worst(ask())
+    purse.await_answer(worst)
+    assert (purse.calls, purse.reserved) == (1, worst)
+    purse.settle(worst, Reply("x", tokens_in=8, tokens_out=1), ask())
+    assert (purse.calls, purse.reserved) == (1, 0.0)
+    assert purse.spent == DEAR.of(8, 1)
