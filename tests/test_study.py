@@ -19,14 +19,24 @@ def configuration(tmp_path_factory):
 @pytest.fixture(scope="module")
 def studied(configuration):
     folder = configuration.parent / "study"
-    return folder, freeal("study", configuration, "--seeds", 2, "--out", folder)
+    return folder, freeal("study", configuration, "--seeds", 2, "--out", folder, *SOME)
 
 
-def test_every_method_that_can_be_run_is_in_the_study(studied):
+SOME = [word for name in ("zero-shot", "calibrated", "distilled", "default", "gold") for word in ("--method", name)]
+
+
+def test_all_methods_are_run_if_none_is_named(configuration, tmp_path):
+    said = freeal(
+        "study", configuration, "--seeds", 1, "--out", tmp_path / "study", "--set", "data.sample=20", "--json"
+    )
+    assert set(json.loads(said.out)["methods"]) == {method.name for method in METHODS}
+
+
+def test_every_method_is_in_the_study_with_every_seed(studied):
     folder, said = studied
     assert said.code == 0
     found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    assert set(found["methods"]) == {method.name for method in METHODS}
+    assert set(found["methods"]) == set(SOME[1::2])
     assert found["left_out"] == {}
     for name, method in found["methods"].items():
         assert [run["seed"] for run in method["runs"]] == [0, 1]
@@ -69,7 +79,7 @@ def test_the_figures_are_those_of_the_runs(studied):
 def test_a_study_that_is_done_asks_and_changes_nothing(studied, configuration):
     folder, _ = studied
     before = (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns
-    said = freeal("study", configuration, "--seeds", 2, "--out", folder, "--json")
+    said = freeal("study", configuration, "--seeds", 2, "--out", folder, "--json", *SOME)
     assert json.loads(said.out)["seeds"] == [0, 1]
     assert (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns == before
 
@@ -78,7 +88,7 @@ def test_a_study_is_not_gone_on_with_under_other_settings(studied, configuration
     kept = studied[0] / "default" / "seed-0" / "config.yaml"
     before = kept.read_bytes()
     for setting in ("student.c=3.0", "stop.min_change=0.5"):
-        said = freeal("study", configuration, "--seeds", 2, "--out", studied[0], "--set", setting)
+        said = freeal("study", configuration, "--seeds", 2, "--out", studied[0], "--set", setting, *SOME)
         assert said.code == 7
         assert setting.partition("=")[0] in said.err
     assert kept.read_bytes() == before
