@@ -17,7 +17,7 @@ import numpy as np
 
 from freeal import build, config, metrics
 from freeal.demonstrations import WORK as COLD_START
-from freeal.errors import ConfigError
+from freeal.errors import ConfigError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.report import charts, history
@@ -74,8 +74,6 @@ def methods(names: Sequence[str]) -> list[Method]:
     known = {method.name: method for method in METHODS}
     for name in names:
         if name not in known:
-            from freeal.errors import did_you_mean
-
             raise ConfigError(f"no method {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     return [method for method in METHODS if method.name in names or not names]
 

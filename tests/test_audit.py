@@ -100,3 +100,14 @@ def test_an_answer_may_be_written_with_other_capitals(run, finished):
     freeal("audit", run, "--n", 20)
     fill(run, {uid: label.upper() for uid, label in finished[1].items()})
     assert "labelled by a person" in freeal("audit", run).out
+
+
+def test_a_sheet_is_never_written_over_with_answers_in_it(run, finished):
+    freeal("audit", run, "--n", 20)
+    fill(run, finished[1])
+    before = (run / "audit.csv").read_bytes()
+    (run / "audit.json").unlink()
+    said = freeal("audit", run, "--n", 20)
+    assert said.code == 2
+    assert "move it away to draw anew" in said.err
+    assert (run / "audit.csv").read_bytes() == before

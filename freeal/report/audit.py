@@ -48,7 +48,7 @@ def sample(run: History, total: int | None, seed: int) -> Sample:
 
     Raises:
         RunError: the run has not written its labels yet.
-        DataError: the sheet cannot be read.
+        DataError: the sheet cannot be read, or is there without the file that says how it was drawn.
     """
     if run.texts is None:
         raise RunError(f"{run.folder}: not finished yet; go on with:  freeal run --resume {run.folder}")
@@ -60,6 +60,10 @@ def sample(run: History, total: int | None, seed: int) -> Sample:
     wanted = allocate(min(total or FIRST, len(sure)), stratum, sure)
     if before is not None:
         wanted = np.maximum(wanted, before.drawn)
+    if before is None and (run.folder / SHEET).is_file():  # somebody's work may be in it
+        raise DataError(
+            f"{run.folder / SHEET}: is there, but not the {DESIGN} it was drawn by; move it away to draw anew"
+        )
     given = {} if before is None else answers(run, before)
     found = Sample(stratum, wanted, seed if before is None else before.seed)
     _write_sheet(run, found, given)
@@ -81,13 +85,15 @@ def answers(run: History, drawn: Sample) -> dict[int, int]:
     table = open_table(str(run.folder / SHEET), "train", DataConfig(pool=SHEET))
     places = {str(spreadsheet_cell(run.ids[row])): int(row) for row in drawn.rows}
     classes = {label.casefold(): c for c, label in enumerate(run.labels)}
+    classes |= {label: c for c, label in enumerate(run.labels)}  # as written comes first, of labels apart by capitals
     found: dict[int, int] = {}
     for number, values in table.rows:
         row = _row_of(table, number, values, places)
         said = str(values.get(ANSWER) or "").strip()
         if not said:
             continue
-        answer = classes.get(said.casefold(), classes.get(said.removeprefix("'").casefold()))
+        written = (said, said.casefold(), said.removeprefix("'"), said.removeprefix("'").casefold())
+        answer = next((classes[spelt] for spelt in written if spelt in classes), None)
         if answer is None:
             like = did_you_mean(said, run.labels) or f"; expected one of {', '.join(run.labels)}, or nothing"
             raise table.fault(number, f"{said!r} is no label{like}")

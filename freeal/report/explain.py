@@ -10,7 +10,7 @@ import numpy as np
 from freeal.ledger import FILE, Ledger, Unread
 from freeal.report.history import History
 from freeal.store import sources
-from freeal.types import FloatArray, LoopState
+from freeal.types import Annotations, FloatArray, LoopState
 
 Said = Mapping[str, float]
 """Label -> probability, the most probable first; empty where nobody spoke."""
@@ -116,8 +116,6 @@ def reason(state: LoopState, row: int) -> str:
 
 def _only(state: LoopState, row: int) -> LoopState:
     """The state of this row alone."""
-    from freeal.types import Annotations
-
     said, at = state.annotations, slice(row, row + 1)
     alone = Annotations(said.first[at], said.proba[at], said.asked_in[at], said.problems[at])
     return LoopState(

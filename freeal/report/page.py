@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freeal import __version__
+from freeal.errors import RunError
 from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import FACTS, NAMES, clock, has_gold, headline
@@ -174,8 +175,6 @@ def _demonstrations(run: History) -> list[tuple[int, Sequence[tuple[str, str]]]]
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    from freeal.errors import RunError
-
     try:
         found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
