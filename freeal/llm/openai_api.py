@@ -188,6 +188,7 @@ class OpenAILLM:
         ids = [batches.id_of(body) for body in bodies]
         told: dict[str, tuple[int, str]] = {}
         short: BudgetError | None = None
+        unsent: set[int] = set()
         try:
             pending = {ids[place] for place in range(len(ids)) if journal.pending(place)}
             same = await batches.find(client, bodies)
@@ -199,7 +200,7 @@ class OpenAILLM:
                     await self._note_all(rest, journal)
                     under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
                 except BudgetError as error:  # what is paid for is collected before that is told
-                    short = error
+                    short, unsent = error, set(rest)
             for batch, _ in under_way:
                 told |= await batches.collect(client, batch, self.config.batch_poll, self.clock, self.emit)
         except openai.APIStatusError as error:
@@ -212,7 +213,7 @@ class OpenAILLM:
         await asyncio.wrap_future(journal.received(good, 0.0))  # all or none: the rest would be another batch
         found: list[Reply | Fault] = []
         for place, request in enumerate(requests):
-            if short and place in rest:
+            if place in unsent:
                 continue
             if place in good:
                 reply = self.read(good[place], request)
