@@ -41,7 +41,7 @@ from freeal.select import beliefs, filters, fusion, queries, stopping
 from freeal.select.calibration import Calibrator, shifted
 from freeal.store import RunStore
 from freeal.student import Keep, Student
-from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Pool, argmax
+from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Measured, Pool, argmax
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
@@ -184,7 +184,14 @@ def new_student(
         case TransformerConfig() as transformer:
             from freeal.student.transformer import TransformerStudent
 
-            return TransformerStudent(transformer, labels, seed, str(models.locate(transformer.model, emit)), emit)
+            student = TransformerStudent(transformer, labels, seed, str(models.locate(transformer.model, emit)), emit)
+            if transformer.judge == "none":
+                return student
+            from freeal.student.judged import JudgedStudent
+            from freeal.student.linear import LinearStudent
+
+            judge = LinearStudent(LinearConfig(), labels, seed, vectors())
+            return JudgedStudent(student, judge, transformer.objective == "coteaching")
         case LinearConfig() as linear:
             from freeal.student.linear import LinearStudent
 
@@ -219,7 +226,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit)
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, emit))
-    calibrate = calibrator(config, labels, annotator.llm)
+    calibrate = calibrator(config, labels, lambda rows: shared().encode([corpus.pool[int(row)].text for row in rows]))
     return Parts(
         query=partial(_query, config=config, annotator=annotator),
         demos=demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit),
@@ -247,14 +254,16 @@ def demonstrations(
     return Demonstrations(config.demos, config.cold_start, prompt.labels, ask, vectors, config.seed, emit)
 
 
-def calibrator(config: Config, labels: Sequence[str], reader: LLM) -> Calibrator:
-    """How a pass is calibrated; an LLM that gives mere words is not."""
+def calibrator(
+    config: Config, labels: Sequence[str], vectors: Callable[[IntArray], FloatArray] | None = None
+) -> Calibrator:
+    """How a pass is calibrated; an LLM that gives mere words is not. `vectors` are those of rows of the pool."""
     settings = config.calibration
     if settings.prior is not None and settings.kind != "prior":
         raise ConfigError(f"calibration.prior is given, but calibration.kind is {settings.kind}; set it to prior")
     if settings.kind == "prior":
         return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels))
-    return Calibrator(settings.kind, settings.passes)
+    return Calibrator(settings.kind, settings.passes, vectors=vectors)
 
 
 def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:
@@ -279,7 +288,10 @@ def keep(config: Config) -> Keep:
 
 def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
     n = len(state.posterior)
-    limit = n if state.next_round == 0 else int(np.ceil(config.query.share * n))
+    k = state.posterior.shape[1]
+    limit = int(np.ceil(config.query.share * n))
+    if state.next_round == 0:
+        limit = queries.scouted(n, k, config.query.scout, config.rounds)
     if config.stop.max_calls is not None:
         limit = min(limit, config.stop.max_calls - _spent(annotator, state.next_round))
         if limit <= 0 and state.next_round == 0:
@@ -312,7 +324,8 @@ def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, co
 
 def _stop(state: LoopState, config: Config, annotator: Annotator) -> str | None:
     calls = _spent(annotator, state.next_round)
-    return stopping.reason(state, config.stop.min_change, calls, config.stop.max_calls)
+    limits = config.stop
+    return stopping.reason(state, limits.min_change, calls, limits.max_calls, limits.min_information)
 
 
 @dataclass
@@ -329,15 +342,18 @@ class Scorekeeper:
         self.started = time.perf_counter()
         self.test_answers: Answers | None = None
 
-    def __call__(self, state: LoopState, student: Student) -> dict[str, Any]:
+    def __call__(self, state: LoopState, student: Student) -> Measured:
         number = state.next_round - 1
         works = [f"round {number}", *([COLD_START] if number == 0 else [])]
         said = state.annotations
+        asked, scouted = said.asked_in >= 0, self._scouted(said)
         demo_rows = [demo.row for demo in state.demos]
         demo_labels = [list(self.annotator.prompt.labels).index(demo.label) for demo in state.demos]
-        pool = self.gold.on_pool(llm=said.proba, student=state.student, final=state.posterior)
+        pool = self.gold.on_pool(llm=said.proba, among=asked)
+        pool |= self.gold.on_pool(student=state.student, final=state.posterior)
         if self.config.cold_start.kind == "none":
-            pool = {**self.gold.on_pool(zero_shot=said.first), **pool}
+            pool = {**self.gold.on_pool(zero_shot=said.first, among=scouted), **pool}
+        on_test = self._on_test(state, student)
         figures: dict[str, Any] = {
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
@@ -347,7 +363,7 @@ class Scorekeeper:
             "wrong_demonstrations": self.gold.wrong_demonstrations(demo_rows, demo_labels),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
-            "test": _plain(self._on_test(state, student)),
+            "test": _plain(self.gold.on_test(**on_test)),
         }
         if _is_uniform(self.config):
             for place in ("pool", "test"):
@@ -355,26 +371,35 @@ class Scorekeeper:
             figures["agreement"] = None
         figures["seconds"] = round(time.perf_counter() - self.started, 1)
         self.started = time.perf_counter()
-        return figures
+        ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
+        return Measured(figures, on_test, ids)
 
-    def _on_test(self, state: LoopState, student: Student) -> dict[str, Any]:
+    def _scouted(self, said: Annotations) -> BoolArray:
+        """(n,) rows that the LLM was asked about without demonstrations from the pool, as far as that is known."""
+        answered = ~np.isnan(said.first[:, 0])
+        n, k = said.first.shape
+        all_asked = queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n
+        return np.ones(n, bool) if all_asked else answered
+
+    def _on_test(self, state: LoopState, student: Student) -> dict[str, FloatArray]:
+        """Who says what of the test, (t, k) each."""
         test = self.corpus.test
         if test is None or self.corpus.test_gold is None:
             return {}
         read = student.view(test.inputs()).proba
         if not self._may_ask(test):
-            return self.gold.on_test(student=read)
+            return {"student": read}
         try:
             answers = self._read_test(test)
         except BudgetError as error:  # measuring is no reason to lose a round
             self.annotator.emit(Note(f"the LLM is not asked about all of the test: {error}", TEST))
-            return self.gold.on_test(student=read)
+            return {"student": read}
         bias = self._zero_shot_bias(state.annotations)
         calibrated = np.where(answers.scored[:, None], shifted(answers.proba, bias), answers.proba)
         settings = self.config.fusion
         weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
         final = calibrated if _is_uniform(self.config) else fusion.log_linear(calibrated, read, *weights)
-        return self.gold.on_test(zero_shot=answers.proba, llm=calibrated, student=read, final=final)
+        return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 
     def _may_ask(self, test: Pool) -> bool:
         """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget."""

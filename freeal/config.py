@@ -11,11 +11,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from freeal.errors import ConfigError, did_you_mean
 
@@ -153,7 +153,11 @@ class ColdStartConfig(Section):
 class CalibrationConfig(Section):
     """How the LLM's taste for some labels is taken out, without gold."""
 
-    kind: Literal["none", "batch", "prior"] = "batch"
+    kind: Literal["none", "batch", "estimated", "prior"] = Field(
+        "estimated",
+        description="none; divide by the mean of the pass; bring it to the shares of the labels under which they are "
+        "best learned from the texts; or to stated shares",
+    )
     prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
     passes: Literal["latest", "average"] = Field(
         "average", description="of the passes with demonstrations; the first is replaced"
@@ -161,10 +165,11 @@ class CalibrationConfig(Section):
 
 
 class QueryConfig(Section):
-    """Which rows the LLM is asked about after the first round, in which it is asked about all."""
+    """Which rows the LLM is asked about. Of several rounds the first, without demonstrations, is a scout."""
 
+    scout: Share = Field(0.25, description="of several rounds the first asks about this share, drawn at random")
     kind: Literal["all", "not_clean", "uncertain", "random", "none"] = "uncertain"
-    share: Share = Field(1.0, description="at most this share of the pool a round")
+    share: Share = Field(1.0, description="a later round asks about at most this share of the pool")
 
 
 class DemosConfig(Section):
@@ -204,7 +209,11 @@ class TransformerConfig(Section):
 
     kind: Literal["transformer"] = "transformer"
     model: str = Field("all-minilm-l6-v2", description="embedded name, folder or hub name")
-    objective: Literal["plain", "freeal"] = "plain"
+    objective: Literal["plain", "freeal", "candidates", "coteaching"] = Field(
+        "plain",
+        description="what is minimised: cross-entropy; FreeAL's loss; cross-entropy to targets the student refines "
+        "among the candidates (CanDist); cross-entropy weighted by how easy the judge finds a row",
+    )
     epochs: Positive = 4
     warmup_epochs: int = Field(3, ge=0, description="freeal: epochs before the mask of clean rows is used")
     learning_rate: float = Field(1e-4, gt=0)
@@ -214,9 +223,21 @@ class TransformerConfig(Section):
     clip: float = Field(1.0, gt=0)
     warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
     mixup_alpha: float = Field(4.0, gt=0, description="freeal: Beta(alpha, alpha)")
-    temperature: float = Field(0.85, gt=0, description="freeal: sharpening of the consistency targets")
+    temperature: float = Field(0.85, gt=0, description="of the student's own word where it is a target")
     ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
+    refine: Share = Field(0.5, description="candidates: the student's share of the targets after the last epoch")
+    judge: Literal["none", "linear"] = Field(
+        "linear",
+        description="who judges the rows it learned from: itself; or logistic regression on frozen embeddings that "
+        "did not see the row (embedder)",
+    )
     device: str = "auto"
+
+    @model_validator(mode="after")
+    def _someone_judges(self) -> Self:
+        if self.objective == "coteaching" and self.judge == "none":
+            raise ValueError("objective coteaching needs a judge: set judge to linear")
+        return self
 
 
 class LinearConfig(Section):
@@ -268,6 +289,10 @@ class StopConfig(Section):
     min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
     max_calls: Positive | None = Field(None, description="calls to the LLM; the test is read only if it fits, too")
     max_failed: Share = Field(0.2, description="a larger share of rows without an answer is a warning, and exit code 3")
+    min_information: Share = Field(
+        0.08,
+        description="stop, and warn, when the first answers tell less of the labels than this share of all they might",
+    )
     budget: float | None = Field(
         None, gt=0, description="dollars that may be spent; the run stops before it spends more"
     )
@@ -295,8 +320,10 @@ class Config(Section):
     demos: DemosConfig = DemosConfig()
     embedder: EmbedderConfig = EncoderConfig()
     student: StudentConfig = TransformerConfig()
-    targets: Literal["hard", "soft", "posterior", "refined"] = Field(
-        "soft", description="what the student learns: labels, distributions, or freeal's corrected labels"
+    targets: Literal["hard", "soft", "candidates", "posterior", "refined"] = Field(
+        "soft",
+        description="what the student learns: labels, distributions, those over plausible labels alone, distributions "
+        "fused with the last student's, or freeal's corrected labels",
     )
     filter: FilterConfig = FilterConfig()
     belief: BeliefConfig = BeliefConfig()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from freeal.types import FloatArray, IntArray, argmax
+from freeal.types import BoolArray, FloatArray, IntArray, argmax
 
 UNKNOWN = -1
 
@@ -105,9 +105,13 @@ class Gold:
     pool: IntArray | None = None
     test: IntArray | None = None
 
-    def on_pool(self, **predictions: FloatArray) -> dict[str, Scores]:
-        """Scores of each named set of distributions over the pool."""
-        return {name: scores(proba, self.pool) for name, proba in predictions.items()}
+    def on_pool(self, among: BoolArray | None = None, **predictions: FloatArray) -> dict[str, Scores]:
+        """Scores of each named set of distributions over the pool; of the rows `among` (n,) alone, if that is given.
+
+        The coverage is always that of the whole pool.
+        """
+        gold = self.pool if self.pool is None or among is None else np.where(among, self.pool, UNKNOWN)
+        return {name: scores(proba, gold) for name, proba in predictions.items()}
 
     def on_test(self, **predictions: FloatArray) -> dict[str, Scores]:
         """Scores of each named set of distributions over the test."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from freeal.types import (
     FloatArray,
     IntArray,
     LoopState,
+    Measured,
     Pool,
     StudentView,
     argmax,
@@ -58,7 +59,7 @@ class Parts:
     fuse: Callable[[Annotations, FloatArray, BoolArray], FloatArray]
     believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
     stop: Callable[[LoopState], str | None]
-    measure: Callable[[LoopState, Student], Mapping[str, Any]]
+    measure: Callable[[LoopState, Student], Measured]
     emit: Emit
 
 

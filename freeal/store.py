@@ -21,13 +21,16 @@ import numpy as np
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.student import Student
-from freeal.types import PROBABILITY, Annotations, Demonstration, FloatArray, LoopState, Pool, argmax
+from freeal.types import PROBABILITY, Annotations, Demonstration, FloatArray, LoopState, Measured, Pool, argmax
 
 if TYPE_CHECKING:
     import pyarrow
 
 CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
 LABELS, STUDENT = "labels.parquet", "student"
+TEST = "test.parquet"
+"""In each round, if there is a test: what was said of its rows."""
+
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
 
@@ -40,16 +43,16 @@ class Record:
     labels: Sequence[str]
     ids: Sequence[str]
 
-    def save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write the state after the round, the student, and the round's figures; gives what report.json holds.
+    def save(self, state: LoopState, student: Student, measured: Measured) -> Mapping[str, Any]:
+        """Write the state after the round, the student, and what was measured; gives what report.json holds.
 
         Raises:
             RunError: the disk is full, or gone.
         """
         with _writing(self.folder):
-            return self._save(state, student, figures)
+            return self._save(state, student, measured)
 
-    def _save(self, state: LoopState, student: Student, figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _save(self, state: LoopState, student: Student, measured: Measured) -> Mapping[str, Any]:
         said = state.annotations
         columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
         columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
@@ -59,11 +62,16 @@ class Record:
         columns |= _per_label("posterior", state.posterior, self.labels)
         _write_table(self.folder / "posterior.parquet", columns)
         failpoint("artefact.mid_write")
+        if measured.test:
+            columns = {"id": list(measured.test_ids)}
+            for who, proba in measured.test.items():
+                columns |= _per_label(who, proba, self.labels)
+            _write_table(self.folder / TEST, columns)
         demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
         (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
         student.save(self.folder / STUDENT)
         failpoint("student.mid_save")
-        report = {"round": state.next_round - 1, "changed": state.changed, **figures}
+        report = {"round": state.next_round - 1, "changed": state.changed, **measured.figures}
         (self.folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
         return report
 
@@ -143,6 +151,14 @@ class RunStore:
         """The figures of a round."""
         figures: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         return figures
+
+    def on_test(self, folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
+        """Ids of the test's rows, and who said what of them, (t, k) each; none where a round keeps nothing of it."""
+        if not (folder / TEST).is_file():
+            return [], {}
+        table = read_table(folder / TEST)
+        who = dict.fromkeys(name.removesuffix(f": {self.labels[0]}") for name in table if name.endswith(self.labels[0]))
+        return table["id"], {name: _distribution(name, table, self.labels) for name in who if name != "id"}
 
     def write_labels(self, pool: Pool, state: LoopState) -> Path:
         """The product: labels.parquet and labels.csv, a row an example; gives the path of the first."""

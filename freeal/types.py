@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,6 +178,18 @@ class LoopState:
             0, Annotations.none(n, k), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool),
             np.full(n, np.nan, PROBABILITY), tuple(demos),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found of a round and selects nothing: its figures, and what was said of the test.
+
+    `test`: who -> (t, k) distributions over the rows `test_ids`.
+    """
+
+    figures: Mapping[str, Any]
+    test: Mapping[str, FloatArray] = field(default_factory=dict)
+    test_ids: Sequence[str] = ()
 
 
 def argmax(proba: FloatArray) -> IntArray:

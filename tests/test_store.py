@@ -10,7 +10,7 @@ from pyarrow import parquet
 from freeal.errors import RunError
 from freeal.store import RunStore, environment, sources
 from freeal.student.uniform import UniformStudent
-from freeal.types import Annotations, Demonstration, Example, LoopState, Pool
+from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool
 
 LABELS = ("negative", "a: b, 'c' \"d\" 文")
 NASTY = '=1+1, "q"\r\nline\u2028next\x85end\ttab 文 \''
@@ -36,7 +36,7 @@ def state(next_round=1):
 
 def save(where, number, figures=None):
     with where.round(number) as record:
-        return record.save(state(number + 1), UniformStudent(2), figures or {"asked": 3})
+        return record.save(state(number + 1), UniformStudent(2), Measured(figures or {"asked": 3}))
 
 
 def interrupted(where, number):

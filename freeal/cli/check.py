@@ -35,7 +35,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     with listening() as emit:
         reader = build.llm(chosen, prompt, emit)
-        build.calibrator(chosen, tuple(prompt.labels), reader)
+        build.calibrator(chosen, tuple(prompt.labels))
         found = estimate(chosen, prompt, corpus, reader)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -46,6 +46,8 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
 def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[str, Any]:
     """Calls and prompt tokens of the first round, and at most of each later one."""
     import numpy as np
+
+    from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
     rows = np.random.default_rng(config.seed).permutation(len(pool))[:SAMPLED]
@@ -62,7 +64,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
     per_shown = _tokens(prompt, pool, rows, shots, demos.max_words, llm)
-    first = asked * (per_shown if written else tokens)
+    scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
+    first = scouted * (per_shown if written else tokens)
     return {
         "schema_version": 1,
         "rows": len(pool),
@@ -70,7 +73,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "first_round": asked, "later_rounds_at_most": later * (config.rounds - 1),
+        "calls": {"cold_start": written, "first_round": scouted, "later_rounds_at_most": later * (config.rounds - 1),
                   "test": test},
         "tokens_per_prompt": round(tokens, 1),
         "tokens_in": {"first_round": round(first), "test": round(test * per_test),

@@ -50,7 +50,7 @@ def plan(
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     with listening() as emit:
         reader = build.llm(chosen, prompt, emit)
-        build.calibrator(chosen, tuple(prompt.labels), reader)
+        build.calibrator(chosen, tuple(prompt.labels))
         found = estimate(chosen, prompt, corpus, reader)
     found |= {"cost": cost(chosen, found, prompt), "seconds": seconds(chosen, found)}
     examples = corpus.pool.examples

@@ -52,7 +52,8 @@ def summary(
         },
         "stopped": reason,
         "warnings": gates.warnings(
-            state.posterior, state.student, state.annotations, state.clean, config.stop.max_failed
+            state.posterior, state.student, state.annotations, state.clean,
+            config.stop.max_failed, config.stop.min_information,
         ),
         "rounds": [dict(figures) for figures in rounds],
         "pool": rounds[-1]["pool"],
@@ -63,7 +64,7 @@ def summary(
         "sources": {name: origin.count(name) for name in sorted(set(origin))},
         "usage": asdict(ledger.usage()),
         "seconds": round(sum(float(figures["seconds"]) for figures in rounds), 1),
-    }
+    }  # fmt: skip
 
 
 def markdown(found: Mapping[str, Any]) -> str:

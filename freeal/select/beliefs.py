@@ -11,7 +11,10 @@ from freeal.errors import LLMError
 from freeal.select.fusion import log_linear
 from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, argmax
 
-TargetKind = Literal["hard", "soft", "posterior", "refined"]
+TargetKind = Literal["hard", "soft", "candidates", "posterior", "refined"]
+
+PLAUSIBLE = 0.9
+"""Probability that the candidate labels of a row have together, at least."""
 
 
 def agreeing(annotations: Annotations, student: FloatArray) -> BoolArray:
@@ -47,8 +50,9 @@ class Lessons:
 def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Lessons:
     """The rows the LLM labelled (abstentions never train) and what to learn of each.
 
-    `soft`: the LLM's distribution; `hard`: its label; `posterior`: its distribution pooled with that of the last
-    student; `refined` (FreeAL): its label, but the last student's where that was believed.
+    `soft`: the LLM's distribution; `candidates`: the same over its plausible labels; `hard`: its label; `posterior`:
+    its distribution pooled with that of the last student; `refined` (FreeAL): its label, but the last student's
+    where that was believed.
 
     Raises:
         LLMError: there is nothing to learn, as the LLM gave no readable answer at all.
@@ -61,10 +65,30 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     if kind == "refined":
         proba = np.where(state.clean[:, None], state.student, proba)
     rows = np.flatnonzero(~np.isnan(proba[:, 0]) & annotations.labelled)
-    targets = proba[rows].astype(np.float64)
+    targets: FloatArray = proba[rows].astype(np.float64)
     if kind in ("hard", "refined"):
         targets = np.eye(proba.shape[1])[argmax(targets)]
+    if kind == "candidates":
+        targets = among_candidates(targets)
     return Lessons(rows, targets)
+
+
+def among_candidates(proba: FloatArray, plausible: float = PLAUSIBLE) -> FloatArray:
+    """(m, k) each row's distribution over the fewest labels that have `plausible` of it together; the others get zero.
+
+    Candidate labels as in CanDist (arXiv 2506.03857): what the LLM would name if it might name several.
+
+    Example:
+        >>> among_candidates(np.array([[0.6, 0.35, 0.05], [0.96, 0.03, 0.01]])).round(2).tolist()
+        [[0.63, 0.37, 0.0], [1.0, 0.0, 0.0]]
+    """
+    order = np.argsort(-proba, axis=1, kind="stable")
+    ranked = np.take_along_axis(proba, order, axis=1)
+    before = np.cumsum(ranked, axis=1) - ranked
+    kept = np.zeros_like(proba)
+    np.put_along_axis(kept, order, np.where(before < plausible - 1e-9, ranked, 0.0), axis=1)
+    candidates: FloatArray = kept / kept.sum(axis=1, keepdims=True)
+    return candidates
 
 
 def _nothing_read(annotations: Annotations) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from freeal.types import PROBABILITY, Annotations, Answers, BoolArray, FloatArray, LoopState
+from freeal.types import PROBABILITY, Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState
 
 SMOOTHING = 1.0
 """Rows' worth of an even split added for each class: a handful of rows moves little."""
@@ -16,6 +17,20 @@ DOUBT = 10.0
 """Rows a class at which half the bias of a later pass is used: few answers must not be bent to what was believed."""
 
 FLOOR = 1e-6
+
+EVENNESS = 0.7
+"""Weight of the mean log share of the labels against the log of the variance explained; docs/log.md has the curve."""
+
+RIDGE = 3.0
+"""Added to the squared singular values of the texts' vectors: about the strength of the linear student's."""
+
+TINY = 1e-6
+
+FEWEST = 10
+"""Rows a class below which shares are not estimated; the pass is divided by its mean instead."""
+
+MOST = 4000
+"""Rows the shares are estimated from, spread over the pass: a sample of so many tells them well enough."""
 
 
 def batch_bias(proba: FloatArray) -> FloatArray:
@@ -49,6 +64,77 @@ def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatA
     return centred
 
 
+def learnable_prior(proba: FloatArray, vectors: FloatArray, evenness: float = EVENNESS) -> FloatArray:
+    """(k,) the shares of the labels under which they can best be learned from the texts: an estimate without gold.
+
+    Which shift of the log-probabilities is right, an LLM's answers alone do not tell. But labels that a shift made
+    wrong follow nothing in the texts: of a class that mere taste has filled, a student learns little. So the shift is
+    taken for which a ridge regression on the texts' vectors explains, for rows that it has not seen, the most variance
+    of the shifted distributions; the mean log share of the labels, times `evenness`, keeps each of them in being.
+
+    Args:
+        proba: (m, k), no abstentions.
+        vectors: (m, d) of the same texts, of length one.
+
+    Returns:
+        shares that add up to one; even ones where there is nothing to learn.
+    """
+    from scipy.optimize import minimize
+
+    k = proba.shape[1]
+    even = np.full(k, 1.0 / k)
+    explain = Explained.by(vectors)
+
+    def objective(bias: FloatArray) -> tuple[float, FloatArray]:
+        now = shifted(proba, bias)
+        amount, slope = explain(now)
+        mean = now.mean(axis=0)
+        by_row = slope / amount + evenness / (k * mean * len(now))
+        by_bias = (now * by_row - now * (now * by_row).sum(axis=1, keepdims=True)).sum(axis=0)
+        return -float(np.log(amount) + evenness * np.log(mean).mean()), -by_bias
+
+    start = prior_bias(proba, even)
+    if explain(shifted(proba, start))[0] <= TINY:
+        return even
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    best: FloatArray = shifted(proba, found.x).mean(axis=0)
+    return best
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """How much of the variance of distributions texts explain, left-one-out, for many distributions of the same texts.
+
+    `basis` (m, r) and `kept` (r,): the hat matrix of the ridge regression is basis · kept · basisᵀ; `scale` (m,) turns
+    its residuals into those of a regression without the row (Golub, Heath and Wahba, 1979).
+    """
+
+    basis: FloatArray
+    kept: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def by(cls, vectors: FloatArray) -> Explained:
+        """For texts with these vectors (m, d)."""
+        centred = vectors.astype(np.float64) - vectors.mean(axis=0)
+        design = np.concatenate([centred, np.ones((len(vectors), 1))], axis=1)
+        basis, singular, _ = np.linalg.svd(design, full_matrices=False)
+        kept = singular**2 / (singular**2 + RIDGE)
+        return cls(basis, kept, 1.0 / np.maximum(1.0 - (basis**2) @ kept, TINY))
+
+    def __call__(self, proba: FloatArray) -> tuple[float, FloatArray]:
+        """Variance of `proba` (m, k) explained, a row, at least TINY; and its derivative by each entry."""
+        apart = proba - proba.mean(axis=0)
+        missed = self._residuals(proba) * self.scale[:, None]
+        amount = float((apart**2).sum() - (missed**2).sum()) / len(proba)
+        slope: FloatArray = 2.0 * (apart - self._residuals(missed * self.scale[:, None])) / len(proba)
+        return (amount, slope) if amount > TINY else (TINY, np.zeros_like(slope))
+
+    def _residuals(self, values: FloatArray) -> FloatArray:
+        left: FloatArray = values - self.basis @ (self.kept[:, None] * (self.basis.T @ values))
+        return left
+
+
 def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
     """softmax(log `proba` + `bias`), row by row; abstentions (NaN) stay abstentions."""
     logits = np.log(np.maximum(proba, FLOOR)) + bias
@@ -62,19 +148,24 @@ def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
 class Calibrator:
     """What becomes of a pass of the LLM: calibrated, and joined to what it said before.
 
-    kind: `none`; `batch` (the first pass is divided by its mean); `prior` (the first pass is brought to the stated
-    shares). In both, a later pass over some rows is brought to the mean of what is believed of those rows by then.
+    kind: `none`; `batch` (the first pass is divided by its mean); `estimated` (the first pass is brought to the shares
+    under which its labels are best learned); `prior` (it is brought to the stated shares). In all but the first, a
+    later pass over some rows is brought to the mean of what is believed by then of those of them that had labels.
     passes: `latest` replaces what a row had; `average` takes the geometric mean of its passes since the second
     round: what was said before there were demonstrations from the pool is replaced in both.
     """
 
-    kind: Literal["none", "batch", "prior"]
+    kind: Literal["none", "batch", "estimated", "prior"]
     passes: Literal["latest", "average"]
     prior: FloatArray | None = None
+    vectors: Callable[[IntArray], FloatArray] | None = None
+    """(m, d) of rows of the pool, of length one; for `estimated`."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; a row that abstains now keeps what it had."""
-        proba = shifted_where(answers.proba, self.bias(answers, state.posterior), answers.scored)
+        labelled = state.annotations.labelled[:, None]
+        believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
+        proba = shifted_where(answers.proba, self.bias(answers, believed), answers.scored)
         before, given = state.annotations, ~np.isnan(answers.proba[:, 0])
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
@@ -88,18 +179,31 @@ class Calibrator:
         problems[answers.rows] = answers.problems
         return Annotations(first.astype(PROBABILITY), joined.astype(PROBABILITY), asked_in, problems)
 
-    def bias(self, answers: Answers, posterior: FloatArray) -> FloatArray:
-        """(k,) bias of this pass; zero where there is nothing to calibrate."""
+    def bias(self, answers: Answers, believed: FloatArray) -> FloatArray:
+        """(k,) bias of this pass; zero where there is nothing to calibrate.
+
+        Args:
+            believed: (n, k) what is believed of the pool so far, NaN for rows of which that is nothing.
+        """
         usable = answers.scored & ~np.isnan(answers.proba[:, 0])
-        proba = answers.proba[usable].astype(np.float64)
+        proba, rows = answers.proba[usable].astype(np.float64), answers.rows[usable]
         if self.kind == "none" or not usable.any():
             return np.zeros(answers.proba.shape[1])
-        believed = posterior[answers.rows[usable]].astype(np.float64)
-        if not np.isnan(believed).any():
-            rows, k = proba.shape
-            used: FloatArray = prior_bias(proba, believed.mean(axis=0)) * (rows / (rows + k * DOUBT))
+        known = ~np.isnan(believed[rows, 0])
+        if known.any():
+            count, k = int(known.sum()), proba.shape[1]
+            shares = believed[rows[known]].astype(np.float64).mean(axis=0)
+            used: FloatArray = prior_bias(proba[known], shares) * (count / (count + k * DOUBT))
             return used
-        return batch_bias(proba) if self.prior is None else prior_bias(proba, self.prior)
+        return self._first_bias(proba, rows)
+
+    def _first_bias(self, proba: FloatArray, rows: IntArray) -> FloatArray:
+        if self.prior is not None:
+            return prior_bias(proba, self.prior)
+        if self.kind == "batch" or self.vectors is None or len(proba) < FEWEST * proba.shape[1]:
+            return batch_bias(proba)
+        sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
+        return prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample])))
 
 
 def geometric_mean(before: FloatArray, now: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ def small_loss_gmm(losses: FloatArray, threshold: float = 0.7) -> CleanSplit:
 
     Returns:
         `p_clean` (m,) and `clean` (m,), aligned with the columns of `losses`. With fewer than four rows, or
-        losses that are all the same, the smaller half is believed and `note` says so.
+        losses that are all the same or in one heap, the smaller half is believed and `note` says so.
 
     Raises:
         ValueError: no row, or a loss that is not finite.
@@ -41,15 +41,22 @@ def small_loss_gmm(losses: FloatArray, threshold: float = 0.7) -> CleanSplit:
     """
     loss = _averaged(losses)
     if not _tells_apart(loss):
-        why = f"only {len(loss)} labelled rows" if len(loss) < FEWEST else "all losses are equal"
-        half = small_loss_quantile(losses, 0.5)
-        return CleanSplit(half.p_clean, half.clean, loss, f"{why}: labels are believed by the rank of their loss alone")
+        return _by_rank(losses, f"only {len(loss)} labelled rows" if len(loss) < FEWEST else "all losses are equal")
     scaled = ((loss - loss.min()) / np.ptp(loss))[:, None]
     two = _two_gaussians(scaled)
     low, high = two.means_[:, 0].min(), two.means_[:, 0].max()
     between = np.clip(scaled, low, high)
     p_clean = two.predict_proba(between)[:, two.means_[:, 0].argmin()]
+    if not (p_clean > threshold).any():
+        return _by_rank(losses, f"no label is clean with more than {threshold:g}")
     return CleanSplit(p_clean, p_clean > threshold, loss)
+
+
+def _by_rank(losses: FloatArray, why: str) -> CleanSplit:
+    half = small_loss_quantile(losses, 0.5)
+    return CleanSplit(
+        half.p_clean, half.clean, half.loss, f"{why}: labels are believed by the rank of their loss alone"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from freeal.select.calibration import batch_bias, shifted
 from freeal.types import Annotations, BoolArray, FloatArray, argmax
 
 COLLAPSED = 0.95
 FEWEST = 20
-"""Rows below which one label for all of them is no collapse."""
+"""Rows below which one label for all of them is no collapse, and too few to tell whether they are told apart."""
 
 
 def warnings(
-    posterior: FloatArray, student: FloatArray, said: Annotations, believed: BoolArray, max_failed: float
+    posterior: FloatArray,
+    student: FloatArray,
+    said: Annotations,
+    believed: BoolArray,
+    max_failed: float,
+    min_information: float,
 ) -> list[str]:
     """Reasons for doubt, none for a run that went well.
 
@@ -22,12 +28,19 @@ def warnings(
         said: what the LLM said; a row that was never asked is no failure.
         believed: (n,) rows whose label is believed.
         max_failed: the largest share of rows asked, but without an answer, that is no reason for doubt.
+        min_information: the least that the LLM's first answers may tell of the labels, see `information`.
     """
     found = []
     if (share := _largest(posterior)) > COLLAPSED:
         found.append(f"one label for {share:.1%} of the rows: the labels may have collapsed")
     elif np.ptp(student) > 0 and (share := _largest(student)) > COLLAPSED:
         found.append(f"the student gives one label to {share:.1%} of the rows: it may have learned nothing else")
+    told_apart = information(said.first)
+    if told_apart is not None and told_apart < min_information:
+        found.append(
+            f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell, stop.min_information is "
+            f"{min_information:.0%}): look at the prompt and the label names, or take another LLM"
+        )
     if not believed.any():
         found.append("no row is believed: student and LLM agree on nothing that the filter takes for clean")
     asked = said.asked_in >= 0
@@ -36,6 +49,32 @@ def warnings(
         most = f"more than {max_failed:.1%} (stop.max_failed)"
         found.append(f"{failed:.1%} of the rows asked got no readable answer from the LLM, {most}")
     return found
+
+
+def information(first: FloatArray) -> float | None:
+    """How far an LLM's first answers (n, k) tell the labels apart, from 0 to 1; None if they are too few to say.
+
+    The mutual information of row and label, after the taste for some labels was divided out, as a share of log k. Near
+    zero the answers are alike for all texts, and whatever is learned from them is chance: on the MR, TREC and emotion
+    sets a model of half a billion parameters has .25 to .41, on SUBJ, where it is right on half of the rows, .04.
+
+    Example:
+        >>> information(np.tile([0.7, 0.3], (100, 1)))
+        0.0
+    """
+    proba = first[~np.isnan(first[:, 0])].astype(np.float64)
+    if len(proba) < FEWEST:
+        return None
+    even = shifted(proba, batch_bias(proba))
+    mean = even.mean(axis=0)
+    gained = _entropy(mean[None, :])[0] - _entropy(even).mean()
+    return round(max(0.0, float(gained / np.log(proba.shape[1]))), 6)
+
+
+def _entropy(proba: FloatArray) -> FloatArray:
+    """(m,) in nats."""
+    entropy: FloatArray = -(proba * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
+    return entropy
 
 
 def _largest(proba: FloatArray) -> float:

@@ -10,17 +10,30 @@ from freeal.types import FloatArray, IntArray, LoopState, argmax
 
 Strategy = Literal["all", "not_clean", "uncertain", "random", "none"]
 
+SCOUTED = 25
+"""Rows a label that the first of several rounds asks about at least."""
+
+
+def scouted(n: int, k: int, share: float, rounds: int) -> int:
+    """Of `n` rows with `k` labels those that the first of `rounds` asks about: all, if it is the only one.
+
+    Example:
+        >>> scouted(1000, 6, 0.25, rounds=2), scouted(1000, 77, 0.25, rounds=2), scouted(1000, 6, 0.25, rounds=1)
+        (250, 1000, 1000)
+    """
+    return n if rounds == 1 else min(n, max(int(np.ceil(share * n)), SCOUTED * k))
+
 
 def query(state: LoopState, strategy: Strategy, limit: int, rng: np.random.Generator) -> IntArray:
     """At most `limit` rows worth a call, the most doubtful first.
 
-    In the first round that is every row. Later: `all`; `not_clean`, the rows whose label is not believed
-    (abstentions among them); `uncertain`, all rows by the margin of their posterior; `random`, a random
-    half of them; `none`.
+    In the first round those are drawn at random, in the order of the pool. Later: `all`; `not_clean`, the rows whose
+    label is not believed (abstentions among them); `uncertain`, all rows by the margin of their posterior; `random`, a
+    random half of them; `none`.
     """
     n = len(state.posterior)
     if state.next_round == 0:
-        return np.arange(n)[:limit]
+        return np.sort(rng.permutation(n)[:limit])
     if strategy == "none":
         return np.arange(0)
     if strategy == "all":

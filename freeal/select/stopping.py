@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from freeal.select.gates import information
 from freeal.types import LoopState
 
 
-def reason(state: LoopState, min_change: float, calls: int, max_calls: int | None) -> str | None:
+def reason(
+    state: LoopState, min_change: float, calls: int, max_calls: int | None, min_information: float
+) -> str | None:
     """Why to stop after this round, or None.
 
     Args:
         state: after the round; `changed` is the share of labels that are others than a round before.
-        min_change: stop when fewer changed. Zero never stops.
+        min_change: stop when fewer changed, once every row was asked. Zero never stops.
         calls: made so far, of at most `max_calls` (None: no limit).
+        min_information: stop when the LLM's first answers tell less of the labels: more of them are wasted.
     """
     if max_calls is not None and calls >= max_calls:
         return f"budget: {calls:,} of {max_calls:,} calls are spent"
-    if state.next_round > 1 and state.changed < min_change:
+    told_apart = information(state.annotations.first)
+    if told_apart is not None and told_apart < min_information:
+        return f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell)"
+    everywhere = bool((state.annotations.asked_in >= 0).all())
+    if state.next_round > 1 and everywhere and state.changed < min_change:
         return f"no change: {state.changed:.2%} of the labels changed, less than {min_change:.2%}"
     return None

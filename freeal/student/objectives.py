@@ -54,6 +54,21 @@ def sharpen(proba: Tensor, temperature: float) -> Tensor:
     return torch.softmax(proba.clamp_min(torch.finfo(proba.dtype).tiny).log() / temperature, dim=-1)
 
 
+def refined(targets: Tensor, logits: Tensor, share: float, temperature: float) -> Tensor:
+    """(b, k) `targets` with a `share` of what the student makes of them: its sharpened word among the candidates.
+
+    The candidates of a row are the labels that its target gives a probability at all: the student chooses among what
+    the LLM held possible, and more freely the firmer it is (in the manner of CanDist, arXiv 2506.03857, sec. 4).
+
+    Args:
+        logits: (b, k) of the student as it is now.
+        share: 0 leaves the targets as they are, 1 leaves the choice to the student.
+    """
+    own = sharpen(torch.softmax(logits.float(), dim=-1), temperature) * (targets > 0)
+    own = own / own.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(own.dtype).tiny)
+    return (1.0 - share) * targets + share * own
+
+
 def mixup(features: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> Mixed:
     """Blend each row with another of the batch, itself the larger part (Zhang et al., ICLR 2018; FreeAL, sec. 3.3).
 

@@ -39,7 +39,7 @@ from freeal.student.encoders import (
     training_batches,
 )
 from freeal.student.lessons import Lesson, look_over
-from freeal.student.objectives import JointReading, freeal_loss, plain_loss, ramp, soft_cross_entropy
+from freeal.student.objectives import JointReading, freeal_loss, plain_loss, ramp, refined, soft_cross_entropy
 from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, StudentView
 
 
@@ -82,7 +82,8 @@ class TransformerStudent:
         """Learn the distributions `targets` (m, k), which need not be hard; `weights` (m,) default to one.
 
         With the objective `freeal`, `keep` is asked at the start of each epoch after the warm-up which
-        rows are clean by the losses so far; with `plain` it is not asked.
+        rows are clean by the losses so far; it is asked by `freeal` in each epoch and by
+                `coteaching` once.
 
         Raises:
             DataError: no rows, or targets that are no distributions.
@@ -134,6 +135,7 @@ class TransformerStudent:
         _seed(self.seed, self.device)
         network = self._open()
         optimizer = _adamw(network.model, learning_rate, self.config.weight_decay)
+        taught = torch.from_numpy(lesson.targets).to(self.device)
         batches = -(-len(lesson) // self.config.batch_size)
         steps = self.config.epochs * batches
         return _Work(
@@ -141,7 +143,9 @@ class TransformerStudent:
             optimizer=optimizer,
             schedule=_linear_decay(optimizer, steps, self.config.warmup_share),
             lesson=lesson,
-            targets=torch.from_numpy(lesson.targets).to(self.device),
+            taught=taught,
+            targets=taught,
+            given=nn.functional.one_hot(torch.from_numpy(lesson.given), len(self.labels)).to(self.device),
             weights=torch.from_numpy(lesson.weights).to(self.device),
             tokens=tokenise(self.tokenizer, lesson.inputs.texts, self._limit(network)),
             rng=np.random.default_rng(self.seed),
@@ -157,7 +161,11 @@ class TransformerStudent:
             # the pass over the rows that ended the last epoch is the one that FreeAL starts this one with
             clean = self._believed(losses[:epoch], keep)
             self._run_epoch(work, epoch, clean)
-            losses[epoch] = self._losses(work, epoch)
+            logits = self._logits(work, epoch)
+            losses[epoch] = soft_cross_entropy(logits, work.given).cpu().numpy()
+            if self.config.objective == "candidates":
+                share = self.config.refine * (epoch + 1) / self.config.epochs
+                work.targets = refined(work.taught, logits, share, self.config.temperature)
         self._network = work.network
         return losses
 
@@ -165,7 +173,7 @@ class TransformerStudent:
         """(m,) rows whose labels are believed, by `losses` (epochs so far, m); all, while there is no telling."""
         epoch, m = losses.shape
         # a filter compares rows with each other, by losses of a student that has seen them
-        if keep is None or self.config.objective == "plain" or epoch < max(self.config.warmup_epochs, 1) or m < 2:
+        if keep is None or self.config.objective != "freeal" or epoch < max(self.config.warmup_epochs, 1) or m < 2:
             return np.ones(m, bool)
         return keep(losses[-1:]).clean
 
@@ -218,15 +226,14 @@ class TransformerStudent:
         wordings = [new or augment(text, work.rng) for text, new in zip(texts, given, strict=True)]
         return tokenise(self.tokenizer, wordings, self._limit(work.network))
 
-    def _losses(self, work: _Work, epoch: int) -> FloatArray:
-        """(m,) cross-entropy in nats of each row under its most probable given label, without dropout."""
-        losses = torch.zeros(len(work.lesson), device=self.device)
-        given = nn.functional.one_hot(torch.from_numpy(work.lesson.given), len(self.labels)).to(self.device)
+    def _logits(self, work: _Work, epoch: int) -> Tensor:
+        """(m, k) of every row, without dropout."""
+        logits = torch.zeros((len(work.lesson), len(self.labels)), device=self.device)
         for rows, read in self._read(work.network, work.tokens, work.autocast):
-            losses[rows] = soft_cross_entropy(read.logits, given[rows])
-        if not torch.isfinite(losses).all():
+            logits[rows] = read.logits
+        if not torch.isfinite(logits).all():
             raise _NotFiniteError(f"the reading after epoch {epoch + 1}")
-        return losses.cpu().numpy()
+        return logits
 
     def _read(self, network: _Network, tokens: Sequence[Tokens], autocast: bool) -> Iterator[tuple[IntArray, _Reading]]:
         """Rows and what the network makes of them, without gradients, each row once."""
@@ -323,7 +330,12 @@ class _Work:
     optimizer: torch.optim.Optimizer
     schedule: LambdaLR
     lesson: Lesson
+    taught: Tensor
+    """(m, k) the distributions given."""
     targets: Tensor
+    """(m, k) what is learned in this epoch."""
+    given: Tensor
+    """(m, k) one for the most probable label given, the one that losses are taken under."""
     weights: Tensor
     tokens: list[Tokens]
     rng: np.random.Generator

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from freeal.config import LinearConfig, TransformerConfig
-from freeal.student import linear, transformer, uniform
+from freeal.student import judged, linear, transformer, uniform
 from freeal.student.embedders import TfidfEmbedder
 from freeal.types import CleanSplit, Inputs
 
 LABELS = ("negative", "positive", "unused")
-KINDS = ("plain", "freeal", "linear", "uniform")
+KINDS = ("plain", "freeal", "candidates", "coteaching", "linear", "uniform")
 
 
 def build(kind, tiny_encoder):
@@ -18,7 +18,10 @@ def build(kind, tiny_encoder):
     if kind == "uniform":
         return uniform.UniformStudent(len(LABELS))
     config = TransformerConfig(objective=kind, epochs=2, warmup_epochs=1, batch_size=8, device="cpu")
-    return transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
+    student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
+    if kind == "coteaching":
+        return judged.JudgedStudent(student, build("linear", tiny_encoder), weigh=True)
+    return student
 
 
 def reopen(kind, folder):

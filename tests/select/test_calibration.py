@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeal.select.calibration import Calibrator, batch_bias, prior_bias, shifted
+from freeal.select.calibration import Calibrator, Explained, batch_bias, learnable_prior, prior_bias, shifted
 from freeal.types import Answers, LoopState
 
 
@@ -155,3 +155,79 @@ def test_rows_not_asked_are_untouched():
     found = calibrate(start, answers([[0.8, 0.2]], rows=[2]))
     assert found.labelled.tolist() == [False, False, True, False]
     assert found.asked_in.tolist() == [-1, -1, 0, -1]
+
+
+def readable(shares, n=1200, seed=0, taste=0.0, dimensions=12):
+    """Distributions of an LLM with a taste for the first labels, texts' vectors near their classes, and the classes."""
+    rng = np.random.default_rng(seed)
+    k = len(shares)
+    classes = rng.choice(k, n, p=shares)
+    vectors = rng.normal(size=(k, dimensions))[classes] + rng.normal(0, 0.7, (n, dimensions))
+    logits = 1.2 * np.eye(k)[classes] + rng.normal(0, 1.0, (n, k)) + taste * np.linspace(1, 0, k)
+    return shifted(np.exp(logits), np.zeros(k)), vectors / np.linalg.norm(vectors, axis=1, keepdims=True), classes
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.75), (0.6, 0.3, 0.1), (0.1, 0.1, 0.4, 0.4)])
+@pytest.mark.parametrize("taste", [0.0, 2.0])
+def test_shares_are_nearer_to_the_true_ones_than_even_ones_are(shares, taste):
+    proba, vectors, classes = readable(shares, taste=taste)
+    found = learnable_prior(proba, vectors)
+    true = np.bincount(classes) / len(classes)
+    even = np.full(len(shares), 1 / len(shares))
+    assert found.sum() == pytest.approx(1.0)
+    assert np.abs(found - true).sum() < max(0.75 * np.abs(even - true).sum(), 0.1)
+
+
+def test_a_taste_of_the_llm_does_not_change_the_shares():
+    proba, vectors, _ = readable((0.3, 0.7))
+    liked = shifted(proba, np.array([1.5, 0.0]))
+    np.testing.assert_allclose(learnable_prior(proba, vectors), learnable_prior(liked, vectors), atol=1e-3)
+
+
+def test_texts_that_tell_nothing_give_even_shares():
+    proba, _, _ = readable((0.2, 0.8), n=60)
+    np.testing.assert_allclose(learnable_prior(proba, np.ones((60, 3))), [0.5, 0.5])
+
+
+def test_what_is_explained_has_the_derivative_it_says():
+    proba, vectors, _ = readable((0.3, 0.3, 0.4), n=80)
+    explain = Explained.by(vectors)
+    amount, slope = explain(proba)
+    step = np.random.default_rng(1).normal(size=proba.shape)
+    more, less = explain(proba + 1e-5 * step)[0], explain(proba - 1e-5 * step)[0]
+    assert (more - less) / 2e-5 == pytest.approx(float((slope * step).sum()), rel=1e-5)
+    assert 0 < amount < float(proba.var(axis=0).sum())
+
+
+def test_what_is_explained_is_that_of_regressions_that_have_not_seen_the_row():
+    proba, vectors, _ = readable((0.5, 0.5), n=60, dimensions=4)
+    explain = Explained.by(vectors)
+    centred = np.c_[vectors - vectors.mean(axis=0), np.ones(60)]
+    missed = []
+    for row in range(60):
+        rest = np.arange(60) != row
+        left = centred[rest]
+        weights = np.linalg.solve(left.T @ left + 3.0 * np.eye(5), left.T @ proba[rest])
+        missed.append(proba[row] - centred[row] @ weights)
+    expected = (((proba - proba.mean(axis=0)) ** 2).sum() - (np.array(missed) ** 2).sum()) / 60
+    assert explain(proba)[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_first_pass_is_brought_to_the_shares_found_and_a_later_one_to_what_is_believed_of_rows_with_labels():
+    proba, vectors, _ = readable((0.25, 0.75), taste=2.0)
+    calibrate = Calibrator("estimated", "average", vectors=lambda rows: vectors[rows])
+    start = LoopState.start(len(proba), 2)
+    scout = np.arange(0, len(proba), 2)
+    first = calibrate(start, answers(proba[scout], scout))
+    shares = learnable_prior(proba[scout].astype(np.float32), vectors[scout])
+    np.testing.assert_allclose(first.proba[scout].mean(axis=0), shares, atol=1e-3)
+    believed = np.where(np.isnan(first.proba), [1.0, 0.0], first.proba).astype(np.float32)  # a student that errs
+    later = calibrate(after(start, first, believed), answers(proba))
+    assert later.proba[:, 1].mean() == pytest.approx(shares[1], abs=0.03)
+
+
+def test_few_rows_are_divided_by_their_mean():
+    proba, vectors, _ = readable((0.5, 0.5), n=19)
+    calibrate = Calibrator("estimated", "average", vectors=lambda rows: vectors[rows])
+    found = calibrate.bias(answers(proba), np.full((19, 2), np.nan))
+    np.testing.assert_allclose(found, batch_bias(proba.astype(np.float32).astype(np.float64)), atol=1e-6)

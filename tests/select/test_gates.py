@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freeal.select import gates
+from freeal.select.calibration import shifted
 from freeal.types import Annotations
 
 ALL = np.ones(40, bool)
@@ -23,7 +26,7 @@ def posterior(*counts):
 
 def warnings(final, *rest):
     """Of a run whose student says what the final labels say."""
-    return gates.warnings(final, final, *rest)
+    return gates.warnings(final, final, *rest, 0.0)
 
 
 def test_labels_of_every_kind_are_no_reason():
@@ -53,7 +56,24 @@ def test_rows_that_were_never_asked_are_no_failures():
 
 
 def test_a_student_that_has_collapsed_is_told_though_the_labels_have_not():
-    found = gates.warnings(posterior(20, 20), posterior(40, 0), said(), ALL, 0.2)
+    found = gates.warnings(posterior(20, 20), posterior(40, 0), said(), ALL, 0.2, 0.0)
     assert found == ["the student gives one label to 100.0% of the rows: it may have learned nothing else"]
     uniform = np.full((40, 2), 0.5, np.float32)
-    assert gates.warnings(posterior(20, 20), uniform, said(), ALL, 0.2) == []
+    assert gates.warnings(posterior(20, 20), uniform, said(), ALL, 0.2, 0.0) == []
+
+
+def test_an_llm_that_tells_nothing_apart_is_told():
+    found = gates.warnings(posterior(25, 15), posterior(25, 15), said(), ALL, 0.2, 0.08)
+    assert len(found) == 1
+    assert "hardly tells the labels apart (0.0%" in found[0]
+    assert "stop.min_information" in found[0]
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 7))
+def test_information_is_a_share_that_no_taste_changes(seed, k):
+    proba = np.random.default_rng(seed).dirichlet(np.ones(k), 200)
+    told = gates.information(proba)
+    assert 0.0 <= told <= 1.0
+    taste = np.linspace(0.5, 0.0, k)
+    assert gates.information(shifted(proba, taste)) == pytest.approx(told, abs=0.1)
+    assert gates.information(np.eye(k)[np.arange(200) % k]) == pytest.approx(1.0, abs=1e-3)

@@ -42,8 +42,11 @@ def test_rows_are_unique_inside_the_pool_and_no_more_than_allowed(strategy, wher
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_first_round_asks_about_every_row(strategy):
+def test_the_first_round_asks_about_every_row_it_may_drawn_from_the_whole_pool(strategy):
     np.testing.assert_array_equal(ask(LoopState.start(7, 2), strategy), np.arange(7))
+    some = ask(LoopState.start(1000, 2), strategy, 200)
+    assert (np.diff(some) > 0).all()
+    assert 0.4 < (some < 500).mean() < 0.6
 
 
 @settings(max_examples=40, deadline=None)

@@ -11,6 +11,7 @@ from freeal.student.objectives import (
     mixup,
     plain_loss,
     ramp,
+    refined,
     sharpen,
     soft_cross_entropy,
 )
@@ -99,3 +100,18 @@ def test_without_a_clean_row_and_before_the_ramp_nothing_is_learned():
     loss.backward()
     assert loss.item() == 0.0
     assert head.weight.grad.abs().sum() == 0
+
+
+def test_refined_targets_are_distributions_over_the_candidates_alone():
+    targets = torch.tensor([[0.7, 0.3, 0.0], [1.0, 0.0, 0.0]])
+    logits = torch.tensor([[0.0, 2.0, 9.0], [0.0, 5.0, 5.0]])
+    found = refined(targets, logits, 0.5, 0.85)
+    assert found.sum(dim=-1).tolist() == pytest.approx([1.0, 1.0])
+    assert found[:, 2].tolist() == [0.0, 0.0]
+    assert found[0, 1] > 0.5  # the student's word among the two that the LLM held possible
+    assert found[1].tolist() == pytest.approx([1.0, 0.0, 0.0])
+
+
+def test_a_share_of_zero_leaves_the_targets_as_they_are():
+    targets = torch.tensor([[0.7, 0.3, 0.0]])
+    torch.testing.assert_close(refined(targets, torch.randn(1, 3), 0.0, 0.85), targets)

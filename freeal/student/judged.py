@@ -1,0 +1,55 @@
+"""A student whose rows are judged by another that has not learned from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from freeal.student import Keep, Student
+from freeal.student.linear import LinearStudent
+from freeal.types import FloatArray, Inputs, StudentView
+
+
+@dataclass
+class JudgedStudent:
+    """`student` learns and is kept; `judge` says of each row what can be said without having learned from it.
+
+    A fine-tuned encoder repeats nearly every label it was given, so that its word on its own rows confirms them
+    and its losses tell little. The judge, quick and cross-fitted, gives `out_of_fold_` and `losses_` in its place.
+
+    Args:
+        weigh: each row teaches the student by how clean the judge's losses make it: co-teaching (Han et al., NeurIPS
+            2018) with one peer that is cheap.
+    """
+
+    student: Student
+    judge: LinearStudent
+    weigh: bool = False
+    losses_: FloatArray = field(init=False, repr=False)
+    out_of_fold_: FloatArray | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.losses_ = self.judge.losses_
+
+    def fit(
+        self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
+    ) -> Self:
+        """Both learn the distributions `targets` (m, k); `losses_` (1, m) are the judge's."""
+        self.judge.fit(inputs, targets, weights)
+        self.losses_, self.out_of_fold_ = self.judge.losses_, self.judge.out_of_fold_
+        if self.weigh and keep is not None:
+            given = np.ones(len(inputs)) if weights is None else weights
+            weights = given * keep(self.losses_).p_clean
+        self.student.fit(inputs, targets, weights, keep)
+        return self
+
+    def view(self, inputs: Inputs) -> StudentView:
+        """What the student makes of them; the judge is for rows it was taught alone."""
+        return self.student.view(inputs)
+
+    def save(self, folder: Path) -> None:
+        """Write the student; the judge has done its work."""
+        self.student.save(folder)
