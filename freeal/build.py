@@ -293,16 +293,22 @@ def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
     if state.next_round == 0:
         limit = queries.scouted(n, k, config.query.scout, config.rounds)
     if config.stop.max_calls is not None:
-        limit = min(limit, config.stop.max_calls - _spent(annotator, state.next_round))
+        limit = min(limit, config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused))
         if limit <= 0 and state.next_round == 0:
             raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
     rng = np.random.default_rng([config.seed, 3, state.next_round])
     return queries.query(state, config.query.kind, max(0, limit), rng)
 
 
-def _spent(annotator: Annotator, number: int) -> int:
-    """Calls made before round `number`; those of an interrupted try of the round itself are not made again."""
-    works = [COLD_START, *(f"round {before}" for before in range(number)), *([TEST] if number else [])]
+def _spent(annotator: Annotator, number: int, count_reused: bool) -> int:
+    """Calls made before round `number`; those of an interrupted try of the round itself are not made again.
+
+    With `count_reused` as many as a run alone would have made of the pool; the test, which is measuring, is left out.
+    """
+    works = [COLD_START, *(f"round {before}" for before in range(number))]
+    if count_reused:
+        return annotator.ledger.usage(works, alone=True).calls
+    works += [TEST] if number else []
     return annotator.ledger.usage(works).calls + annotator.ledger.in_doubt(works, under_way=False)
 
 
@@ -323,7 +329,7 @@ def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, co
 
 
 def _stop(state: LoopState, config: Config, annotator: Annotator) -> str | None:
-    calls = _spent(annotator, state.next_round)
+    calls = _spent(annotator, state.next_round, config.stop.count_reused)
     limits = config.stop
     return stopping.reason(state, limits.min_change, calls, limits.max_calls, limits.min_information)
 

@@ -288,6 +288,9 @@ class StopConfig(Section):
 
     min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
     max_calls: Positive | None = Field(None, description="calls to the LLM; the test is read only if it fits, too")
+    count_reused: bool = Field(
+        False, description="replies taken over with --reuse count as calls, too: a study wants it"
+    )
     max_failed: Share = Field(0.2, description="a larger share of rows without an answer is a warning, and exit code 3")
     min_information: Share = Field(
         0.08,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ REFERENCE = "default"
 """The method that the others are compared with, if it is among them."""
 
 JSON, PAGE, GOLD = "study.json", "study.html", "gold.csv"
+
+AT = " at "
+"""Between the name of a method and its budget."""
 
 RESAMPLED = 10_000
 """Bootstrap samples behind an interval of a difference."""
@@ -78,9 +82,68 @@ def methods(names: Sequence[str]) -> list[Method]:
     return [method for method in METHODS if method.name in names or not names]
 
 
+ABLATED = (
+    Method("default, LLM as it answers", "without calibration", ("calibration.kind=none",), "final", student=True),
+    Method(
+        "default, even shares", "divided by the mean of the pass", ("calibration.kind=batch",), "final", student=True
+    ),
+    Method("default, no scout", "the first round asks about all rows", ("query.scout=1.0",), "final", student=True),
+    Method("default, one round", "no demonstrations at all", ("rounds=1",), "final", student=True),
+    Method(
+        "default, doubtful rows alone",
+        "later rounds ask what is not believed",
+        ("query.scout=1.0", "query.kind=not_clean"),
+        "final",
+        student=True,
+    ),
+    Method(
+        "default, nearest demonstrations", "for each row its own", ("demos.retrieve=nearest",), "final", student=True
+    ),
+    Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
+    Method("default, no filter", "losses are not looked at", ("filter.kind=none",), "final", student=True),
+    Method("default, LLM alone", "the student has no say in the labels", ("fusion.student=0",), "final", student=True),
+    Method("default, hard labels", "the student learns labels", ("targets=hard",), "final", student=True),
+)
+"""The default with one part switched off, or another way; what each part is worth is the difference."""
+
+
+def ablated() -> list[Method]:
+    """Those of the ablation, with the settings of the default beneath."""
+    return [replace(method, settings=("preset=default", *method.settings)) for method in ABLATED]
+
+
+def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[str]) -> str | None:
+    """Why a method of the ablation cannot be run, if the configuration has no such part to switch off."""
+    try:
+        settings(place, method, 0, folder, overrides)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> list[Method]:
+    """The methods, each also with at most so many calls for a row of the pool; those that ask nobody as they are.
+
+    Raises:
+        ConfigError: a share that allows no call.
+    """
+    found = []
+    for method in chosen:
+        found.append(method)
+        for share in () if method.on_gold else shares:
+            if (calls := round(share * rows)) < 1:
+                raise ConfigError(f"--budgets {share:g}: allows no call for {rows:,} rows")
+            limits = (f"stop.max_calls={calls}", "stop.count_reused=true")
+            told = f"{method.told}; at most {calls:,} calls"
+            found.append(
+                replace(method, name=f"{method.name}{AT}{share:g}", told=told, settings=(*method.settings, *limits))
+            )
+    return found
+
+
 def place(folder: Path, method: Method, seed: int) -> Path:
     """The run directory of a method and a seed in the study's `folder`."""
-    return folder / method.name / f"seed-{seed}"
+    return folder / re.sub(r"[^a-z0-9.]+", "-", method.name.lower()) / f"seed-{seed}"
 
 
 def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Sequence[str] = ()) -> config.Config:
@@ -91,6 +154,12 @@ def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Se
         given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
         given += ["evaluation.llm_on_test=false"]
     return config.load(place, overrides, given)
+
+
+def pool_size(place: Path, overrides: Sequence[str]) -> int:
+    """Rows of the pool that the configuration at `place` names."""
+    chosen = config.load(place, overrides)
+    return len(build.inputs(chosen, Path(chosen.prompt))[1].pool)
 
 
 def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Sequence[int]) -> None:
@@ -126,15 +195,17 @@ def collect(
     """
     judged = [method.name for method in chosen if method.labels]
     reference = REFERENCE if REFERENCE in judged else judged[-1] if judged else ""
-    right: dict[tuple[str, int], Mapping[str, float]] = {}
+    right: dict[str, dict[tuple[str, int], Mapping[str, float]]] = {
+        where: {} for where in ("pool", "test", "student_test")
+    }
     found: dict[str, Any] = {}
     for method in chosen:
         runs: list[dict[str, Any]] = []
         for seed in seeds:
             run = place(folder, method, seed)
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-            if method.labels:
-                right[method.name, seed] = _right(run, method.labels)
+            for where, those in _right(run, method).items():
+                right[where][method.name, seed] = those
             cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
             runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **cost})
         every = set.intersection(*(set(run) for run in runs))
@@ -143,18 +214,27 @@ def collect(
             "told": method.told, "runs": runs,
             **{name: _spread([float(run[name]) for run in runs]) for name in numbers},
         }  # fmt: skip
-    differences = {
-        method.name: difference(
-            [right[reference, seed] for seed in seeds], [right[method.name, seed] for seed in seeds]
-        )
-        for method in chosen if method.labels and method.name != reference
-    }  # fmt: skip
+    differences = {where: _differences(those, reference, chosen, seeds) for where, those in right.items()}
     data = json.loads((place(folder, chosen[0], seeds[0]) / "summary.json").read_text(encoding="utf-8"))["data"]
     return {
         "schema_version": SCHEMA_VERSION, "command": command, "seeds": list(seeds), "data": data,
-        "reference": reference, "methods": found, "differences": differences,
+        "reference": reference, "methods": found, "differences": differences["pool"],
+        "differences_test": differences["test"], "differences_student": differences["student_test"],
         "left_out": dict(left_out),
     }  # fmt: skip
+
+
+def _differences(
+    right: Mapping[tuple[str, int], Mapping[str, float]], reference: str, chosen: Sequence[Method], seeds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """How much more the reference has right than each other method, where both were measured with every seed."""
+    there = [m.name for m in chosen if m.name != reference and all((m.name, seed) in right for seed in seeds)]
+    if not all((reference, seed) in right for seed in seeds):
+        return {}
+    return {
+        name: difference([right[reference, seed] for seed in seeds], [right[name, seed] for seed in seeds])
+        for name in there
+    }
 
 
 def difference(
@@ -192,13 +272,17 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
     drawings = []
     for figure, title in (("pool", "Labels on the pool"), ("student_test", "Student on the test")):
         for cost, axis in axes.items():
-            points = _points(found, figure, cost)
-            if any(x and not np.isnan(y) for x, y, _ in points.values()):
+            curves = _curves(found, figure, cost)
+            if any(x and not np.isnan(y) for points in curves.values() for x, y, _ in points):
                 across = ceiling["mean"] if ceiling and figure == "student_test" else None
-                drawings.append((title, uri(charts.against_cost(points, axis, "accuracy", across))))
+                drawings.append((title, uri(charts.against_cost(curves, axis, "accuracy", across))))
     made = environment()
-    made.filters |= {"figure": told, "plain": lambda value, name: told({"mean": value, "values": [value]}, name)}
-    page = made.get_template("study.html.j2").render(found=found, drawings=drawings, columns=COLUMNS)
+    made.filters |= {
+        "figure": told,
+        "more": more,
+        "plain": lambda value, name: told({"mean": value, "values": [value]}, name),
+    }
+    page = made.get_template("study.html.j2").render(found=found, drawings=drawings, columns=COLUMNS, apart=APART)
     (folder / PAGE).write_text(page, encoding="utf-8")
     return folder / PAGE
 
@@ -210,19 +294,33 @@ COLUMNS = {
 """Figures of a method, and what the table calls them."""
 
 
+APART = {"differences": "more than {} on the pool", "differences_student": "its student on the test"}
+"""Comparisons with the reference, and what the table calls them."""
+
+
 def table(found: Mapping[str, Any]) -> list[str]:
     """The study as a Markdown table: mean and, of several seeds, the standard deviation."""
     shown = [name for name in COLUMNS if any(name in method for method in found["methods"].values())]
-    head = ["method", *(COLUMNS[name] for name in shown), f"more than {found['reference']}, pool"]
+    apart = {key: title.format(found["reference"]) for key, title in APART.items() if found[key]}
+    head = ["method", *(COLUMNS[name] for name in shown), *apart.values()]
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
     for name, method in found["methods"].items():
         cells = [told(method[column], column) if column in method else "–" for column in shown]
-        apart = found["differences"].get(name)
-        more = (
-            f"{100 * -apart['mean']:+.1f} ({100 * -apart['high']:+.1f} to {100 * -apart['low']:+.1f})" if apart else "–"
-        )
-        lines.append(f"| {' | '.join([name, *cells, more])} |")
+        cells += [more(found[key].get(name)) for key in apart]
+        lines.append(f"| {' | '.join([name, *cells])} |")
     return lines
+
+
+def more(apart: Mapping[str, float] | None) -> str:
+    """By how many points a method has more right than the reference, with its interval.
+
+    Example:
+        >>> more({"mean": 0.05, "low": 0.02, "high": 0.08})
+        '-5.0 (-8.0 to -2.0)'
+    """
+    if apart is None:
+        return "–"
+    return f"{100 * -apart['mean']:+.1f} ({100 * -apart['high']:+.1f} to {100 * -apart['low']:+.1f})"
 
 
 def told(figure: Mapping[str, Any], name: str) -> str:
@@ -237,13 +335,16 @@ def _is_ceiling(method: Method, found: Mapping[str, Any]) -> bool:
     return method.on_gold and method.name in found["methods"]
 
 
-def _points(found: Mapping[str, Any], figure: str, cost: str) -> dict[str, tuple[float, float, float]]:
-    """Name -> (cost, mean, standard deviation) of every method that costs something; NaN for one without the figure."""
+def _curves(found: Mapping[str, Any], figure: str, cost: str) -> dict[str, list[tuple[float, float, float]]]:
+    """Name -> (cost, mean, standard deviation), a point a budget, of what costs something; NaN without the figure."""
     nothing = {"mean": float("nan"), "sd": 0.0}
-    return {
-        name: (method[cost]["mean"], method.get(figure, nothing)["mean"], method.get(figure, nothing)["sd"])
-        for name, method in found["methods"].items() if cost in method
-    }  # fmt: skip
+    curves: dict[str, list[tuple[float, float, float]]] = {}
+    for name, method in found["methods"].items():
+        if cost in method:
+            value = method.get(figure, nothing)
+            point = (method[cost]["mean"], value["mean"], value["sd"])
+            curves.setdefault(name.partition(AT)[0], []).append(point)
+    return curves
 
 
 def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
@@ -276,8 +377,11 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _right(run: Path, who: str) -> dict[str, float]:
-    """Id -> 1.0 where the label of the pool's row is gold's, else 0.0; rows without gold are left out."""
+def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
+    """Where -> id -> 1.0 where the row's label is gold's, else 0.0; rows without gold are left out.
+
+    `pool`: the labels of the pool; `test`: the labels of the test; `student_test`: the student's.
+    """
     import yaml
 
     then = history.read(run)
@@ -285,8 +389,23 @@ def _right(run: Path, who: str) -> dict[str, float]:
     _, corpus = build.inputs(chosen, run / "prompt.md")
     gold = corpus.in_order(list(then.ids)).gold
     assert gold is not None, "write_gold has looked"
-    known = [uid for uid, label in zip(then.ids, gold, strict=True) if label >= 0]
-    return dict(zip(known, metrics.right(_labels(then.states, who), gold).tolist(), strict=True))
+    found = {}
+    if method.labels:
+        found["pool"] = _paired(then.ids, _labels(then.states, method.labels), gold)
+    if corpus.test is not None and corpus.test_gold is not None:
+        ids, said = then.on_test()
+        by_id = {example.id: label for example, label in zip(corpus.test.examples, corpus.test_gold, strict=True)}
+        true = np.array([by_id[uid] for uid in ids], np.int64)
+        if method.labels in said:
+            found["test"] = _paired(ids, argmax(said[method.labels]), true)
+        if method.student and "student" in said:
+            found["student_test"] = _paired(ids, argmax(said["student"]), true)
+    return found
+
+
+def _paired(ids: Sequence[str], labels: IntArray, gold: IntArray) -> dict[str, float]:
+    known = [uid for uid, label in zip(ids, gold, strict=True) if label >= 0]
+    return dict(zip(known, metrics.right(labels, gold).tolist(), strict=True))
 
 
 def _labels(states: Sequence[LoopState], who: str) -> IntArray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from commandline import films, freeal, opinions
 
-from freeal.study import METHODS, difference
+from freeal.study import ABLATED, METHODS, difference
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +153,41 @@ def test_settings_of_the_user_go_with_methods_that_choose_another_kind(configura
     assert said.code == 0
     found = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
     assert set(found["methods"]) == {"zero-shot", "default", "gold"}
+
+
+def test_budgets_limit_the_calls_of_each_method(configuration, tmp_path):
+    folder = tmp_path / "study"
+    some = ("--method", "zero-shot", "--method", "default", "--method", "gold", "--seeds", 1)
+    said = freeal("study", configuration, "--out", folder, *some, "--budgets", "1,0.5", "--json")
+    assert said.code == 0
+    methods = json.loads(said.out)["methods"]
+    at = ["", " at 0.5", " at 1"]
+    assert list(methods) == [*("zero-shot" + each for each in at), *("default" + each for each in at), "gold"]
+    for name, most in (("default at 0.5", 25), ("default at 1", 50), ("zero-shot at 0.5", 25)):
+        assert 0 < methods[name]["calls"]["mean"] <= most
+    assert methods["default at 0.5"]["pool"]["mean"] > methods["zero-shot at 0.5"]["pool"]["mean"]
+    assert (folder / "default-at-0.5" / "seed-0" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("wrong", ["half", "0", "-1", "nan"])
+def test_a_budget_that_is_none_is_told(configuration, wrong):
+    said = freeal("study", configuration, f"--budgets={wrong}")
+    assert said.code == 2
+    assert f"--budgets {wrong}" in said.err
+
+
+def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_path):
+    small = ("--method", "default", "--seeds", 1, "--set", "data.sample=30")
+    said = freeal("study", configuration, "--out", tmp_path / "study", *small, "--ablate", "--json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert set(found["differences"]) == {method.name for method in ABLATED} - {"default, no judge"}
+    assert "default, no judge" in found["left_out"]
+
+
+def test_differences_are_known_for_the_student_on_the_test(studied):
+    found = json.loads((studied[0] / "study.json").read_text(encoding="utf-8"))
+    apart = found["differences_student"]["gold"]
+    means = [found["methods"][name]["student_test"]["mean"] for name in ("default", "gold")]
+    assert apart["mean"] == pytest.approx(means[0] - means[1])
+    assert "its student on the test" in (studied[0] / "study.html").read_text(encoding="utf-8")

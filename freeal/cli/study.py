@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import ChangedError, WritesNothing
+from freeal.errors import ChangedError, ConfigError, WritesNothing
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -26,6 +26,12 @@ def study(
     only: Annotated[
         list[str] | None, typer.Option("--method", metavar="NAME", help="Only this method. May be repeated.")
     ] = None,
+    budgets: Annotated[
+        str | None, typer.Option("--budgets", metavar="B,…", help="Also with at most B calls for a row of the pool.")
+    ] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Also the default with each part switched off in turn.")
+    ] = False,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", help="The study's folder. Default: runs/study-NAME.")] = None,
     reuse: Annotated[
@@ -44,19 +50,30 @@ def study(
       freeal study configs/mr.yaml --seeds 3
 
       freeal study configs/trec.yaml --seeds 2 --method zero-shot --method default --set data.sample=500
+
+      freeal study configs/trec.yaml --method default --method zero-shot --budgets 0.25,0.5,1
+
+      freeal study configs/trec.yaml --method default --ablate
     """
     from freeal import study as studies
 
-    chosen = studies.methods(only or ())
     numbers = list(range(seeds))
     folder = out or RUNS / f"study-{config.stem}"
+    left_out: dict[str, str] = {}
+    parts = studies.ablated() if ablate else []
+    for method in parts:
+        if why := studies.without_part(method, config, folder, overrides or ()):
+            left_out[method.name] = why
+            typer.echo(f"{method.name} is left out: {why}", err=True)
+    rows = studies.pool_size(config, overrides or ()) if budgets else 0
+    named = [*studies.methods(only or ()), *(method for method in parts if method.name not in left_out)]
+    chosen = studies.at_budgets(named, shares(budgets), rows)
     runs = [(seed, method) for seed in numbers for method in chosen]
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
     folder.mkdir(parents=True, exist_ok=True)
     studies.write_gold(folder, config, overrides or (), numbers)
     done: list[Path] = []
-    left_out: dict[str, str] = {}
     for seed, method in runs:
         if method.name in left_out:
             continue
@@ -79,6 +96,24 @@ def study(
         return
     typer.echo("\n".join(studies.table(found)))
     typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / studies.JSON}\npage:    {page}")
+
+
+def shares(told: str | None) -> list[float]:
+    """The numbers of `--budgets`.
+
+    Raises:
+        ConfigError: one of them is none, or not above zero.
+    """
+    found = []
+    for word in (told or "").split(","):
+        try:
+            share = float(word) if word.strip() else None
+        except ValueError:
+            share = -1.0
+        if share is not None and not 0 < share < 1000:
+            raise ConfigError(f"--budgets {told}: {word.strip()!r} is no number of calls for a row; try 0.25,0.5,1")
+        found += [] if share is None else [share]
+    return sorted(set(found))
 
 
 def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str]) -> None:

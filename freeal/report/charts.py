@@ -50,13 +50,15 @@ def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], wha
 
 
 def against_cost(
-    points: Mapping[str, tuple[float, float, float]], cost: str, what: str, ceiling: float | None = None
+    curves: Mapping[str, Sequence[tuple[float, float, float]]], cost: str, what: str, ceiling: float | None = None
 ) -> str:
-    """Each method as a point (cost, value, spread), in the colour of its place; `ceiling` is a line across."""
+    """Each method's points (cost, value, spread), joined, in the colour of its place; `ceiling` is a line across."""
     with _drawing(6.4, 3.6) as (figure, axes):
-        for (name, (x, y, spread)), colour in zip(points.items(), itertools.cycle(COLOURS), strict=False):
-            if not math.isnan(y):
-                axes.errorbar([x], [y], yerr=[spread] if spread else None, fmt="o", color=colour, capsize=3, label=name)
+        for (name, points), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+            there = sorted(point for point in points if not math.isnan(point[1]))
+            if there:
+                x, y, spread = zip(*there, strict=True)
+                axes.errorbar(x, y, yerr=spread if any(spread) else None, fmt="o-", color=colour, capsize=3, label=name)
         if ceiling is not None:
             axes.axhline(ceiling, color=GREEN, linestyle=":", label="taught by gold")
         axes.set_xlabel(cost)

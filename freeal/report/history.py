@@ -11,7 +11,7 @@ from typing import Any
 from freeal import prompts, rows
 from freeal.errors import RunError, did_you_mean
 from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
-from freeal.types import LoopState
+from freeal.types import FloatArray, LoopState
 
 COMPARED = 20_000
 """Ids that an unknown one is compared with, to say which was meant."""
@@ -41,6 +41,11 @@ class History:
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
         return None if self.texts is None else self.texts[row]
+
+    def on_test(self) -> tuple[list[str], dict[str, FloatArray]]:
+        """Ids of the test's rows, and who said what of them after the last round, (t, k) each."""
+        store = RunStore(self.folder, self.labels, self.ids)
+        return store.on_test(store.finished()[-1])
 
     def row_of(self, uid: str) -> int:
         """Place in the pool of the example with this id.
