@@ -289,7 +289,8 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
 
 COLUMNS = {
     "pool": "labels, pool", "pool_f1": "macro-F1, pool", "test": "labels, test", "student_test": "student, test",
-    "student_f1": "student, macro-F1, test", "calls": "calls", "tokens": "tokens", "seconds": "seconds",
+    "student_f1": "student, macro-F1, test",
+    "calibration": "calibration error, pool", "calls": "calls", "tokens": "tokens", "seconds": "seconds",
 }  # fmt: skip
 """Figures of a method, and what the table calls them."""
 
@@ -357,6 +358,8 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
         score = summary[where].get(who) or {}
         if score.get("accuracy") is not None:
             found[name] = score["accuracy"]
+            if name == "pool":
+                found["calibration"] = score["calibration_error"]
             found["student_f1" if name == "student_test" else f"{name}_f1"] = score["macro_f1"]
     return found
 

@@ -97,7 +97,7 @@ def test_rounds_make_the_labels_better_than_zero_shot(tmp_path):
 
 
 def test_abstentions_are_counted_and_never_trained_on(tmp_path):
-    job = prepare(settings(tmp_path, unreadable=0.4), tmp_path / "run")
+    job = prepare(settings(tmp_path, unreadable=0.4, query={"scout": 1.0}), tmp_path / "run")
     _, found = go(job, rounds=1)
     state = job.store.resume()
     nothing = ~state.annotations.labelled
@@ -128,7 +128,15 @@ def test_every_finished_round_is_told(tmp_path):
     go(prepare(settings(tmp_path), tmp_path / "run", events.append))
     finished = [event for event in events if isinstance(event, RoundFinished)]
     assert [event.number for event in finished] == [0, 1, 2]
-    assert finished[0].figures["asked"] == 60
+    assert [event.figures["asked"] for event in finished] == [50, 60, 60]  # 25 rows a label scout
+
+
+def test_figures_of_the_scout_are_of_the_rows_it_asked(tmp_path):
+    _, found = go(prepare(settings(tmp_path, noise=0.0, unreadable=0.0), tmp_path / "run"), rounds=2)
+    assert found["pool"]["zero_shot"]["accuracy"] == 1.0
+    assert found["pool"]["zero_shot"]["coverage"] == pytest.approx(50 / 60)
+    assert found["rounds"][0]["pool"]["llm"]["accuracy"] == 1.0
+    assert found["rounds"][0]["pool"]["final"]["coverage"] == 1.0
 
 
 def test_the_zero_shot_preset_asks_once_and_keeps_what_the_llm_says(tmp_path):
@@ -160,7 +168,7 @@ def test_an_llm_that_always_says_the_same_is_no_reason_to_fail(tmp_path):
 def test_an_llm_that_says_nothing_readable_is_a_clear_error(tmp_path, kind):
     chosen = settings(tmp_path, student={"kind": kind}, filter={"kind": "none"})
     job = prepare(chosen, tmp_path / "run", answer=lambda request: "Who knows?")
-    with pytest.raises(LLMError, match=r"none of 60 replies could be read, first: not a label: 'Who knows\?'"):
+    with pytest.raises(LLMError, match=r"none of 50 replies could be read, first: not a label: 'Who knows\?'"):
         go(job)
     assert job.store.finished() == []
 

@@ -1,0 +1,169 @@
+"""The table of what freeal is worth: study after study on real data sets, and their means. Interrupted, it goes on.
+
+    python benchmarks/results.py --out runs/results                        # two cores: hours; see the plan it prints
+    python benchmarks/results.py --out runs/results --only trec --seeds 1  # one data set
+    python benchmarks/results.py --out runs/results --scale full           # with a GPU
+
+Every study is an ordinary `freeal study` in OUT/NAME; table.md and results.json are written anew after each. Data sets
+are those of configs/ that lie in $FREEAL_SHARED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freeal import study as studies
+from freeal.errors import FreealError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
+PAPER = ("student.epochs=12", "student.learning_rate=1.0e-4")
+"""FreeAL's 50 epochs at 3e-5 take hours on two cores; as many steps as change the weights as much are given instead."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One study: a configuration, an LLM, a student."""
+
+    config: str
+    llm: str | None
+    seeds: int
+    student: str = "all-minilm-l6-v2"
+
+    @property
+    def name(self) -> str:
+        reader = {SMALL: "0.5b", LARGE: "1.5b", None: "recorded"}[self.llm]
+        return f"{self.config}-{reader}" + ("" if "minilm" in self.student else "-mpnet")
+
+    def overrides(self, rows: int, shots: int) -> list[str]:
+        settings = [f"demos.shots={shots}", f"student.model={self.student}"]
+        if self.llm:
+            settings += [f"data.sample={rows}", f"data.test_sample={rows}", f"llm.model={self.llm}"]
+        return settings
+
+
+def plans(scale: str) -> list[Plan]:
+    """What is studied, the quickest first."""
+    if scale == "full":
+        sets = ("trec", "mr", "subj", "tweeteval-emotion", "sst2", "banking77", "ma")
+        return [*(Plan(each, llm, 3) for each in sets for llm in (SMALL, LARGE)), Plan("mr-gpt35", None, 3)]
+    return [
+        *(Plan(each, SMALL, 2) for each in ("trec", "tweeteval-emotion", "mr", "subj", "ma")),
+        *(Plan(each, LARGE, 1) for each in ("trec", "mr")),
+        *(Plan(each, SMALL, 2, "all-mpnet-base-v2") for each in ("trec", "mr")),
+        Plan("mr-gpt35", None, 3),
+    ]
+
+
+def run(plan: Plan, folder: Path, rows: int, shots: int, seeds: int, names: list[str]) -> None:
+    """The study, method by method: freeal-paper has settings of its own, so that it is asked for by itself."""
+    config = str(CONFIGS / f"{plan.config}.yaml")
+    overrides = plan.overrides(rows, shots)
+    ours = [name for name in names if name != "freeal-paper"]
+    if ours:
+        _study(config, folder, ours, seeds, overrides, [])
+    if "freeal-paper" in names and plan.llm:
+        kept = [str(path.parent) for path in sorted(folder.glob("few-shot/seed-*/summary.json"))]
+        _study(config, folder, ["freeal-paper"], seeds, [*overrides, *PAPER], kept)
+
+
+def _study(config: str, folder: Path, names: list[str], seeds: int, overrides: list[str], reuse: list[str]) -> None:
+    words = [sys.executable, "-m", "freeal", "study", config, "--seeds", str(seeds), "--out", str(folder)]
+    for option, values in (("--method", names), ("--set", overrides), ("--reuse", reuse)):
+        words += [word for value in values for word in (option, value)]
+    print(shlex.join(words[2:]), flush=True)
+    if subprocess.run(words, stdout=subprocess.DEVNULL).returncode not in (0, 3):
+        raise SystemExit(f"{folder}: the study failed; mend it and run the same command again")
+
+
+def collected(folder: Path, seeds: int, command: str) -> dict[str, Any] | None:
+    """All methods of a study that have every seed, in one study.json; None before there are two."""
+    there = [
+        method for method in studies.METHODS
+        if all((studies.place(folder, method, seed) / "summary.json").is_file() for seed in range(seeds))
+    ]  # fmt: skip
+    if len(there) < 2:
+        return None
+    found = studies.collect(folder, there, range(seeds), command, {})
+    studies.write(folder, found)
+    return found
+
+
+def table(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Each study's methods, and below them the means that the project is judged by."""
+    columns = ("pool", "test", "student_test", "calls", "calibration")
+    head = ["study", "method", *(studies.COLUMNS[key] for key in columns), "default has more right, pool"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---|---|---|---|---|"]
+    for name, study in found.items():
+        for method, figures in study["methods"].items():
+            cells = [studies.told(figures[key], key) if key in figures else "–" for key in columns]
+            apart = study["differences"].get(method)
+            better = "–"
+            if apart:
+                better = f"{100 * apart['mean']:+.1f} ({100 * apart['low']:+.1f} to {100 * apart['high']:+.1f})"
+            lines.append(f"| {name} | {method} | {' | '.join(cells)} | {better} |")
+    return [*lines, "", *means(found)]
+
+
+def means(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Averaged over the studies that have both methods."""
+    lines = []
+    for other in ("freeal-paper", "zero-shot", "calibrated", "distilled"):
+        both = [study["methods"] for study in found.values() if {"default", other} <= set(study["methods"])]
+        for key, what in (
+            ("pool", "labels on the pool"),
+            ("test", "labels on the test"),
+            ("student_test", "student on the test"),
+        ):
+            gains = [
+                100 * (study["default"][key]["mean"] - study[other][key]["mean"])
+                for study in both if key in study["default"] and key in study[other]
+            ]  # fmt: skip
+            if gains:
+                mean, count = sum(gains) / len(gains), len(gains)
+                lines.append(f"- default over {other}, {what}: {mean:+.1f} points in the mean of {count} studies")
+        calls = [study["default"]["calls"]["mean"] / study[other]["calls"]["mean"] for study in both]
+        if calls:
+            lines.append(f"- calls of default for one of {other}: {sum(calls) / len(calls):.2f}")
+    below = [name for name, study in found.items() if study["differences"].get("zero-shot", {}).get("high", 1.0) < 0]
+    return [*lines, f"- default significantly below zero-shot on the pool: {', '.join(below) or 'nowhere'}"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--scale", choices=("cores", "full"), default="cores")
+    parser.add_argument("--only", action="append", metavar="CONFIG", help="only this configuration; repeatable")
+    parser.add_argument("--method", action="append", metavar="NAME", help="only this method; repeatable")
+    parser.add_argument("--rows", type=int, help="of the pool and the test; default 1,000, full 2,000")
+    parser.add_argument("--seeds", type=int, help="default: as planned")
+    parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
+    given = parser.parse_args()
+    rows, shots = given.rows or {"cores": 1000, "full": 2000}[given.scale], {"cores": 4, "full": 10}[given.scale]
+    chosen = [plan for plan in plans(given.scale) if not given.only or plan.config in given.only]
+    names = given.method or [method.name for method in studies.METHODS]
+    found: dict[str, dict[str, Any]] = {}
+    for plan in chosen:
+        folder, seeds = given.out / plan.name, given.seeds or plan.seeds
+        try:
+            if not given.table:
+                run(plan, folder, rows, shots, seeds, names)
+            study = collected(folder, seeds, shlex.join(sys.argv))
+        except FreealError as error:
+            raise SystemExit(str(error)) from error
+        if study:
+            found[plan.name] = study
+            (given.out / "results.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+            (given.out / "table.md").write_text("\n".join(table(found)) + "\n", encoding="utf-8")
+    print("\n".join(table(found)))
+
+
+if __name__ == "__main__":
+    main()
