@@ -136,6 +136,7 @@ def test_figures_of_the_scout_are_of_the_rows_it_asked(tmp_path):
     assert found["pool"]["zero_shot"]["accuracy"] == 1.0
     assert found["pool"]["zero_shot"]["coverage"] == pytest.approx(50 / 60)
     assert found["rounds"][0]["pool"]["llm"]["accuracy"] == 1.0
+    assert "zero-shot 1.000 (of the 83% that were asked so) → final" in report.headline(found)
     assert found["rounds"][0]["pool"]["final"]["coverage"] == 1.0
 
 

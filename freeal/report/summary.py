@@ -17,6 +17,9 @@ from freeal.types import LoopState
 
 SCHEMA_VERSION = 1
 
+ALL = 0.95
+"""Share of rows with an answer from which on figures are taken for those of all."""
+
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 
 
@@ -116,7 +119,10 @@ def headline(found: Mapping[str, Any]) -> str:
         figures = found[place]
         final, before = _accuracy(figures, "final"), _accuracy(figures, "zero_shot")
         if final is not None and before is not None:
-            parts.append(f"{place}: zero-shot {before:.3f} → final {final:.3f} ({100 * (final - before):+.1f} points)")
+            asked = figures["zero_shot"]["coverage"]
+            part = f" (of the {asked:.0%} that were asked so)" if asked < ALL else ""
+            gain = f"{100 * (final - before):+.1f} points"
+            parts.append(f"{place}: zero-shot {before:.3f}{part} → final {final:.3f} ({gain})")
         elif final is not None:
             parts.append(f"{place}: final {final:.3f}")
     if parts:
