@@ -43,7 +43,7 @@ class Plan:
         return f"{self.config}-{reader}" + ("" if "minilm" in self.student else "-mpnet")
 
     def overrides(self, rows: int, shots: int) -> list[str]:
-        settings = [f"demos.shots={shots}", f"student.model={self.student}"]
+        settings = [f"demos.shots={shots}", "student.kind=transformer", f"student.model={self.student}"]
         if self.llm:
             settings += [f"data.sample={rows}", f"data.test_sample={rows}", f"llm.model={self.llm}"]
         return settings
