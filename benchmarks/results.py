@@ -104,7 +104,7 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     for name, study in found.items():
         for method, figures in study["methods"].items():
             cells = [studies.told(figures[key], key) if key in figures else "–" for key in columns]
-            apart = study["differences"].get(method)
+            apart = study["differences"].get(method) if "default" in study["methods"] else None
             better = "–"
             if apart:
                 better = f"{100 * apart['mean']:+.1f} ({100 * apart['low']:+.1f} to {100 * apart['high']:+.1f})"
@@ -132,7 +132,8 @@ def means(found: dict[str, dict[str, Any]]) -> list[str]:
         calls = [study["default"]["calls"]["mean"] / study[other]["calls"]["mean"] for study in both]
         if calls:
             lines.append(f"- calls of default for one of {other}: {sum(calls) / len(calls):.2f}")
-    below = [name for name, study in found.items() if study["differences"].get("zero-shot", {}).get("high", 1.0) < 0]
+    against = {name: study["differences"] for name, study in found.items() if "default" in study["methods"]}
+    below = [name for name, apart in against.items() if apart.get("zero-shot", {}).get("high", 1.0) < 0]
     return [*lines, f"- default significantly below zero-shot on the pool: {', '.join(below) or 'nowhere'}"]
 
 
