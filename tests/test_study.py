@@ -191,3 +191,12 @@ def test_differences_are_known_for_the_student_on_the_test(studied):
     means = [found["methods"][name]["student_test"]["mean"] for name in ("default", "gold")]
     assert apart["mean"] == pytest.approx(means[0] - means[1])
     assert "its student on the test" in (studied[0] / "study.html").read_text(encoding="utf-8")
+
+
+def test_a_budget_that_the_first_demonstrations_exceed_leaves_the_method_out(configuration, tmp_path):
+    some = ("--method", "zero-shot", "--method", "few-shot", "--seeds", 1)
+    said = freeal("study", configuration, "--out", tmp_path / "study", *some, "--budgets", "0.2", "--json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert set(found["methods"]) == {"zero-shot", "zero-shot at 0.2", "few-shot"}
+    assert "max_calls" in found["left_out"]["few-shot at 0.2"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import ChangedError, ConfigError, WritesNothing
+from freeal.errors import BudgetError, ChangedError, ConfigError, WritesNothing
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -59,15 +59,9 @@ def study(
 
     numbers = list(range(seeds))
     folder = out or RUNS / f"study-{config.stem}"
-    left_out: dict[str, str] = {}
-    parts = studies.ablated() if ablate else []
-    for method in parts:
-        if why := studies.without_part(method, config, folder, overrides or ()):
-            left_out[method.name] = why
-            typer.echo(f"{method.name} is left out: {why}", err=True)
+    parts, left_out = _parts(config, folder, overrides or ()) if ablate else ([], {})
     rows = studies.pool_size(config, overrides or ()) if budgets else 0
-    named = [*studies.methods(only or ()), *(method for method in parts if method.name not in left_out)]
-    chosen = studies.at_budgets(named, shares(budgets), rows)
+    chosen = studies.at_budgets([*studies.methods(only or ()), *parts], shares(budgets), rows)
     runs = [(seed, method) for seed in numbers for method in chosen]
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
@@ -80,7 +74,9 @@ def study(
         typer.echo(f"{method.name}, seed {seed}", err=True)
         try:
             _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
-        except WritesNothing as error:  # then there are no demonstrations of its own making
+        except (WritesNothing, BudgetError) as error:  # no demonstrations of its own making, or none at this budget
+            if isinstance(error, BudgetError) and studies.AT not in method.name:
+                raise
             left_out[method.name] = str(error)
             typer.echo(f"{method.name} is left out: {error}", err=True)
             continue
@@ -96,6 +92,18 @@ def study(
         return
     typer.echo("\n".join(studies.table(found)))
     typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / studies.JSON}\npage:    {page}")
+
+
+def _parts(config: Path, folder: Path, overrides: Sequence[str]) -> tuple[list[Method], dict[str, str]]:
+    """The default without each of its parts, and those parts that the configuration does not have, with the reason."""
+    from freeal import study as studies
+
+    every = studies.ablated()
+    reasons = {method.name: studies.without_part(method, config, folder, overrides) for method in every}
+    left_out = {name: why for name, why in reasons.items() if why}
+    for name, why in left_out.items():
+        typer.echo(f"{name} is left out: {why}", err=True)
+    return [method for method in every if method.name not in left_out], left_out
 
 
 def shares(told: str | None) -> list[float]:
@@ -156,7 +164,7 @@ def _one(
 def _about(found: dict[str, object], seeds: int) -> str:
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
     return (
-        f"accuracy on the pool (transductive) and the test (inductive){spread}; the last column has 95 % intervals of "
+        f"accuracy on the pool (transductive) and the test (inductive){spread}; the last columns: 95 % intervals of "
         "a paired bootstrap; calls and tokens are those of labelling the pool, as if each method were alone, seconds "
         "as they were with shared replies"
     )
