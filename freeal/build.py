@@ -352,7 +352,7 @@ class Scorekeeper:
         number = state.next_round - 1
         works = [f"round {number}", *([COLD_START] if number == 0 else [])]
         said = state.annotations
-        asked, scouted = said.asked_in >= 0, self._scouted(said)
+        asked, scouted = self._asked(said)
         demo_rows = [demo.row for demo in state.demos]
         demo_labels = [list(self.annotator.prompt.labels).index(demo.label) for demo in state.demos]
         pool = self.gold.on_pool(llm=said.proba, among=asked)
@@ -380,12 +380,12 @@ class Scorekeeper:
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
         return Measured(figures, on_test, ids)
 
-    def _scouted(self, said: Annotations) -> BoolArray:
-        """(n,) rows that the LLM was asked about without demonstrations from the pool, as far as that is known."""
-        answered = ~np.isnan(said.first[:, 0])
+    def _asked(self, said: Annotations) -> tuple[BoolArray, BoolArray]:
+        """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout."""
         n, k = said.first.shape
-        all_asked = queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n
-        return np.ones(n, bool) if all_asked else answered
+        if queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n:
+            return np.ones(n, bool), np.ones(n, bool)
+        return said.asked_in >= 0, ~np.isnan(said.first[:, 0])
 
     def _on_test(self, state: LoopState, student: Student) -> dict[str, FloatArray]:
         """Who says what of the test, (t, k) each."""

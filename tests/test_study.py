@@ -200,3 +200,9 @@ def test_a_budget_that_the_first_demonstrations_exceed_leaves_the_method_out(con
     found = json.loads(said.out)
     assert set(found["methods"]) == {"zero-shot", "zero-shot at 0.2", "few-shot"}
     assert "max_calls" in found["left_out"]["few-shot at 0.2"]
+
+
+def test_rows_that_a_budget_leaves_without_a_label_count_as_wrong(configuration, tmp_path):
+    some = ("--method", "calibrated", "--seeds", 1, "--budgets", "0.5", "--json")
+    found = json.loads(freeal("study", configuration, "--out", tmp_path / "study", *some).out)["methods"]
+    assert found["calibrated at 0.5"]["pool"]["mean"] <= 0.5 < found["calibrated"]["pool"]["mean"]
