@@ -263,7 +263,7 @@ def calibrator(
         raise ConfigError(f"calibration.prior is given, but calibration.kind is {settings.kind}; set it to prior")
     if settings.kind == "prior":
         return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels))
-    return Calibrator(settings.kind, settings.passes, vectors=vectors)
+    return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=config.stop.min_information)
 
 
 def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:

@@ -29,6 +29,9 @@ TINY = 1e-6
 FEWEST = 10
 """Rows a class below which shares are not estimated; the pass is divided by its mean instead."""
 
+TELLING = 20
+"""Rows below which it cannot be told whether labels are told apart."""
+
 MOST = 4000
 """Rows the shares are estimated from, spread over the pass: a sample of so many tells them well enough."""
 
@@ -135,6 +138,32 @@ class Explained:
         return left
 
 
+def information(first: FloatArray) -> float | None:
+    """How far an LLM's first answers (n, k) tell the labels apart, from 0 to 1; None if they are too few to say.
+
+    The mutual information of row and label, after the taste for some labels was divided out, as a share of log k. Near
+    zero the answers are alike for all texts, and whatever is learned from them is chance: on the MR, TREC and emotion
+    sets a model of half a billion parameters has .25 to .41, on SUBJ, where it is right on half of the rows, .04.
+
+    Example:
+        >>> information(np.tile([0.7, 0.3], (100, 1)))
+        0.0
+    """
+    proba = first[~np.isnan(first[:, 0])].astype(np.float64)
+    if len(proba) < TELLING:
+        return None
+    even = shifted(proba, batch_bias(proba))
+    mean = even.mean(axis=0)
+    gained = _entropy(mean[None, :])[0] - _entropy(even).mean()
+    return round(max(0.0, float(gained / np.log(proba.shape[1]))), 6)
+
+
+def _entropy(proba: FloatArray) -> FloatArray:
+    """(m,) in nats."""
+    entropy: FloatArray = -(proba * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
+    return entropy
+
+
 def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
     """softmax(log `proba` + `bias`), row by row; abstentions (NaN) stay abstentions."""
     logits = np.log(np.maximum(proba, FLOOR)) + bias
@@ -160,6 +189,8 @@ class Calibrator:
     prior: FloatArray | None = None
     vectors: Callable[[IntArray], FloatArray] | None = None
     """(m, d) of rows of the pool, of length one; for `estimated`."""
+    min_information: float = 0.0
+    """For `estimated`: a first pass that tells less of the labels is left as it is, for what it tells is chance."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; a row that abstains now keeps what it had."""
@@ -200,6 +231,8 @@ class Calibrator:
     def _first_bias(self, proba: FloatArray, rows: IntArray) -> FloatArray:
         if self.prior is not None:
             return prior_bias(proba, self.prior)
+        if self.kind == "estimated" and (told := information(proba)) is not None and told < self.min_information:
+            return np.zeros(proba.shape[1])
         if self.kind == "batch" or self.vectors is None or len(proba) < FEWEST * proba.shape[1]:
             return batch_bias(proba)
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)

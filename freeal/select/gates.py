@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from freeal.select.calibration import batch_bias, shifted
+from freeal.select.calibration import information
 from freeal.types import Annotations, BoolArray, FloatArray, argmax
 
 COLLAPSED = 0.95
 FEWEST = 20
-"""Rows below which one label for all of them is no collapse, and too few to tell whether they are told apart."""
+"""Rows below which one label for all of them is no collapse."""
 
 
 def warnings(
@@ -49,32 +49,6 @@ def warnings(
         most = f"more than {max_failed:.1%} (stop.max_failed)"
         found.append(f"{failed:.1%} of the rows asked got no readable answer from the LLM, {most}")
     return found
-
-
-def information(first: FloatArray) -> float | None:
-    """How far an LLM's first answers (n, k) tell the labels apart, from 0 to 1; None if they are too few to say.
-
-    The mutual information of row and label, after the taste for some labels was divided out, as a share of log k. Near
-    zero the answers are alike for all texts, and whatever is learned from them is chance: on the MR, TREC and emotion
-    sets a model of half a billion parameters has .25 to .41, on SUBJ, where it is right on half of the rows, .04.
-
-    Example:
-        >>> information(np.tile([0.7, 0.3], (100, 1)))
-        0.0
-    """
-    proba = first[~np.isnan(first[:, 0])].astype(np.float64)
-    if len(proba) < FEWEST:
-        return None
-    even = shifted(proba, batch_bias(proba))
-    mean = even.mean(axis=0)
-    gained = _entropy(mean[None, :])[0] - _entropy(even).mean()
-    return round(max(0.0, float(gained / np.log(proba.shape[1]))), 6)
-
-
-def _entropy(proba: FloatArray) -> FloatArray:
-    """(m,) in nats."""
-    entropy: FloatArray = -(proba * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
-    return entropy
 
 
 def _largest(proba: FloatArray) -> float:

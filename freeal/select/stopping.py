@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freeal.select.gates import information
+from freeal.select.calibration import information
 from freeal.types import LoopState
 
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeal.select.calibration import Calibrator, Explained, batch_bias, learnable_prior, prior_bias, shifted
+from freeal.select.calibration import (
+    Calibrator,
+    Explained,
+    batch_bias,
+    information,
+    learnable_prior,
+    prior_bias,
+    shifted,
+)
 from freeal.types import Answers, LoopState
 
 
@@ -226,8 +234,32 @@ def test_the_first_pass_is_brought_to_the_shares_found_and_a_later_one_to_what_i
     assert later.proba[:, 1].mean() == pytest.approx(shares[1], abs=0.03)
 
 
+def test_a_first_pass_that_tells_hardly_anything_is_left_as_it_is():
+    chance = np.random.default_rng(0)
+    nothing = answers(shifted(chance.dirichlet(np.full(2, 400.0), 300), np.array([1.0, 0.0])))
+    telling = answers(shifted(chance.dirichlet(np.full(2, 0.2), 300), np.array([1.0, 0.0])))
+    vectors = chance.normal(size=(300, 8))
+    careful = Calibrator("estimated", "latest", vectors=lambda rows: vectors[rows], min_information=0.08)
+    careless = Calibrator("estimated", "latest", vectors=lambda rows: vectors[rows])
+    unknown = np.full((300, 2), np.nan)
+    assert not careful.bias(nothing, unknown).any()
+    assert careless.bias(nothing, unknown).any()
+    assert careful.bias(telling, unknown) == pytest.approx(careless.bias(telling, unknown))
+    assert careful.bias(telling, unknown).any()
+
+
 def test_few_rows_are_divided_by_their_mean():
     proba, vectors, _ = readable((0.5, 0.5), n=19)
     calibrate = Calibrator("estimated", "average", vectors=lambda rows: vectors[rows])
     found = calibrate.bias(answers(proba), np.full((19, 2), np.nan))
     np.testing.assert_allclose(found, batch_bias(proba.astype(np.float32).astype(np.float64)), atol=1e-6)
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 7))
+def test_information_is_a_share_that_no_taste_changes(seed, k):
+    proba = np.random.default_rng(seed).dirichlet(np.ones(k), 200)
+    told = information(proba)
+    assert 0.0 <= told <= 1.0
+    taste = np.linspace(0.5, 0.0, k)
+    assert information(shifted(proba, taste)) == pytest.approx(told, abs=0.1)
+    assert information(np.eye(k)[np.arange(200) % k]) == pytest.approx(1.0, abs=1e-3)

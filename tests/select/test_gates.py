@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from freeal.select import gates
-from freeal.select.calibration import shifted
 from freeal.types import Annotations
 
 ALL = np.ones(40, bool)
@@ -67,13 +64,3 @@ def test_an_llm_that_tells_nothing_apart_is_told():
     assert len(found) == 1
     assert "hardly tells the labels apart (0.0%" in found[0]
     assert "stop.min_information" in found[0]
-
-
-@given(seed=st.integers(0, 99), k=st.integers(2, 7))
-def test_information_is_a_share_that_no_taste_changes(seed, k):
-    proba = np.random.default_rng(seed).dirichlet(np.ones(k), 200)
-    told = gates.information(proba)
-    assert 0.0 <= told <= 1.0
-    taste = np.linspace(0.5, 0.0, k)
-    assert gates.information(shifted(proba, taste)) == pytest.approx(told, abs=0.1)
-    assert gates.information(np.eye(k)[np.arange(200) % k]) == pytest.approx(1.0, abs=1e-3)
