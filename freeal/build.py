@@ -38,7 +38,7 @@ from freeal.money import Price, Purse
 from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.select import beliefs, filters, fusion, queries, stopping
-from freeal.select.calibration import Calibrator, shifted
+from freeal.select.calibration import Calibrator, Correction
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Measured, Pool, argmax
@@ -400,8 +400,7 @@ class Scorekeeper:
         except BudgetError as error:  # measuring is no reason to lose a round
             self.annotator.emit(Note(f"the LLM is not asked about all of the test: {error}", TEST))
             return {"student": read}
-        bias = self._zero_shot_bias(state.annotations)
-        calibrated = np.where(answers.scored[:, None], shifted(answers.proba, bias), answers.proba)
+        calibrated = self._zero_shot_correction(state.annotations)(answers.proba, answers.scored)
         settings = self.config.fusion
         weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
         final = calibrated if _is_uniform(self.config) else fusion.log_linear(calibrated, read, *weights)
@@ -421,14 +420,14 @@ class Scorekeeper:
             self.test_answers = self.annotator.annotate(test, rows, [()] * len(rows), TEST, all_or_none=True)
         return self.test_answers
 
-    def _zero_shot_bias(self, said: Annotations) -> FloatArray:
-        """The bias of the pool's zero-shot pass: a test split estimates nothing, not even this."""
+    def _zero_shot_correction(self, said: Annotations) -> Correction:
+        """That of the pool's zero-shot pass: a test split estimates nothing, not even this."""
         k = said.first.shape[1]
         if self.config.cold_start.kind != "none" or not self.annotator.llm.capabilities.probabilities:
-            return np.zeros(k)
+            return Correction(np.zeros(k))
         rows = np.flatnonzero(~np.isnan(said.first[:, 0]))
         first = Answers(rows, said.first[rows], np.ones(len(rows), bool), (None,) * len(rows))
-        return self.calibrate.bias(first, np.full_like(said.first, np.nan))
+        return self.calibrate.correction(first, np.full_like(said.first, np.nan))
 
 
 def _share(among: BoolArray, true: BoolArray) -> float | None:

@@ -294,8 +294,8 @@ class StopConfig(Section):
     max_failed: Share = Field(0.2, description="a larger share of rows without an answer is a warning, and exit code 3")
     min_information: Share = Field(
         0.08,
-        description="stop, warn and leave the first answers uncalibrated when they tell less of the labels than this "
-        "share of all they might",
+        description="stop, warn and trust the first answers no more than they deserve when they tell less of the "
+        "labels than this share of all they might",
     )
     budget: float | None = Field(
         None, gt=0, description="dollars that may be spent; the run stops before it spends more"

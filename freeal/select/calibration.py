@@ -29,6 +29,9 @@ TINY = 1e-6
 FEWEST = 10
 """Rows a class below which shares are not estimated; the pass is divided by its mean instead."""
 
+LEAST_TRUST = 0.01
+"""So much of a distribution is kept at least: which label it prefers must not get lost."""
+
 TELLING = 20
 """Rows below which it cannot be told whether labels are told apart."""
 
@@ -174,6 +177,27 @@ def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """What is done to every distribution of a pass that is more than a word.
+
+    `bias` (k,) is added to its logarithms; then it keeps `trust` of itself, and even odds get the rest.
+
+    Example:
+        >>> sure = np.array([[0.9, 0.1]])
+        >>> Correction(np.zeros(2), trust=0.25)(sure, np.array([True]))
+        array([[0.6, 0.4]])
+    """
+
+    bias: FloatArray
+    trust: float = 1.0
+
+    def __call__(self, proba: FloatArray, scored: BoolArray) -> FloatArray:
+        """(a, k) corrected where `scored` (a,); a mere word is left as it is, and an abstention (NaN) stays one."""
+        kept = self.trust * shifted(proba, self.bias) + (1.0 - self.trust) / proba.shape[1]
+        return np.where(scored[:, None], kept, proba)
+
+
+@dataclass(frozen=True, slots=True)
 class Calibrator:
     """What becomes of a pass of the LLM: calibrated, and joined to what it said before.
 
@@ -190,13 +214,13 @@ class Calibrator:
     vectors: Callable[[IntArray], FloatArray] | None = None
     """(m, d) of rows of the pool, of length one; for `estimated`."""
     min_information: float = 0.0
-    """For `estimated`: a first pass that tells less of the labels is left as it is, for what it tells is chance."""
+    """For `estimated`: of a first pass that tells less, the labels stay and the sureness goes."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; a row that abstains now keeps what it had."""
         labelled = state.annotations.labelled[:, None]
         believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
-        proba = shifted_where(answers.proba, self.bias(answers, believed), answers.scored)
+        proba = self.correction(answers, believed)(answers.proba, answers.scored)
         before, given = state.annotations, ~np.isnan(answers.proba[:, 0])
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
@@ -210,8 +234,8 @@ class Calibrator:
         problems[answers.rows] = answers.problems
         return Annotations(first.astype(PROBABILITY), joined.astype(PROBABILITY), asked_in, problems)
 
-    def bias(self, answers: Answers, believed: FloatArray) -> FloatArray:
-        """(k,) bias of this pass; zero where there is nothing to calibrate.
+    def correction(self, answers: Answers, believed: FloatArray) -> Correction:
+        """What is done to the distributions of this pass; nothing where there is nothing to calibrate.
 
         Args:
             believed: (n, k) what is believed of the pool so far, NaN for rows of which that is nothing.
@@ -219,32 +243,26 @@ class Calibrator:
         usable = answers.scored & ~np.isnan(answers.proba[:, 0])
         proba, rows = answers.proba[usable].astype(np.float64), answers.rows[usable]
         if self.kind == "none" or not usable.any():
-            return np.zeros(answers.proba.shape[1])
+            return Correction(np.zeros(answers.proba.shape[1]))
         known = ~np.isnan(believed[rows, 0])
         if known.any():
             count, k = int(known.sum()), proba.shape[1]
             shares = believed[rows[known]].astype(np.float64).mean(axis=0)
-            used: FloatArray = prior_bias(proba[known], shares) * (count / (count + k * DOUBT))
-            return used
-        return self._first_bias(proba, rows)
+            return Correction(prior_bias(proba[known], shares) * (count / (count + k * DOUBT)))
+        return self._of_first(proba, rows)
 
-    def _first_bias(self, proba: FloatArray, rows: IntArray) -> FloatArray:
+    def _of_first(self, proba: FloatArray, rows: IntArray) -> Correction:
         if self.prior is not None:
-            return prior_bias(proba, self.prior)
+            return Correction(prior_bias(proba, self.prior))
         if self.kind == "estimated" and (told := information(proba)) is not None and told < self.min_information:
-            return np.zeros(proba.shape[1])
+            return Correction(np.zeros(proba.shape[1]), max(told, LEAST_TRUST))
         if self.kind == "batch" or self.vectors is None or len(proba) < FEWEST * proba.shape[1]:
-            return batch_bias(proba)
+            return Correction(batch_bias(proba))
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
-        return prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample])))
+        return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]))))
 
 
 def geometric_mean(before: FloatArray, now: FloatArray) -> FloatArray:
     """(m, k) the normalised geometric mean of two passes; where `before` is an abstention (NaN), `now`."""
     older = np.where(np.isnan(before), now, before)
     return shifted(np.sqrt(older * now), np.zeros(now.shape[1]))
-
-
-def shifted_where(proba: FloatArray, bias: FloatArray, scored: BoolArray) -> FloatArray:
-    """`shifted` on the rows that carry real probabilities; a mere word is left as it is."""
-    return np.where(scored[:, None], shifted(proba, bias), proba)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from freeal.select.calibration import (
     Calibrator,
+    Correction,
     Explained,
     batch_bias,
     information,
@@ -16,7 +17,7 @@ from freeal.select.calibration import (
     prior_bias,
     shifted,
 )
-from freeal.types import Answers, LoopState
+from freeal.types import Answers, LoopState, argmax
 
 
 def tasteful(n=400, k=3, seed=0):
@@ -234,7 +235,7 @@ def test_the_first_pass_is_brought_to_the_shares_found_and_a_later_one_to_what_i
     assert later.proba[:, 1].mean() == pytest.approx(shares[1], abs=0.03)
 
 
-def test_a_first_pass_that_tells_hardly_anything_is_left_as_it_is():
+def test_of_a_first_pass_that_tells_hardly_anything_the_labels_stay_and_the_sureness_goes():
     chance = np.random.default_rng(0)
     nothing = answers(shifted(chance.dirichlet(np.full(2, 400.0), 300), np.array([1.0, 0.0])))
     telling = answers(shifted(chance.dirichlet(np.full(2, 0.2), 300), np.array([1.0, 0.0])))
@@ -242,17 +243,33 @@ def test_a_first_pass_that_tells_hardly_anything_is_left_as_it_is():
     careful = Calibrator("estimated", "latest", vectors=lambda rows: vectors[rows], min_information=0.08)
     careless = Calibrator("estimated", "latest", vectors=lambda rows: vectors[rows])
     unknown = np.full((300, 2), np.nan)
-    assert not careful.bias(nothing, unknown).any()
-    assert careless.bias(nothing, unknown).any()
-    assert careful.bias(telling, unknown) == pytest.approx(careless.bias(telling, unknown))
-    assert careful.bias(telling, unknown).any()
+    assert careless.correction(nothing, unknown).bias.any()
+    assert careful.correction(telling, unknown).bias == pytest.approx(careless.correction(telling, unknown).bias)
+    assert careful.correction(telling, unknown).trust == 1.0
+    left = careful.correction(nothing, unknown)(nothing.proba, nothing.scored).astype(np.float32)
+    np.testing.assert_array_equal(argmax(left), argmax(nothing.proba))
+    assert 0.5 < left.max(axis=1).mean() < 0.52
 
 
 def test_few_rows_are_divided_by_their_mean():
     proba, vectors, _ = readable((0.5, 0.5), n=19)
     calibrate = Calibrator("estimated", "average", vectors=lambda rows: vectors[rows])
-    found = calibrate.bias(answers(proba), np.full((19, 2), np.nan))
+    found = calibrate.correction(answers(proba), np.full((19, 2), np.nan)).bias
     np.testing.assert_allclose(found, batch_bias(proba.astype(np.float32).astype(np.float64)), atol=1e-6)
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 7), trust=st.floats(0.01, 1.0))
+def test_a_correction_gives_distributions_and_less_trust_changes_no_label(seed, k, trust):
+    rng = np.random.default_rng(seed)
+    proba, bias = rng.dirichlet(np.ones(k), 50), rng.normal(size=k)
+    proba[0] = np.nan
+    scored = np.arange(50) != 1
+    found = Correction(bias, trust)(proba, scored)
+    np.testing.assert_array_equal(argmax(found), argmax(Correction(bias)(proba, scored)))
+    np.testing.assert_allclose(found[1:].sum(axis=1), 1.0)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_array_equal(found[1], proba[1])
+    assert (found[2:].max(axis=1) <= Correction(bias)(proba, scored)[2:].max(axis=1) + 1e-12).all()
 
 
 @given(seed=st.integers(0, 99), k=st.integers(2, 7))
