@@ -54,7 +54,8 @@ def main() -> None:
     train = sample(folder / "train.jsonl", labels, options.rows)
     test = sample(folder / "test.jsonl", labels, options.test_rows)
     path = find_model(options.model)
-    config = TransformerConfig(epochs=options.epochs, learning_rate=options.learning_rate, device=options.device)
+    rate, device = options.learning_rate, options.device
+    config = TransformerConfig(epochs=options.epochs, min_steps=0, learning_rate=rate, device=device)
 
     # the first passes of a process are slow: they are nobody's
     plain_loop(path, config, labels, Labelled(train.texts[:32], train.gold[:32]), 0)

@@ -215,6 +215,7 @@ class TransformerConfig(Section):
         "among the candidates (CanDist); cross-entropy weighted by how easy the judge finds a row",
     )
     epochs: Positive = 4
+    min_steps: int = Field(150, ge=0, description="a small pool is read in more epochs, until there are so many steps")
     warmup_epochs: int = Field(3, ge=0, description="freeal: epochs before the mask of clean rows is used")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)

@@ -82,8 +82,8 @@ class TransformerStudent:
         """Learn the distributions `targets` (m, k), which need not be hard; `weights` (m,) default to one.
 
         With the objective `freeal`, `keep` is asked at the start of each epoch after the warm-up which
-        rows are clean by the losses so far; it is asked by `freeal` in each epoch and by
-                `coteaching` once.
+        rows are clean by the losses so far. `losses_` (epochs, m) are those after each epoch; where nobody
+        needs them (objective `plain`, and a judge), those after the last one.
 
         Raises:
             DataError: no rows, or targets that are no distributions.
@@ -137,7 +137,8 @@ class TransformerStudent:
         optimizer = _adamw(network.model, learning_rate, self.config.weight_decay)
         taught = torch.from_numpy(lesson.targets).to(self.device)
         batches = -(-len(lesson) // self.config.batch_size)
-        steps = self.config.epochs * batches
+        epochs = max(self.config.epochs, -(-self.config.min_steps // batches))
+        steps = epochs * batches
         return _Work(
             network=network,
             optimizer=optimizer,
@@ -152,22 +153,26 @@ class TransformerStudent:
             generator=torch.Generator().manual_seed(self.seed),
             autocast=autocast,
             batches=batches,
+            epochs=epochs,
             steps=steps,
         )
 
     def _fit_loop(self, work: _Work, keep: Keep | None) -> FloatArray:
-        losses = np.zeros((self.config.epochs, len(work.lesson)), PROBABILITY)
-        for epoch in range(self.config.epochs):
+        losses = np.zeros((work.epochs, len(work.lesson)), PROBABILITY)
+        watched = self.config.objective in ("freeal", "candidates") or self.config.judge == "none"
+        for epoch in range(work.epochs):
             # the pass over the rows that ended the last epoch is the one that FreeAL starts this one with
             clean = self._believed(losses[:epoch], keep)
             self._run_epoch(work, epoch, clean)
+            if not watched and epoch + 1 < work.epochs:
+                continue
             logits = self._logits(work, epoch)
             losses[epoch] = soft_cross_entropy(logits, work.given).cpu().numpy()
             if self.config.objective == "candidates":
-                share = self.config.refine * (epoch + 1) / self.config.epochs
+                share = self.config.refine * (epoch + 1) / work.epochs
                 work.targets = refined(work.taught, logits, share, self.config.temperature)
         self._network = work.network
-        return losses
+        return losses if watched else losses[-1:]
 
     def _believed(self, losses: FloatArray, keep: Keep | None) -> BoolArray:
         """(m,) rows whose labels are believed, by `losses` (epochs so far, m); all, while there is no telling."""
@@ -342,6 +347,7 @@ class _Work:
     generator: torch.Generator
     autocast: bool
     batches: int
+    epochs: int
     steps: int
     step: int = 0
 

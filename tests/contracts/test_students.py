@@ -17,7 +17,7 @@ def build(kind, tiny_encoder):
         return linear.LinearStudent(LinearConfig(), LABELS, 0, TfidfEmbedder(32))
     if kind == "uniform":
         return uniform.UniformStudent(len(LABELS))
-    config = TransformerConfig(objective=kind, epochs=2, warmup_epochs=1, batch_size=8, device="cpu")
+    config = TransformerConfig(objective=kind, epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
     student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
     if kind == "coteaching":
         return judged.JudgedStudent(student, build("linear", tiny_encoder), weigh=True)

@@ -19,7 +19,8 @@ LABELS = ("negative", "positive")
 @pytest.fixture
 def student(tiny_encoder):
     def build(labels=LABELS, seed=0, emit=lambda event: None, **config):
-        settings = {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3, "device": "cpu", **config}
+        settings = {"epochs": 2, "batch_size": 8, "learning_rate": 2e-3, "device": "cpu", "min_steps": 0}
+        settings |= {"judge": "none", **config}
         return TransformerStudent(TransformerConfig(**settings), labels, seed, str(tiny_encoder), emit)
 
     return build
@@ -41,6 +42,21 @@ def test_it_learns_what_the_words_tell(student, reviews, objective):
     )
     assert (learned.view(reviews).proba.argmax(1) == targets_of(reviews).argmax(1)).all()
     assert learned.losses_[-1].mean() < learned.losses_[0].mean()
+
+
+@pytest.mark.parametrize(("min_steps", "epochs"), [(0, 2), (6, 2), (7, 3), (30, 10)])
+def test_a_small_pool_is_read_in_more_epochs(student, reviews, min_steps, epochs):
+    batches = -(-len(reviews) // 8)
+    assert batches == 3
+    learned = student(min_steps=min_steps).fit(reviews, targets_of(reviews))
+    assert learned.losses_.shape == (epochs, len(reviews))
+
+
+def test_where_a_judge_gives_the_losses_the_rows_are_read_once_in_the_end(student, reviews):
+    watched = student(epochs=3).fit(reviews, targets_of(reviews))
+    judged = student(epochs=3, judge="linear").fit(reviews, targets_of(reviews))
+    np.testing.assert_array_equal(judged.losses_, watched.losses_[-1:])
+    assert judged.view(reviews).proba.tobytes() == watched.view(reviews).proba.tobytes()
 
 
 def test_training_leaves_the_random_state_of_the_process_alone(student, reviews):
