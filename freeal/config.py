@@ -298,6 +298,9 @@ class StopConfig(Section):
         description="stop, warn and trust the first answers no more than they deserve when they tell less of the "
         "labels than this share of all they might",
     )
+    rollback: bool = Field(
+        True, description="a round that did harm, as told without gold, is not the result: an earlier one is"
+    )
     budget: float | None = Field(
         None, gt=0, description="dollars that may be spent; the run stops before it spends more"
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
 LABELS, STUDENT = "labels.parquet", "student"
+RESULT = "result.json"
+"""Which round is the run's result, and why, since it ended."""
+
 TEST = "test.parquet"
 """In each round, if there is a test: what was said of its rows."""
 
@@ -91,6 +94,24 @@ class RunStore:
     def finished(self) -> list[Path]:
         """Folders of the rounds that are whole, first to last."""
         return sorted(p for p in self.rounds.glob("[0-9]*") if p.is_dir() and not p.suffix)
+
+    def result(self) -> Path:
+        """Folder of the round whose labels and student are those of the run: as chosen when it ended, else the last.
+
+        Raises:
+            RunError: no round is whole yet.
+        """
+        done = self.finished()
+        if not done:
+            raise RunError(f"{self.folder}: no round is whole yet; go on with:  freeal run --resume {self.folder}")
+        kept = self.folder / RESULT
+        number = json.loads(kept.read_text(encoding="utf-8"))["round"] if kept.is_file() else -1
+        return next((folder for folder in done if int(folder.name) == number), done[-1])
+
+    def choose(self, number: int, why: str | None) -> None:
+        """Keep which round is the result and, if it is not the last one, why."""
+        told = {"round": number, "why": why}
+        (self.folder / RESULT).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
     @contextmanager
     def round(self, number: int) -> Iterator[Record]:

@@ -23,7 +23,7 @@ from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.report import charts, history
 from freeal.report.page import environment, uri
-from freeal.types import IntArray, LoopState, argmax
+from freeal.types import IntArray, argmax
 
 SCHEMA_VERSION = 1
 REFERENCE = "default"
@@ -394,7 +394,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
     assert gold is not None, "write_gold has looked"
     found = {}
     if method.labels:
-        found["pool"] = _paired(then.ids, _labels(then.states, method.labels), gold)
+        found["pool"] = _paired(then.ids, _labels(then, method.labels), gold)
     if corpus.test is not None and corpus.test_gold is not None:
         ids, said = then.on_test()
         by_id = {example.id: label for example, label in zip(corpus.test.examples, corpus.test_gold, strict=True)}
@@ -411,11 +411,11 @@ def _paired(ids: Sequence[str], labels: IntArray, gold: IntArray) -> dict[str, f
     return dict(zip(known, metrics.right(labels, gold).tolist(), strict=True))
 
 
-def _labels(states: Sequence[LoopState], who: str) -> IntArray:
-    last = states[-1]
+def _labels(run: history.History, who: str) -> IntArray:
+    final = run.final
     said = {
-        "zero_shot": states[0].annotations.first, "llm": last.annotations.proba, "student": last.student,
-        "final": last.posterior,
+        "zero_shot": run.states[0].annotations.first, "llm": final.annotations.proba, "student": final.student,
+        "final": final.posterior,
     }  # fmt: skip
     return argmax(said[who])
 

@@ -276,7 +276,7 @@ FAULTS = {
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
     "show {tmp}": (8, "no run directory"),
-    "predict {tmp} new.csv": (8, "no finished round with a student"),
+    "predict {tmp} new.csv": (8, "no round is whole yet"),
     "models path gtp-5": (2, "is no embedded model"),
 }
 

@@ -13,6 +13,7 @@ from freeal.annotator import Annotator
 from freeal.errors import BudgetError, LLMError
 from freeal.events import Note, RoundFinished
 from freeal.llm.scripted import ScriptedLLM
+from freeal.types import argmax
 
 WORDS = {
     "delivery": ["parcel", "courier"],
@@ -163,6 +164,29 @@ def test_an_llm_that_always_says_the_same_is_no_reason_to_fail(tmp_path):
     job = prepare(settings(tmp_path), tmp_path / "run", answer=lambda request: "refund")
     go(job)
     assert set(labels_of(tmp_path / "run")["label"]) == {"refund"}
+
+
+@pytest.mark.parametrize("rollback", [True, False])
+def test_a_round_that_does_harm_is_not_the_result(tmp_path, rollback):
+    """Shown demonstrations, this LLM repeats one label; asked plainly, it reads."""
+
+    def answer(request):
+        if any(message.role == "assistant" for message in request.messages):
+            return "refund"
+        return "delivery" if any(word in request.messages[-1].content for word in WORDS["delivery"]) else "refund"
+
+    chosen = settings(tmp_path, rounds=2, query={"scout": 1.0}, stop={"min_change": 0.0, "rollback": rollback})
+    job = prepare(chosen, tmp_path / "run", answer=answer)
+    _, found = go(job)
+    kept = labels_of(tmp_path / "run")["label"]
+    assert found["result"]["round"] == (0 if rollback else 1)
+    assert set(kept) == ({"delivery", "refund"} if rollback else {"refund"})
+    assert found["pool"] == found["rounds"][found["result"]["round"]]["pool"]
+    assert ("The result is round 0, not the last one" in report.markdown(found)) == rollback
+    result = job.store.result()
+    assert result.name == f"{found['result']['round']:02d}"
+    final = argmax(job.store.load(result).posterior)
+    np.testing.assert_array_equal(final, [["delivery", "refund"].index(each) for each in kept])
 
 
 @pytest.mark.parametrize("kind", ["linear", "none"])

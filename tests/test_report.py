@@ -33,6 +33,7 @@ def summary(zero_shot=0.78, final=0.841):
             "pool": "pool.csv", "rows": 1000, "labels": ["a", "b"], "read": 1003, "empty": 3, "duplicates": 0,
             "leaked": 2, "cut": 0, "test": None, "test_rows": 0,
         },
+        "result": {"round": 1, "why": None, "signs": []},
         "pool": rounds[-1]["pool"], "test": rounds[-1]["test"], "sources": {"both": 1000}, "seconds": 130.0,
         "usage": {"calls": 1500, "reused": 20, "tokens_in": 24690, "tokens_out": 2000, "seconds": 120.0,
                   "cost": 0.0},

@@ -28,14 +28,12 @@ def predict(
     from freeal import build, data, prompts
     from freeal import config as settings
     from freeal.cli.console import listening
-    from freeal.store import STUDENT, damaged_files
+    from freeal.store import STUDENT, RunStore, damaged_files
 
-    rounds = sorted(p for p in run.glob("rounds/[0-9][0-9]") if (p / "student").is_dir())
-    if not rounds:
-        raise RunError(f"{run}: no finished round with a student; go on with:  freeal run --resume {run}")
-    if damaged := damaged_files(rounds[-1], STUDENT):
+    chosen = RunStore(run, (), ()).result()
+    if damaged := damaged_files(chosen, STUDENT):
         raise RunError(
-            f"{rounds[-1] / damaged[0]}: not as it was written; have the round done again, free of charge:  "
+            f"{chosen / damaged[0]}: not as it was written; have the round done again, free of charge:  "
             f"freeal repair {run}  and then  freeal run --resume {run}"
         )
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
@@ -43,7 +41,7 @@ def predict(
     wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)
     pool = data.load(wanted, labels, 0).pool
     with listening() as emit:
-        proba = build.load_student(config, rounds[-1] / "student", emit).view(pool.inputs()).proba
+        proba = build.load_student(config, chosen / STUDENT, emit).view(pool.inputs()).proba
     writer = csv.writer(sys.stdout)
     if not as_json:
         writer.writerow(["id", "label", "probability"])

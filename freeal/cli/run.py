@@ -361,7 +361,7 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
     from freeal import report
 
     typer.echo(f"\n{report.headline(found)}\n")
-    typer.echo("\n".join(report.rounds_table(found)))
+    typer.echo("\n".join([*report.rounds_table(found), *report.rolled_back(found)]))
     for place in ("pool", "test"):
         if any(score["accuracy"] is not None for score in found[place].values()):
             typer.echo(f"\non the {place}:\n" + "\n".join(report.scores_table(found[place])))
@@ -369,7 +369,7 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
     typer.echo(
         f"\nstopped: {found['stopped']}; {usage['calls']:,} calls, {report.clock(found['seconds'])}\n"
         f"labels:  {folder / 'labels.csv'} (and labels.parquet)\n"
-        f"student: {folder / 'rounds' / format(found['rounds'][-1]['round'], '02d') / 'student'}\n"
+        f"student: {folder / 'rounds' / format(found['result']['round'], '02d') / 'student'}\n"
         f"summary: {folder / 'summary.md'}\n"
         f"report:  {folder / 'report.html'}\n"
         f"next:    freeal show {folder}"

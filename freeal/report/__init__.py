@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from freeal.config import Config
 from freeal.data import Corpus
 from freeal.ledger import Ledger
-from freeal.report.summary import clock, headline, markdown, rounds_table, scores_table, summary
+from freeal.report.summary import Result, clock, headline, markdown, rolled_back, rounds_table, scores_table, summary
+from freeal.select import rounds
 from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
 
-__all__ = ["clock", "headline", "markdown", "rounds_table", "scores_table", "summary", "write"]
+__all__ = ["clock", "headline", "markdown", "rolled_back", "rounds_table", "scores_table", "summary", "write"]
 
 
 def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:
-    """Write labels and both summaries into the run directory; gives the content of summary.json."""
+    """Choose the round that is the result, and write its labels and both summaries; gives what summary.json holds."""
     done = store.finished()
-    state = store.load(done[-1])
-    store.write_labels(corpus.pool, state)
+    states = [store.load(folder) for folder in done]
+    signs = [rounds.signs(state) for state in states]
+    chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
+    store.choose(chosen, why)
+    store.write_labels(corpus.pool, states[chosen])
     figures = [store.report(folder) for folder in done]
-    found = summary(config, corpus, store.labels, state, figures, ledger, reason, command, store.folder.name)
+    result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
+    found = summary(config, corpus, store.labels, result, figures, ledger, reason, command, store.folder.name)
     (store.folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (store.folder / MARKDOWN).write_text(markdown(found), encoding="utf-8")
     return found

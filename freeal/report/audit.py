@@ -55,7 +55,7 @@ def sample(run: History, total: int | None, seed: int) -> Sample:
     before = _read_design(run)
     if before is not None and (total is None or total <= before.drawn.sum()):
         return before
-    sure = np.nan_to_num(run.last.posterior.astype(np.float64)).max(axis=1)
+    sure = np.nan_to_num(run.final.posterior.astype(np.float64)).max(axis=1)
     stratum = strata(sure) if before is None else before.strata
     wanted = allocate(min(total or FIRST, len(sure)), stratum, sure)
     if before is not None:
@@ -138,10 +138,10 @@ def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFID
         return Audit(total, 0, {}, wanted, None)
     rows = np.array(list(given))
     truth = np.array(list(given.values()))
-    last = run.last
-    sources = {"final labels": last.posterior, "LLM": last.annotations.proba}
-    if np.ptp(last.student) > 0:
-        sources["student"] = last.student
+    final = run.final
+    sources = {"final labels": final.posterior, "LLM": final.annotations.proba}
+    if np.ptp(final.student) > 0:
+        sources["student"] = final.student
     certificates = {}
     for name, proba in sources.items():
         right = argmax(proba[rows]) == truth

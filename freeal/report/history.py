@@ -21,8 +21,9 @@ COMPARED = 20_000
 class History:
     """A run as its directory has it.
 
-    `states` and `figures` have an entry a whole round; `texts` are in the order of `ids`, None before the run wrote
-    its labels; `notes` are what the user was told: (where, message).
+    `states` and `figures` have an entry a whole round, `result` is the place of the one whose labels are the run's;
+    `texts` are in the order of `ids`, None before the run wrote its labels; `notes` are what the user was told:
+    (where, message).
     """
 
     folder: Path
@@ -33,19 +34,21 @@ class History:
     figures: Sequence[Mapping[str, Any]]
     notes: Sequence[tuple[str, str]]
     environment: Mapping[str, Any]
+    result: int
 
     @property
-    def last(self) -> LoopState:
-        return self.states[-1]
+    def final(self) -> LoopState:
+        """The state whose labels are the run's."""
+        return self.states[self.result]
 
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
         return None if self.texts is None else self.texts[row]
 
     def on_test(self) -> tuple[list[str], dict[str, FloatArray]]:
-        """Ids of the test's rows, and who said what of them after the last round, (t, k) each."""
+        """Ids of the test's rows, and who said what of them in the round that is the result, (t, k) each."""
         store = RunStore(self.folder, self.labels, self.ids)
-        return store.on_test(store.finished()[-1])
+        return store.on_test(store.result())
 
     def row_of(self, uid: str) -> int:
         """Place in the pool of the example with this id.
@@ -78,6 +81,7 @@ def read(folder: Path) -> History:
     return History(
         folder, labels, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
+        done.index(store.result()),
     )  # fmt: skip
 
 

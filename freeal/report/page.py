@@ -15,7 +15,7 @@ from freeal import __version__
 from freeal.errors import RunError
 from freeal.report import charts
 from freeal.report.history import History, read
-from freeal.report.summary import FACTS, NAMES, clock, has_gold, headline
+from freeal.report.summary import FACTS, NAMES, clock, has_gold, headline, rolled_back
 from freeal.select.filters import mixture
 from freeal.types import FloatArray, IntArray, argmax
 
@@ -49,7 +49,7 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     return template.render(
         found=found, headline=headline(found), figures=figures(run, found), names=NAMES, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
-        facts=facts, notes=run.notes,
+        facts=facts, notes=run.notes, rolled_back=rolled_back(found),
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ class Drawing:
 
 def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
     """All drawings, those left out for which the run has no values."""
-    last, labels, gold = run.last, run.labels, found["confusion"] is not None
+    last, labels, gold = run.final, run.labels, found["confusion"] is not None
     learned = ~np.isnan(last.loss)
     llm, student, final = last.annotations.labels, argmax(last.student), argmax(last.posterior)
     taught = np.ptp(last.student) > 0  # without a student, every label is as probable as any other
@@ -88,7 +88,7 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
         )
     if taught:
         image = charts.matrix(_counts(llm, student, len(labels)), labels, "LLM", "student")
-        drawn.append(Drawing("LLM and student", "What each says of the same rows after the last round.", image))
+        drawn.append(Drawing("LLM and student", "What each says of the same rows in the end.", image))
     image = charts.confidence(last.posterior.max(axis=1)[final >= 0], found["reliability"])
     caption = "How sure the final labels are" + (", and how many of the so sure are right." if gold else ".")
     drawn.append(Drawing("Confidence", caption, image))
@@ -149,7 +149,7 @@ class Disputed:
 
 def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
     """The rows on which LLM and student differ, those first where the less sure of the two is surest."""
-    said, student, final = run.last.annotations.proba, run.last.student, argmax(run.last.posterior)
+    said, student, final = run.final.annotations.proba, run.final.student, argmax(run.final.posterior)
     if not np.ptp(student) > 0:
         return []
     theirs, ours = argmax(said), argmax(student)
@@ -179,7 +179,8 @@ def _summary(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{folder}: not finished yet; go on with:  freeal run --resume {folder}") from None
-    return {"estimated": None, "confusion": None, "reliability": None, **found}
+    last: dict[str, Any] = {"round": len(found["rounds"]) - 1, "why": None, "signs": []}
+    return {"estimated": None, "confusion": None, "reliability": None, "result": last, **found}
 
 
 def uri(svg: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,21 @@ ALL = 0.95
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The round that is the run's result, `why` if it is not the last, its state, and the signs of all rounds."""
+
+    round: int
+    why: str | None
+    state: LoopState
+    signs: Sequence[Mapping[str, float | None]]
+
+
 def summary(
     config: Config,
     corpus: Corpus,
     labels: Sequence[str],
-    state: LoopState,
+    result: Result,
     rounds: Sequence[Mapping[str, Any]],
     ledger: Ledger,
     reason: str,
@@ -35,6 +45,7 @@ def summary(
     run: str,
 ) -> dict[str, Any]:
     """Everything there is to say of a run (of the name `run`), in plain values."""
+    state = result.state
     origin = sources(state)
     gold = Gold(corpus.gold)
     return {
@@ -59,8 +70,9 @@ def summary(
             config.stop.max_failed, config.stop.min_information,
         ),
         "rounds": [dict(figures) for figures in rounds],
-        "pool": rounds[-1]["pool"],
-        "test": rounds[-1]["test"],
+        "result": {"round": result.round, "why": result.why, "signs": list(result.signs)},
+        "pool": rounds[result.round]["pool"],
+        "test": rounds[result.round]["test"],
         "estimated": asdict(noise.estimated_error(state.posterior, labels)),
         "confusion": gold.confusion(state.posterior),
         "reliability": gold.reliability(state.posterior),
@@ -83,6 +95,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"Pool `{data['pool']}`: {data['rows']:,} texts" + _also(data) + f" LLM `{found['llm']}`, "
         f"student `{found['student']}`, preset `{found['preset']}`, seed {found['seed']}.",
         f"Stopped: {found['stopped']}.",
+        *rolled_back(found),
         *[f"**Look at this before you use the labels: {warning}.**" for warning in found["warnings"]],
         "",
         "## Rounds",
@@ -112,6 +125,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rolled_back(found: Mapping[str, Any]) -> list[str]:
+    """A line that says which round is the result, if it is not the last one."""
+    number, why = found["result"]["round"], found["result"]["why"]
+    return [f"The result is round {number}, not the last one: {why}."] if why else []
+
+
 def headline(found: Mapping[str, Any]) -> str:
     """The one line a run comes to."""
     parts = []
@@ -127,9 +146,9 @@ def headline(found: Mapping[str, Any]) -> str:
             parts.append(f"{place}: final {final:.3f}")
     if parts:
         return "; ".join(parts)
-    last = found["rounds"][-1]
-    agreement = "" if last["agreement"] is None else f"LLM and student agree on {last['agreement']:.1%} of the rows, "
-    return f"{agreement}{last['clean']:.1%} are believed clean"
+    of = found["rounds"][found["result"]["round"]]
+    agreement = "" if of["agreement"] is None else f"LLM and student agree on {of['agreement']:.1%} of the rows, "
+    return f"{agreement}{of['clean']:.1%} are believed clean"
 
 
 def rounds_table(found: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,113 @@
+"""Which of the rounds done is the result, without gold: the last one, unless it did harm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from freeal.select.noise import estimated_error
+from freeal.types import FloatArray, IntArray, LoopState, argmax
+
+MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1}
+"""How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
+
+COLLAPSED = 0.25
+"""Evenness below which nearly all rows have one label; two labels at 96 to 4 have it."""
+
+NONE, SOME = 0.05, 0.2
+"""Kappa up to which student and LLM agree no more than by chance, and from which on they clearly do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What tells how good the labels of a round are, from 0 (kappa: -1) to 1; None where there is nothing to tell.
+
+    `kappa`: agreement of the LLM with a student that has not seen the row, beyond chance, so that one label for
+    everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k. `certainty`: one
+    less the estimated noise. `answered`: of the rows asked in the round those with a readable answer. `believed`: of
+    the rows with an answer.
+    """
+
+    kappa: float | None
+    evenness: float
+    certainty: float
+    answered: float | None
+    believed: float | None
+
+
+def signs(state: LoopState) -> Signs:
+    """Those of the round that led to `state`."""
+    k = state.posterior.shape[1]
+    said, labelled = state.annotations, state.annotations.labelled
+    asked = said.asked_in == state.next_round - 1
+    failed = np.array([problem is not None for problem in said.problems], bool)
+    noise = estimated_error(state.posterior, [str(c) for c in range(k)]).overall
+    return Signs(
+        kappa=kappa(said.labels[labelled], argmax(state.student)[labelled], k) if labelled.any() else None,
+        evenness=evenness(argmax(state.posterior), k),
+        certainty=0.0 if noise is None else 1.0 - noise,
+        answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
+        believed=float(state.clean[labelled].mean()) if labelled.any() else None,
+    )
+
+
+def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:
+    """Place of the round that is the result and, if it is not the last, what is wrong with those after it.
+
+    Later rounds have seen more and are taken unless they did harm: from the last one back, a round gives way to the one
+    before it where its labels collapsed to one, where student and LLM ceased to agree, or where agreement and most of
+    the signs fell by more than their margin. Sureness alone moves nothing: who repeats himself is sure.
+
+    Raises:
+        ValueError: no round.
+    """
+    if not history:
+        raise ValueError("history: no round is done")
+    chosen, why = len(history) - 1, None
+    for earlier in range(len(history) - 2, -1, -1):
+        if told := _harm(history[earlier], history[chosen]):
+            chosen, why = earlier, told
+    return chosen, why
+
+
+def _harm(before: Signs, now: Signs) -> str | None:
+    """What got worse from one round to a later one, if that is enough to go back."""
+    if now.evenness < COLLAPSED <= before.evenness:
+        return f"later nearly all rows have one label (evenness {before.evenness:.2f}, then {now.evenness:.2f})"
+    if before.kappa is not None and now.kappa is not None and now.kappa <= NONE and before.kappa >= SOME:
+        return f"later LLM and student agree no more than by chance (kappa {before.kappa:.2f}, then {now.kappa:.2f})"
+    pairs = {each.name: (getattr(before, each.name), getattr(now, each.name)) for each in fields(Signs)}
+    known = {name: pair for name, pair in pairs.items() if None not in pair}
+    fallen = [name for name, (was, is_now) in known.items() if was - is_now > MARGINS[name]]
+    if "kappa" not in fallen or 2 * len(fallen) <= len(known):
+        return None
+    told = ", ".join(f"{name} {known[name][0]:.2f} to {known[name][1]:.2f}" for name in fallen)
+    return f"later most signs fell: {told}"
+
+
+def kappa(first: IntArray, second: IntArray, k: int) -> float:
+    """Cohen's kappa of two labellings (m,) with classes below `k`: 0 is what chance gives, 1 full agreement.
+
+    Zero, too, where both give one label to everything: then there is nothing to agree on.
+
+    Example:
+        >>> kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
+        0.5
+    """
+    agree = float((first == second).mean())
+    chance = float((np.bincount(first, minlength=k) * np.bincount(second, minlength=k)).sum()) / len(first) ** 2
+    return 0.0 if chance >= 1.0 else (agree - chance) / (1.0 - chance)
+
+
+def evenness(labels: IntArray, k: int) -> float:
+    """Entropy of the shares of `labels` (n,), as a share of log k; abstentions (-1) apart.
+
+    Example:
+        >>> evenness(np.array([0, 1, 0, 1]), 2), evenness(np.array([1, 1, 1]), 2)
+        (1.0, 0.0)
+    """
+    counts: FloatArray = np.bincount(labels[labels >= 0], minlength=k).astype(np.float64)
+    shares = counts[counts > 0] / max(1.0, counts.sum())
+    return abs(float(-(shares * np.log(shares)).sum() / np.log(k)))

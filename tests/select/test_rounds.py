@@ -1,0 +1,116 @@
+"""Which round is the result."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal.select.rounds import NONE, Signs, best_round, evenness, kappa, signs
+from freeal.types import LoopState
+
+GOOD = Signs(kappa=0.6, evenness=0.95, certainty=0.8, answered=1.0, believed=0.6)
+BETTER = Signs(kappa=0.7, evenness=0.98, certainty=0.85, answered=1.0, believed=0.7)
+SHARE = st.floats(0.0, 1.0)
+SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE)
+
+
+def state(posterior, llm, student, asked_in=0, problems=None, next_round=1):
+    n, k = np.shape(posterior)
+    blank = LoopState.start(n, k)
+    said = replace(
+        blank.annotations, proba=np.array(llm, np.float32), asked_in=np.full(n, asked_in, np.int16),
+        problems=np.array(problems or [None] * n, object),
+    )  # fmt: skip
+    return replace(
+        blank, next_round=next_round, annotations=said, posterior=np.array(posterior, np.float32),
+        student=np.array(student, np.float32), clean=np.arange(n) % 2 == 0,
+    )  # fmt: skip
+
+
+def test_the_last_round_is_the_result_unless_it_did_harm():
+    assert best_round([GOOD]) == (0, None)
+    assert best_round([GOOD, GOOD, GOOD]) == (2, None)
+    assert best_round([GOOD, BETTER]) == (1, None)
+    assert best_round([BETTER, GOOD]) == (1, None)  # a little worse is no harm
+
+
+@pytest.mark.parametrize(
+    ("later", "told"),
+    [
+        (replace(GOOD, evenness=0.1), "one label"),
+        (replace(GOOD, kappa=0.0), "no more than by chance"),
+        (replace(GOOD, kappa=0.4, answered=0.5, believed=0.2), "kappa 0.60 to 0.40, answered 1.00 to 0.50"),
+    ],
+)
+def test_a_round_that_did_harm_gives_way_to_the_one_before(later, told):
+    chosen, why = best_round([GOOD, later])
+    assert chosen == 0
+    assert told in why
+
+
+def test_sureness_alone_moves_nothing():
+    unsure = replace(GOOD, certainty=0.3)
+    assert best_round([replace(GOOD, certainty=1.0), unsure]) == (1, None)
+    assert best_round([replace(GOOD, certainty=1.0, believed=1.0), replace(unsure, believed=0.1)]) == (1, None)
+
+
+def test_what_followed_a_harmful_round_is_compared_with_what_was_before_it():
+    collapsed = replace(GOOD, kappa=0.0, evenness=0.0)
+    assert best_round([GOOD, collapsed, collapsed])[0] == 0
+    assert best_round([GOOD, collapsed, BETTER]) == (2, None)
+
+
+def test_without_any_round_there_is_no_result():
+    with pytest.raises(ValueError, match="no round"):
+        best_round([])
+
+
+@given(history=st.lists(SIGNS, min_size=1, max_size=5))
+def test_the_result_is_one_of_the_rounds_and_said_why_if_not_the_last(history):
+    chosen, why = best_round(history)
+    assert 0 <= chosen < len(history)
+    assert (why is None) == (chosen == len(history) - 1)
+
+
+@given(before=SIGNS, now=SIGNS, name=st.sampled_from([each.name for each in fields(Signs)]), less=SHARE)
+def test_a_worse_last_round_is_never_chosen_where_a_better_one_was_not(before, now, name, less):
+    was = getattr(now, name)
+    worse = replace(now, **{name: None if was is None else was * less})
+    if best_round([before, now])[0] == 0:
+        assert best_round([before, worse])[0] == 0
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 6))
+def test_kappa_is_no_more_than_chance_for_labels_that_have_nothing_to_do_with_each_other(seed, k):
+    rng = np.random.default_rng(seed)
+    one, other = rng.integers(0, k, 2000), rng.integers(0, k, 2000)
+    assert abs(kappa(one, other, k)) < 0.1
+    assert kappa(one, one, k) == pytest.approx(1.0)
+    assert kappa(np.zeros(50, int), np.zeros(50, int), k) == 0.0 <= NONE
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 6))
+def test_evenness_is_one_for_even_shares_and_zero_for_one_label(seed, k):
+    even = np.random.default_rng(seed).permutation(np.arange(10 * k) % k)
+    assert evenness(even, k) == pytest.approx(1.0)
+    assert evenness(np.zeros(9, int), k) == 0.0
+    assert evenness(np.append(even, [-1, -1]), k) == pytest.approx(1.0)
+
+
+def test_the_signs_are_those_of_the_rows_that_have_something_to_tell():
+    said = [[0.9, 0.1], [0.2, 0.8], [np.nan, np.nan], [0.3, 0.7]]
+    read = [[0.8, 0.2], [0.1, 0.9], [0.6, 0.4], [0.7, 0.3]]
+    found = signs(state(read, said, read, problems=[None, None, "empty reply", None]))
+    assert found.kappa == pytest.approx(0.4)  # two of three agree, where chance gives 4 of 9
+    assert found.answered == 0.75
+    assert found.believed == pytest.approx(1 / 3)
+    assert found.certainty == pytest.approx(0.75)
+    assert found.evenness == pytest.approx(evenness(np.array([0, 1, 0, 0]), 2))
+
+
+def test_nothing_said_is_nothing_to_tell():
+    nothing = [[np.nan, np.nan]] * 2
+    found = signs(state([[0.5, 0.5]] * 2, nothing, [[0.5, 0.5]] * 2, asked_in=-1))
+    assert (found.kappa, found.answered, found.believed) == (None, None, None)
