@@ -63,16 +63,23 @@ def plans(scale: str) -> list[Plan]:
     ]
 
 
-def run(plan: Plan, folder: Path, rows: int, shots: int, seeds: int, names: list[str], paper: Sequence[str]) -> None:
+def run(
+    plan: Plan,
+    folder: Path,
+    overrides: list[str],
+    seeds: int,
+    names: list[str],
+    paper: Sequence[str],
+    before: list[str],
+) -> None:
     """The study, method by method: freeal-paper has settings of its own, so that it is asked for by itself."""
     config = str(CONFIGS / f"{plan.config}.yaml")
-    overrides = plan.overrides(rows, shots)
     ours = [name for name in names if name != "freeal-paper"]
     if ours:
-        _study(config, folder, ours, seeds, overrides, [])
+        _study(config, folder, ours, seeds, overrides, before)
     if "freeal-paper" in names and plan.llm:
         kept = [str(path.parent) for path in sorted(folder.glob("few-shot/seed-*/summary.json"))]
-        _study(config, folder, ["freeal-paper"], seeds, [*overrides, *paper], kept)
+        _study(config, folder, ["freeal-paper"], seeds, [*overrides, *paper], [*kept, *before])
 
 
 def _study(config: str, folder: Path, names: list[str], seeds: int, overrides: list[str], reuse: list[str]) -> None:
@@ -146,6 +153,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method; repeatable")
     parser.add_argument("--rows", type=int, help="of the pool and the test; default 1,000, full 2,000")
     parser.add_argument("--seeds", type=int, help="default: as planned")
+    parser.add_argument("--reuse", type=Path, metavar="OUT", help="kept replies of earlier results are used, too")
     parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
     given = parser.parse_args()
     rows, shots = given.rows or {"cores": 1000, "full": 2000}[given.scale], {"cores": 4, "full": 10}[given.scale]
@@ -156,7 +164,10 @@ def main() -> None:
         folder, seeds = given.out / plan.name, given.seeds or plan.seeds
         try:
             if not given.table:
-                run(plan, folder, rows, shots, seeds, names, () if given.scale == "full" else PAPER)
+                earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
+                before = [str(path.parent) for path in earlier]
+                paper = () if given.scale == "full" else PAPER
+                run(plan, folder, plan.overrides(rows, shots), seeds, names, paper, before)
             study = collected(folder, seeds, shlex.join(sys.argv))
         except FreealError as error:
             raise SystemExit(str(error)) from error
