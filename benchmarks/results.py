@@ -76,10 +76,10 @@ def run(
     config = str(CONFIGS / f"{plan.config}.yaml")
     ours = [name for name in names if name != "freeal-paper"]
     if ours:
-        _study(config, folder, ours, seeds, overrides, before)
+        _study(config, folder, ours, seeds, overrides, reuse)
     if "freeal-paper" in names and plan.llm:
         kept = [str(path.parent) for path in sorted(folder.glob("few-shot/seed-*/summary.json"))]
-        _study(config, folder, ["freeal-paper"], seeds, [*overrides, *paper], [*kept, *before])
+        _study(config, folder, ["freeal-paper"], seeds, [*overrides, *paper], [*kept, *reuse])
 
 
 def _study(config: str, folder: Path, names: list[str], seeds: int, overrides: list[str], reuse: list[str]) -> None:
