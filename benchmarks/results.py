@@ -70,7 +70,7 @@ def run(
     seeds: int,
     names: list[str],
     paper: Sequence[str],
-    before: list[str],
+    reuse: list[str],
 ) -> None:
     """The study, method by method: freeal-paper has settings of its own, so that it is asked for by itself."""
     config = str(CONFIGS / f"{plan.config}.yaml")
