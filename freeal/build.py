@@ -41,7 +41,18 @@ from freeal.select import beliefs, filters, fusion, queries, stopping
 from freeal.select.calibration import Calibrator, Correction
 from freeal.store import RunStore
 from freeal.student import Keep, Student
-from freeal.types import Annotations, Answers, BoolArray, FloatArray, IntArray, LoopState, Measured, Pool, argmax
+from freeal.types import (
+    Annotations,
+    Answers,
+    BoolArray,
+    Demonstration,
+    FloatArray,
+    IntArray,
+    LoopState,
+    Measured,
+    Pool,
+    argmax,
+)
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
@@ -228,7 +239,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit)
     shared = cache(partial(embedder, config, emit))
     calibrate = calibrator(config, labels, lambda rows: shared().encode([corpus.pool[int(row)].text for row in rows]))
     return Parts(
-        query=partial(_query, config=config, annotator=annotator),
+        query=partial(_query, config=config, annotator=annotator, pool=corpus.pool),
         demos=demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit),
         annotator=annotator,
         calibrate=calibrate,
@@ -286,7 +297,7 @@ def keep(config: Config) -> Keep:
             return filters.believe_all
 
 
-def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
+def _query(state: LoopState, config: Config, annotator: Annotator, pool: Pool) -> IntArray:
     n = len(state.posterior)
     k = state.posterior.shape[1]
     limit = int(np.ceil(config.query.share * n))
@@ -297,7 +308,8 @@ def _query(state: LoopState, config: Config, annotator: Annotator) -> IntArray:
         if limit <= 0 and state.next_round == 0:
             raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
     rng = np.random.default_rng([config.seed, 3, state.next_round])
-    return queries.query(state, config.query.kind, max(0, limit), rng)
+    words = np.array([1 + len(text.split()) for text in pool.texts])  # what all prompts share is read once
+    return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
 
 
 def _spent(annotator: Annotator, number: int, count_reused: bool) -> int:
@@ -348,13 +360,11 @@ class Scorekeeper:
         self.started = time.perf_counter()
         self.test_answers: Answers | None = None
 
-    def __call__(self, state: LoopState, student: Student) -> Measured:
+    def __call__(self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]]) -> Measured:
         number = state.next_round - 1
         works = [f"round {number}", *([COLD_START] if number == 0 else [])]
         said = state.annotations
         asked, scouted = self._asked(said)
-        demo_rows = [demo.row for demo in state.demos]
-        demo_labels = [list(self.annotator.prompt.labels).index(demo.label) for demo in state.demos]
         pool = self.gold.on_pool(llm=said.proba, among=asked)
         pool |= self.gold.on_pool(student=state.student, final=state.posterior)
         if self.config.cold_start.kind == "none":
@@ -366,7 +376,8 @@ class Scorekeeper:
             "agreement": _share(said.labelled, said.labels == argmax(state.student)),
             "clean": float(state.clean.mean()),
             "demonstrations": len(state.demos),
-            "wrong_demonstrations": self.gold.wrong_demonstrations(demo_rows, demo_labels),
+            "wrong_demonstrations": self.gold.wrong_demonstrations(*self._places(state.demos)),
+            "wrong_prompts": self.gold.wrong_prompts([self._places(demos) for demos in shown]),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
@@ -379,6 +390,10 @@ class Scorekeeper:
         self.started = time.perf_counter()
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
         return Measured(figures, on_test, ids)
+
+    def _places(self, demos: Sequence[Demonstration]) -> tuple[list[int | None], list[int]]:
+        """Row and class of each demonstration."""
+        return [demo.row for demo in demos], [list(self.annotator.prompt.labels).index(demo.label) for demo in demos]
 
     def _asked(self, said: Annotations) -> tuple[BoolArray, BoolArray]:
         """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout."""

@@ -168,7 +168,14 @@ class QueryConfig(Section):
     """Which rows the LLM is asked about. Of several rounds the first, without demonstrations, is a scout."""
 
     scout: Share = Field(0.25, description="of several rounds the first asks about this share, drawn at random")
-    kind: Literal["all", "not_clean", "uncertain", "random", "none"] = "uncertain"
+    kind: Literal["all", "not_clean", "uncertain", "gain", "random", "none"] = Field(
+        "uncertain",
+        description="later rounds: all rows; those not believed; all, the most doubtful first; all, those first of "
+        "which one more answer promises most for its length; a random half; none",
+    )
+    min_gain: Share = Field(
+        0.0, description="gain: rows that promise less are not asked (0.01 is one label in a hundred)"
+    )
     share: Share = Field(1.0, description="a later round asks about at most this share of the pool")
 
 
@@ -179,7 +186,17 @@ class DemosConfig(Section):
     total: Positive = Field(100, description="size of the demonstration pool, shared out among the labels")
     top: Share = Field(0.2, description="most confident share of a label's believed rows that may demonstrate it")
     labelled_by: Literal["student", "posterior"] = "posterior"
-    retrieve: Literal["nearest", "shared"] = Field("shared", description="per row, or one set for all (cheap)")
+    trust: Literal["agreement", "neighbours"] = Field(
+        "agreement",
+        description="which believed rows may demonstrate: all; those whose nearest neighbours mostly have their label",
+    )
+    retrieve: Literal["nearest", "clusters", "shared"] = Field(
+        "shared", description="per row; one set for each cluster of the pool; or one set for all (cheap)"
+    )
+    sets: Positive = Field(8, description="clusters: at most so many sets of demonstrations")
+    reuse: float | None = Field(
+        None, gt=0, description="nearest: no demonstration in more than so many times its even share of the prompts"
+    )
     order: Literal["similar", "frequent"] = Field(
         "frequent", description="nearest: most similar first; or first those that most prompts share, read once"
     )

@@ -62,30 +62,33 @@ class Demonstrations:
         return demos
 
     def retrieve(self, pool: Pool, rows: IntArray, state: LoopState) -> Sequence[Sequence[Demonstration]]:
-        """What to show with each of `rows`: one set for all, or the nearest; never the row itself or its text."""
+        """What to show with each of `rows`: one set for all or for its cluster, or the nearest; never its own text."""
         demos = state.demos
         if not demos:
             return [()] * len(rows)
         classes = np.array([self.labels.index(demo.label) for demo in demos])
+        k, shots = len(self.labels), self.config.shots
         if self.config.retrieve == "shared":
-            k = len(self.labels)  # every label is shown, also where there are more than shots: the set is read once
-            places = choose.shared(classes, max(self.config.shots, k), k)
-            chosen = tuple(demos[int(p)] for p in places)
-            texts = {demo.text for demo in chosen}
-            return [
-                tuple(d for d in chosen if d.text != pool[int(row)].text) if pool[int(row)].text in texts else chosen
-                for row in rows
-            ]
+            # every label is shown, also where there are more than shots: the set is read once
+            return _without_own_text(
+                pool, rows, demos, [choose.shared(classes, max(shots, k), k)], np.zeros(len(pool), int)
+            )
         vectors = self._vectors(pool)
         taken = [demo.row for demo in demos if demo.row is not None]
         from_pool = len(taken) == len(demos)
         theirs = vectors[taken] if from_pool else self.embedder().encode([demo.text for demo in demos])
+        if self.config.retrieve == "clusters":
+            of_row, centres = choose.clusters(vectors, self.config.sets, self.seed)
+            nobody: list[list[int]] = [[]] * len(centres)
+            near = choose.nearest(centres, theirs, classes, nobody, max(shots, k), k)
+            return _without_own_text(pool, rows, demos, [choose.in_turn(places, classes) for places in near], of_row)
         places_of: dict[str, list[int]] = {}
         for place, demo in enumerate(demos):
             places_of.setdefault(demo.text, []).append(place)
         forbidden = [places_of.get(pool[int(row)].text, []) for row in rows]
-        k, shots = len(self.labels), self.config.shots
-        shown = choose.nearest(vectors[rows], theirs, classes, forbidden, shots, k, balanced=from_pool)
+        even = len(rows) * min(shots, len(demos)) / len(demos)
+        cap = None if self.config.reuse is None else max(1, int(np.ceil(self.config.reuse * even)))
+        shown = choose.nearest(vectors[rows], theirs, classes, forbidden, shots, k, balanced=from_pool, cap=cap)
         if self.config.order == "frequent":
             shown = choose.by_frequency(shown)
         return [tuple(demos[place] for place in places) for places in shown]
@@ -105,6 +108,8 @@ class Demonstrations:
         if hidden := int((suspected & believed).sum()):
             self.emit(Note(f"{hidden} believed rows look like orders to the LLM: never shown to it", "demonstrations"))
         fit = short & ~suspected
+        if self.config.trust == "neighbours":
+            fit &= choose.neighbours_agree(self._vectors(pool), classes)
         named = np.where(fit, classes, -1)
         eligible = choose.with_every_label(believed & fit, named, confidence, k, least)
         doubtful = [label for c, label in enumerate(self.labels) if not (believed & fit)[classes == c].any()]
@@ -139,6 +144,24 @@ class Demonstrations:
         if self._pool_vectors is None:
             self._pool_vectors = self.embedder().encode(pool.texts)
         return self._pool_vectors
+
+
+def _without_own_text(
+    pool: Pool,
+    rows: IntArray,
+    demos: Sequence[Demonstration],
+    sets: Sequence[Sequence[int] | IntArray],
+    of_row: IntArray,
+) -> list[tuple[Demonstration, ...]]:
+    """For each of `rows` the set of demonstrations (places in `demos`) that `of_row` (n,) names, its own text apart."""
+    chosen = [tuple(demos[int(place)] for place in places) for places in sets]
+    texts = [{demo.text for demo in each} for each in chosen]
+    shown = []
+    for row in rows:
+        here, own = int(of_row[row]), pool[int(row)].text
+        mine = chosen[here]
+        shown.append(tuple(demo for demo in mine if demo.text != own) if own in texts[here] else mine)
+    return shown
 
 
 def writing_chat(seen: Sequence[str], meanings: Mapping[str, str], label: str) -> tuple[Message, ...]:

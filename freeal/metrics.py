@@ -125,6 +125,16 @@ class Gold:
         """The reliability diagram of distributions (n, k) over the pool; None without gold."""
         return None if self.pool is None else [asdict(each) for each in reliability(proba, self.pool)]
 
+    def wrong_prompts(self, shown: Sequence[tuple[Sequence[int | None], Sequence[int]]]) -> float | None:
+        """Share of prompts, of those with demonstrations that can be judged, that show a wrong one; None without any.
+
+        Args:
+            shown: of each prompt the rows and classes of its demonstrations, as for `wrong_demonstrations`.
+        """
+        shares = [self.wrong_demonstrations(rows, labels) for rows, labels in shown]
+        judged = [share > 0 for share in shares if share is not None]
+        return float(np.mean(judged)) if judged else None
+
     def wrong_demonstrations(self, rows: Sequence[int | None], labels: Sequence[int]) -> float | None:
         """Share of demonstrations taken from the pool whose label is wrong; None if that is not known."""
         if self.pool is None:

@@ -158,13 +158,43 @@ def test_kind_none_chooses_nothing():
 # --- shown
 
 
-@pytest.mark.parametrize("how", ["shared", "nearest"])
+@pytest.mark.parametrize("how", ["shared", "clusters", "nearest"])
 def test_no_row_is_shown_itself_or_its_own_text(how):
     twins = Pool((*POOL.examples, *(Example(f"twin {e.id}", e.text) for e in POOL.examples)))
     demos, _ = build(total=20, retrieve=how, shots=20)
     shown = retrieved(demos, chosen(demos), twins)
     assert all(demo.text != example.text for example, some in zip(twins.examples, shown, strict=True) for demo in some)
     assert all(len(some) >= 19 for some in shown)
+
+
+def test_rows_of_a_cluster_share_a_set_that_shows_every_label_in_turn():
+    texts = [f"{'film' if i < 30 else 'parcel'} number {i} is {'a joy' if i % 2 else 'a bore'}" for i in range(60)]
+    pool = Pool(tuple(Example(f"r{i}", text) for i, text in enumerate(texts)))
+    demos, _ = build(total=20, retrieve="clusters", shots=4, sets=2)
+    shown = retrieved(demos, chosen(demos, pool=pool), pool)
+    sets = {tuple(demo.row for demo in some) for some in shown if len(some) == 4}
+    assert len(sets) == 2
+    for some in sets:
+        assert [row % 2 for row in some] in ([0, 1, 0, 1], [1, 0, 1, 0])
+    for row, some in enumerate(shown):
+        places = {demo.row for demo in some}
+        assert row not in places
+        assert any(places <= set(each) for each in sets)
+    assert demos.retrieve(pool, np.arange(60), LoopState.start(60, 2, chosen(demos, pool=pool))) == shown
+
+
+def test_rows_among_others_demonstrate_nothing_where_neighbours_are_asked():
+    texts = [f"a joy of a film, number {i}" for i in range(20)] + [f"the dull book {i} bores" for i in range(20)]
+    pool = Pool(tuple(Example(f"r{i}", text) for i, text in enumerate(texts)))
+    posterior = np.repeat([[0.1, 0.9], [0.9, 0.1]], 20, axis=0).astype(np.float32)
+    posterior[[5, 30]] = posterior[[30, 5]]
+    view = StudentView(posterior, VECTORS.encode(texts))
+    rows = {}
+    for trust in ("agreement", "neighbours"):
+        demos, _ = build(total=40, top=1.0, trust=trust)
+        rows[trust] = {demo.row for demo in demos.build(pool, posterior, np.ones(40, bool), view)}
+    assert rows["agreement"] == set(range(40))
+    assert rows["neighbours"] == set(range(40)) - {5, 30}
 
 
 def test_a_shared_set_is_the_same_for_all_but_its_own_rows():
@@ -195,7 +225,7 @@ def test_written_demonstrations_are_shown_by_nearness_alone():
 def test_six_labels_and_ten_shots_show_every_label():
     meanings = dict.fromkeys("abcdef", "")
     some = [Demonstration(TEXTS[i], "abcdef"[i % 6], i) for i in range(30)]
-    for how in ("nearest", "shared"):
+    for how in ("nearest", "clusters", "shared"):
         demos, _ = build(meanings=meanings, retrieve=how, shots=10)
         for shown in retrieved(demos, some)[30:]:
             assert len(shown) == 10

@@ -65,6 +65,13 @@ def test_demonstrations_from_the_pool_are_judged_and_written_ones_are_not():
     assert Gold().wrong_demonstrations([0], [0]) is None
 
 
+def test_a_prompt_is_wrong_that_shows_one_wrong_demonstration():
+    gold = Gold(np.array([0, 1, -1]))
+    assert gold.wrong_prompts([([0, 1], [0, 1]), ([0, 1], [0, 0]), ([2, None], [0, 0]), ([], [])]) == 0.5
+    assert gold.wrong_prompts([([], [])]) is None
+    assert Gold().wrong_prompts([([0], [0])]) is None
+
+
 def test_pool_and_test_have_gold_of_their_own():
     gold = Gold(np.array([0]), np.array([1]))
     assert gold.on_pool(llm=one_hot([0]))["llm"].accuracy == 1.0

@@ -240,6 +240,26 @@ def test_every_question_of_a_later_round_shows_every_label_and_never_its_own_tex
         assert set(WORDS) <= set(shown)
 
 
+@pytest.mark.parametrize(
+    "more", [{"demos": {"retrieve": "clusters", "sets": 2, "trust": "neighbours"}}, {"query": {"kind": "gain"}}]
+)
+def test_chosen_otherwise_a_resumed_run_is_the_same_and_no_worse(tmp_path, more):
+    chosen = settings(tmp_path, noise=0.1, unreadable=0.0, **more)
+    _, straight = go(prepare(chosen, tmp_path / "straight"))
+    go(prepare(chosen, tmp_path / "parts"), rounds=1)
+    go(prepare(chosen, tmp_path / "parts"))
+    assert labels_of(tmp_path / "parts") == labels_of(tmp_path / "straight")
+    assert straight["pool"]["final"]["accuracy"] >= straight["pool"]["zero_shot"]["accuracy"]
+    assert straight["rounds"][0]["wrong_prompts"] is None
+    assert straight["rounds"][1]["wrong_prompts"] is not None
+
+
+def test_rows_that_promise_nothing_are_not_asked_again(tmp_path):
+    chosen = settings(tmp_path, noise=0.1, unreadable=0.0, query={"kind": "gain", "min_gain": 0.1, "scout": 1.0})
+    _, found = go(prepare(chosen, tmp_path / "run"), rounds=2)
+    assert [figures["asked"] < 60 for figures in found["rounds"]] == [False, True][: len(found["rounds"])]
+
+
 def test_a_spent_budget_stops_the_run(tmp_path):
     chosen = settings(tmp_path, stop={"min_change": 0.0, "max_calls": 40})
     reason, found = go(prepare(chosen, tmp_path / "run"))

@@ -10,7 +10,15 @@ import numpy as np
 from freeal.types import BoolArray, FloatArray, IntArray
 
 BLOCK = 4096
-"""Rows compared with the demonstrations at a time: memory stays bounded, whatever the pool."""
+"""Rows compared with others at a time: memory stays bounded, whatever the pool."""
+
+SAMPLE = 4000
+"""Rows that stand for the pool where its clusters are found, and where neighbours are looked for."""
+
+ROWS_A_SET = 25
+"""Fewer rows are not worth a set of demonstrations of their own, which has to be read for them."""
+
+NEIGHBOURS = 10
 
 
 def quotas(total: int, k: int) -> list[int]:
@@ -107,6 +115,69 @@ def shared(labels: IntArray, shots: int, k: int) -> IntArray:
     return np.array(chosen[:shots], np.int64)
 
 
+def clusters(vectors: FloatArray, sets: int, seed: int) -> tuple[IntArray, FloatArray]:
+    """The pool in at most `sets` clusters by k-means: (n,) that of each row, and the centres (c, d), of length one.
+
+    They are found on a sample; fewer than ROWS_A_SET rows a cluster make fewer clusters.
+
+    Args:
+        vectors: (n, d), of length one.
+    """
+    from sklearn.cluster import KMeans
+
+    count = max(1, min(sets, len(vectors) // ROWS_A_SET))
+    sample = vectors[_spaced(len(vectors))].astype(np.float64)
+    found = KMeans(min(count, len(np.unique(sample, axis=0))), n_init=3, random_state=seed).fit(sample)
+    centres = found.cluster_centers_
+    length = np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    return found.predict(vectors.astype(np.float64)), (centres / length).astype(vectors.dtype)
+
+
+def neighbours_agree(vectors: FloatArray, labels: IntArray, m: int = NEIGHBOURS) -> BoolArray:
+    """(n,) rows whose `m` nearest neighbours, weighted by their cosine, mostly have the row's own label.
+
+    Neighbours are looked for in a sample of the rows that have a label (>= 0), never the row itself: the work grows
+    with the pool, not with its square.
+
+    Args:
+        vectors: (n, d), of length one.
+        labels: (n,), -1 for none; such a row agrees with nobody.
+    """
+    agree = np.zeros(len(labels), bool)
+    labelled = np.flatnonzero(labels >= 0)
+    others = labelled[_spaced(len(labelled))]
+    if len(others) < 2:
+        return agree
+    votes_of = np.eye(int(labels.max()) + 1)[labels[others]]
+    for start in range(0, len(labelled), BLOCK):
+        rows = labelled[start : start + BLOCK]
+        likeness = np.where(rows[:, None] == others[None, :], -np.inf, vectors[rows] @ vectors[others].T)
+        near = np.argsort(-likeness, axis=1, kind="stable")[:, : min(m, len(others) - 1)]
+        weights = np.maximum(np.take_along_axis(likeness, near, axis=1), 0.0)
+        votes = (weights[:, :, None] * votes_of[near]).sum(axis=1)
+        agree[rows] = votes[np.arange(len(rows)), labels[rows]] > votes.sum(axis=1) / 2
+    return agree
+
+
+def _spaced(n: int) -> IntArray:
+    """At most SAMPLE of `n` places, evenly spaced."""
+    return np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)
+
+
+def in_turn(places: Sequence[int], labels: IntArray) -> list[int]:
+    """The same places, labels in turn: first the first of each label, then the second ones.
+
+    Example:
+        >>> in_turn([4, 1, 0, 2], np.array([0, 0, 1, 1, 0]))
+        [4, 2, 1, 0]
+    """
+    piles: dict[int, list[int]] = {}
+    for place in places:
+        piles.setdefault(int(labels[place]), []).append(place)
+    rounds = max((len(pile) for pile in piles.values()), default=0)
+    return [pile[i] for i in range(rounds) for pile in piles.values() if i < len(pile)]
+
+
 def nearest(
     asked: FloatArray,
     demos: FloatArray,
@@ -115,6 +186,7 @@ def nearest(
     shots: int,
     k: int,
     balanced: bool = True,
+    cap: int | None = None,
 ) -> list[list[int]]:
     """For each question the demonstrations most like it, the most similar first.
 
@@ -124,18 +196,33 @@ def nearest(
         forbidden: for each question the demonstrations it may not see: itself, and its own text.
         shots: how many to show. Balanced: shots // k of each label (at least one while shots allow), the
             rest by similarity; fewer shots than labels: the nearest of each label, of the nearest labels.
+        cap: how many questions may show the same demonstration, as long as others are left; the first ones served.
 
     Returns:
         places in the pool of demonstrations for each question; fewer where there are too few.
     """
     shown: list[list[int]] = []
+    used = np.zeros(len(demos), np.int64)
     for start in range(0, len(asked), BLOCK):
         similarity = asked[start : start + BLOCK] @ demos.T
         for i, row in enumerate(similarity):
             barred = set(forbidden[start + i])
             order = [int(j) for j in np.argsort(-row, kind="stable") if int(j) not in barred]
-            shown.append(_balanced(order, labels, shots, k) if balanced else order[:shots])
+            fresh = order if cap is None else _under(cap, order, used, shots)
+            chosen = _balanced(fresh, labels, shots, k) if balanced else fresh[:shots]
+            used[chosen] += 1
+            shown.append(chosen)
     return shown
+
+
+def _under(cap: int, order: Sequence[int], used: IntArray, shots: int) -> list[int]:
+    """Of `order` those used less than `cap` times; fewer than `shots`, they are joined by those used least."""
+    fresh = {j for j in order if used[j] < cap}
+    rest = sorted(
+        (place for place, j in enumerate(order) if j not in fresh), key=lambda place: (used[order[place]], place)
+    )
+    fresh |= {order[place] for place in rest[: max(0, shots - len(fresh))]}
+    return [j for j in order if j in fresh]
 
 
 def by_frequency(shown: Sequence[Sequence[int]]) -> list[list[int]]:

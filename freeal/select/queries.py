@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from freeal.select.rounds import kappa
 from freeal.types import FloatArray, IntArray, LoopState, argmax
 
-Strategy = Literal["all", "not_clean", "uncertain", "random", "none"]
+Strategy = Literal["all", "not_clean", "uncertain", "gain", "random", "none"]
 
 SCOUTED = 25
 """Rows a label that the first of several rounds asks about at least."""
@@ -24,12 +25,20 @@ def scouted(n: int, k: int, share: float, rounds: int) -> int:
     return n if rounds == 1 else min(n, max(int(np.ceil(share * n)), SCOUTED * k))
 
 
-def query(state: LoopState, strategy: Strategy, limit: int, rng: np.random.Generator) -> IntArray:
+def query(
+    state: LoopState,
+    strategy: Strategy,
+    limit: int,
+    rng: np.random.Generator,
+    cost: FloatArray | None = None,
+    min_gain: float = 0.0,
+) -> IntArray:
     """At most `limit` rows worth a call, the most doubtful first.
 
     In the first round those are drawn at random, in the order of the pool. Later: `all`; `not_clean`, the rows whose
-    label is not believed (abstentions among them); `uncertain`, all rows by the margin of their posterior; `random`, a
-    random half of them; `none`.
+    label is not believed (abstentions among them); `uncertain`, all rows by the margin of their posterior; `gain`,
+    those that promise at least `min_gain`, by their gain for one unit of `cost` (n,); `random`, a random half of them;
+    `none`.
     """
     n = len(state.posterior)
     if state.next_round == 0:
@@ -38,10 +47,52 @@ def query(state: LoopState, strategy: Strategy, limit: int, rng: np.random.Gener
         return np.arange(0)
     if strategy == "all":
         return np.arange(n)[:limit]
+    if strategy == "gain":
+        gain = expected_gain(state.posterior, reliability(state))
+        worth = np.flatnonzero(gain >= min_gain)
+        for_one = gain if cost is None else gain / cost
+        return worth[np.argsort(-for_one[worth], kind="stable")][:limit]
     if strategy == "random":
         return rng.permutation(n)[: min(limit, (n + 1) // 2)]
     doubtful = np.arange(n) if strategy == "uncertain" else np.flatnonzero(~state.clean)
     return doubtful[np.argsort(margin(state.posterior[doubtful]), kind="stable")][:limit]
+
+
+def expected_gain(proba: FloatArray, right: float) -> FloatArray:
+    """(n,) by how much one more answer is expected to raise the probability of the best label.
+
+    The value of information (Howard, 1966) of an answer that names the true label with probability `right`, every
+    other one alike, and knows nothing of the answers before: Σ_j max_c p(c) p(j | c) - max_c p(c). A label that no
+    answer can turn gains nothing.
+
+    Args:
+        proba: (n, k); for an abstention all labels are alike.
+
+    Example:
+        >>> expected_gain(np.array([[0.5, 0.5], [0.95, 0.05]]), 0.9).round(2).tolist()
+        [0.4, 0.0]
+    """
+    k = proba.shape[1]
+    known = np.where(np.isnan(proba), 1.0 / k, proba).astype(np.float64)
+    wrong = (1.0 - right) / (k - 1)
+    ranked = np.sort(known, axis=1)
+    best, second = ranked[:, -1:], ranked[:, -2:-1]
+    others = np.where(known == best, second, best)  # the likeliest of the other labels
+    raised: FloatArray = np.maximum(known * right, others * wrong).sum(axis=1)
+    return np.maximum(raised - best[:, 0], 0.0)
+
+
+def reliability(state: LoopState) -> float:
+    """How often the LLM is right, as far as its agreement with a student that has not seen the row tells.
+
+    If both err on their own, agreement beyond chance is the product of what each knows beyond chance; taken for alike,
+    each knows its square root (as in Cohen, 1960).
+    """
+    labelled, chance = state.annotations.labelled, 1.0 / float(state.posterior.shape[1])
+    if not labelled.any():
+        return chance
+    agree = kappa(state.annotations.labels[labelled], argmax(state.student)[labelled], state.posterior.shape[1])
+    return min(0.99, chance + (1.0 - chance) * float(np.sqrt(max(agree, 0.0))))
 
 
 def margin(proba: FloatArray) -> FloatArray:

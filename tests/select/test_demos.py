@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.select import demos
-from freeal.select.demos import by_frequency, clustered, nearest, quotas, shared
+from freeal.select.demos import (
+    ROWS_A_SET,
+    by_frequency,
+    clustered,
+    clusters,
+    in_turn,
+    nearest,
+    neighbours_agree,
+    quotas,
+    shared,
+)
 
 
 def unit(n, d=8, seed=0):
@@ -156,3 +166,76 @@ def test_by_frequency_keeps_what_is_shown_and_all_agree_on_the_order(shown):
         for other in ordered:
             common = [place for place in places if place in other]
             assert common == [place for place in other if place in places]
+
+
+@given(n=st.integers(1, 200), sets=st.integers(1, 12))
+def test_every_row_is_in_one_cluster_and_none_is_too_small_to_be_worth_it(n, sets):
+    vectors = unit(n)
+    of_row, centres = clusters(vectors, sets, seed=0)
+    assert len(of_row) == n
+    assert 1 <= len(centres) <= max(1, min(sets, n // ROWS_A_SET))
+    assert set(of_row) <= set(range(len(centres)))
+    np.testing.assert_allclose(np.linalg.norm(centres, axis=1), 1.0, atol=1e-5)
+    again, _ = clusters(vectors, sets, seed=0)
+    np.testing.assert_array_equal(of_row, again)
+
+
+def test_clusters_are_rows_that_are_alike():
+    groups = np.repeat(np.eye(8, dtype=np.float32)[:4], 50, axis=0) + 0.05 * unit(200)
+    of_row, _ = clusters(groups / np.linalg.norm(groups, axis=1, keepdims=True), 4, seed=3)
+    assert all(len(set(of_row[start : start + 50])) == 1 for start in range(0, 200, 50))
+    assert len(set(of_row)) == 4
+
+
+def test_one_text_many_times_is_one_cluster():
+    of_row, centres = clusters(np.tile(unit(1), (100, 1)), 4, seed=0)
+    assert len(centres) == 1
+    assert not of_row.any()
+
+
+def test_a_row_among_its_like_is_trusted_and_one_among_others_is_not():
+    vectors = np.repeat(np.eye(8, dtype=np.float32)[:2], 30, axis=0) + 0.1 * unit(60)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = np.repeat([0, 1], 30)
+    labels[[4, 40]] = [1, 0]
+    labels[10] = -1
+    agree = neighbours_agree(vectors, labels)
+    assert np.flatnonzero(~agree).tolist() == [4, 10, 40]
+
+
+@given(n=st.integers(0, 40), seed=st.integers(0, 20))
+def test_neighbours_do_not_depend_on_the_order_of_labels_or_on_the_row_itself(n, seed):
+    rng = np.random.default_rng(seed)
+    vectors, labels = unit(n, seed=seed), rng.integers(-1, 3, n)
+    agree = neighbours_agree(vectors, labels)
+    assert not agree[labels < 0].any()
+    renamed = np.where(labels >= 0, 2 - labels, -1)
+    np.testing.assert_array_equal(neighbours_agree(vectors, renamed), agree)
+    if (labels >= 0).sum() < 2:
+        assert not agree.any()
+
+
+@given(places=st.lists(st.integers(0, 19), unique=True))
+def test_in_turn_keeps_all_and_the_order_within_a_label(places):
+    labels = np.arange(20) % 3
+    turned = in_turn(places, labels)
+    assert sorted(turned) == sorted(places)
+    for c in range(3):
+        assert [p for p in turned if labels[p] == c] == [p for p in places if labels[p] == c]
+    firsts = [labels[p] for p in turned[: len({labels[p] for p in places})]]
+    assert len(set(firsts)) == len(firsts)
+
+
+@given(cap=st.integers(1, 12), shots=st.integers(1, 6), balanced=st.booleans())
+def test_no_demonstration_is_shown_more_often_than_the_cap_while_there_are_others(cap, shots, balanced):
+    labels, asked = np.arange(12) % 2, 20
+    questions, theirs = unit(asked, seed=1), unit(12)
+    capped = nearest(questions, theirs, labels, [[]] * asked, shots, 2, balanced, cap=cap)
+    free = nearest(questions, theirs, labels, [[]] * asked, shots, 2, balanced)
+    used = np.zeros(12, int)
+    for places, as_wanted in zip(capped, free, strict=True):
+        assert len(places) == len(as_wanted) or balanced
+        if (used < cap).sum() >= shots and not balanced:
+            assert (used[places] < cap).all()
+        used[places] += 1
+    assert nearest(questions, theirs, labels, [[]] * asked, shots, 2, balanced, cap=asked) == free
