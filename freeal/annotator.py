@@ -12,8 +12,8 @@ import numpy as np
 
 from freeal.errors import BudgetError, CallsSpent
 from freeal.events import Emit, Note, Progress
-from freeal.ledger import Entry, Ledger, Unread, key_of, question_of
-from freeal.llm import LLM, Message, Reply, Request
+from freeal.ledger import MEMBER, Entry, Ledger, Unread, key_of, question_of
+from freeal.llm import LLM, Capabilities, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
 from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
@@ -42,13 +42,24 @@ class Annotator:
     ledger: Ledger
     emit: Emit
     purse: Purse = field(default_factory=Purse)
+    name: str | None = None
+    """Tells it from the other members of a panel; None for the first, or only, one."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.llm.capabilities
+
+    @property
+    def calls_a_row(self) -> int:
+        return 1
 
     def prepare(self) -> None:
         """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start."""
-        known = self.ledger.recall(WAYS)
+        ways = f"{WAYS}{MEMBER}{self.name}" if self.name else WAYS
+        known = self.ledger.recall(ways)
         found = self.llm.prepare(known if isinstance(known, dict) else None)
         if found:  # also if it was known from another run, or has to be other than there
-            self.ledger.remember(WAYS, found)
+            self.ledger.remember(ways, found)
 
     def annotate(
         self,

@@ -17,6 +17,7 @@ from freeal.config import (
     Config,
     EncoderConfig,
     LinearConfig,
+    LLMConfig,
     LocalConfig,
     NoStudentConfig,
     OpenAIConfig,
@@ -34,7 +35,8 @@ from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.llm import LLM, Reply, Request
 from freeal.metrics import Gold
-from freeal.money import Price, Purse
+from freeal.money import Account, Price, Purse
+from freeal.panel import Panel
 from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.select import beliefs, filters, fusion, queries, stopping
@@ -86,7 +88,7 @@ def job(
         raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
-        annotator = Annotator(prompt, llm(config, prompt, emit), ledger, emit, purse(config, ledger))
+        annotator = reader(config, prompt, ledger, emit)
         annotator.prepare()
         store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
@@ -107,9 +109,32 @@ def inputs(config: Config, prompt_file: Path) -> tuple[Prompt, data.Corpus]:
     return prompt, corpus
 
 
-def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
-    """Who reads."""
-    match config.llm:
+Reader = Annotator | Panel
+
+
+def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader:
+    """Who reads the rows: one LLM, or several."""
+    wanted = [config.llm, *config.panel]
+    names = names_of(wanted)
+    members = [
+        Annotator(prompt, llm(each, prompt, config.seed, emit), ledger, emit, purse, name)
+        for each, purse, name in zip(wanted, purses(config, ledger), [None, *names[1:]], strict=True)
+    ]
+    return Panel(members, names) if config.panel else members[0]
+
+
+def names_of(llms: Sequence[LLMConfig]) -> list[str]:
+    """A name for each: its model or kind, numbered where another has the same."""
+    plain = [str(getattr(each, "model", each.kind)) for each in llms]
+    return [
+        name if plain.count(name) == 1 else f"{name} ({plain[: place + 1].count(name)})"
+        for place, name in enumerate(plain)
+    ]
+
+
+def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
+    """One LLM."""
+    match wanted:
         case LocalConfig() as local:
             from freeal.llm.local import LocalLLM
 
@@ -133,46 +158,50 @@ def llm(config: Config, prompt: Prompt, emit: Emit) -> LLM:
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
 
-            return ScriptedLLM.from_config(script, tuple(prompt.labels), config.seed)
+            return ScriptedLLM.from_config(script, tuple(prompt.labels), seed)
 
 
-def purse(config: Config, ledger: Ledger) -> Purse:
-    """What the run may cost; what it has cost before is in the ledger.
+def purses(config: Config, ledger: Ledger) -> list[Purse]:
+    """What the run may cost, a purse for each LLM's price; what it has cost before is in the ledger.
 
     Raises:
         ConfigError: a budget in dollars for a model whose price is not known.
     """
-    price = price_of_calls(config)
-    if config.stop.budget is not None and price is None:
+    llms = [config.llm, *config.panel]
+    prices = [price_of(each) for each in llms]
+    if config.stop.budget is not None and None in prices:
         raise ConfigError(
             "stop.budget: the price of this model is not known; say it with --price-in and --price-out "
             "(dollars for a million tokens), or limit the calls with --max-calls"
         )
     usage = ledger.usage()
-    replies = config.llm.votes if isinstance(config.llm, OpenAIConfig) else 1
     limits = config.stop.budget, config.stop.max_calls
     to_come = isinstance(config.llm, OpenAIConfig) and config.llm.batch  # the answers of a batch are no lost calls
     calls = usage.calls + ledger.in_doubt(under_way=not to_come)
-    found = Purse(price, *limits, replies, usage.cost + usage.doubt, calls)
+    account = Account(usage.cost + usage.doubt, calls)
+    found = [
+        Purse(price, *limits, each.votes if isinstance(each, OpenAIConfig) else 1, account)
+        for price, each in zip(prices, llms, strict=True)
+    ]
     for key, request in list(ledger.unanswered()):
-        worst = found.worst(request)
+        worst = max(purse.worst(request) for purse in found)
         if to_come:
-            found.await_answer(worst)
+            found[0].await_answer(worst)
         else:
-            found.spent += worst
+            account.spent += worst
             ledger.failed(key, True, worst)
     ledger.settle()
     return found
 
 
-def price_of_calls(config: Config) -> Price | None:
-    """What the tokens of the LLM cost: as configured, or else as listed; nothing for what runs in this process."""
-    if not isinstance(config.llm, OpenAIConfig):
+def price_of(llm: LLMConfig) -> Price | None:
+    """What the tokens of an LLM cost: as configured, or else as listed; nothing for what runs in this process."""
+    if not isinstance(llm, OpenAIConfig):
         return Price(0.0, 0.0)
-    if config.llm.price_in is not None and config.llm.price_out is not None:
-        return Price(config.llm.price_in, config.llm.price_out)
-    listed = money.price_of(config.llm.model)
-    return listed.times(money.IN_A_BATCH) if listed and config.llm.batch else listed
+    if llm.price_in is not None and llm.price_out is not None:
+        return Price(llm.price_in, llm.price_out)
+    listed = money.price_of(llm.model)
+    return listed.times(money.IN_A_BATCH) if listed and llm.batch else listed
 
 
 def embedder(config: Config, emit: Emit) -> Embedder:
@@ -228,10 +257,10 @@ def load_student(config: Config, folder: Path, emit: Emit) -> Student:
             raise ConfigError("this run trained no student (student.kind is none)")
 
 
-def parts(config: Config, corpus: data.Corpus, annotator: Annotator, emit: Emit) -> Parts:
+def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) -> Parts:
     """Every decision of the loop, bound to its settings."""
     labels = tuple(annotator.prompt.labels)
-    if config.cold_start.kind == "generated" and not annotator.llm.capabilities.generation:
+    if config.cold_start.kind == "generated" and not annotator.capabilities.generation:
         raise WritesNothing(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
     if robust and not config.data.rewording:
@@ -297,14 +326,15 @@ def keep(config: Config) -> Keep:
             return filters.believe_all
 
 
-def _query(state: LoopState, config: Config, annotator: Annotator, pool: Pool) -> IntArray:
+def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool) -> IntArray:
     n = len(state.posterior)
     k = state.posterior.shape[1]
     limit = int(np.ceil(config.query.share * n))
     if state.next_round == 0:
         limit = queries.scouted(n, k, config.query.scout, config.rounds)
     if config.stop.max_calls is not None:
-        limit = min(limit, config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused))
+        left = config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused)
+        limit = min(limit, left // annotator.calls_a_row)
         if limit <= 0 and state.next_round == 0:
             raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
     rng = np.random.default_rng([config.seed, 3, state.next_round])
@@ -312,7 +342,7 @@ def _query(state: LoopState, config: Config, annotator: Annotator, pool: Pool) -
     return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
 
 
-def _spent(annotator: Annotator, number: int, count_reused: bool) -> int:
+def _spent(annotator: Reader, number: int, count_reused: bool) -> int:
     """Calls made before round `number`; those of an interrupted try of the round itself are not made again.
 
     With `count_reused` as many as a run alone would have made of the pool; the test, which is measuring, is left out.
@@ -340,7 +370,7 @@ def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, co
     return fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
 
 
-def _stop(state: LoopState, config: Config, annotator: Annotator) -> str | None:
+def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
     calls = _spent(annotator, state.next_round, config.stop.count_reused)
     limits = config.stop
     return stopping.reason(state, limits.min_change, calls, limits.max_calls, limits.min_information)
@@ -352,7 +382,7 @@ class Scorekeeper:
 
     config: Config
     corpus: data.Corpus
-    annotator: Annotator
+    annotator: Reader
     calibrate: Calibrator
 
     def __post_init__(self) -> None:
@@ -423,9 +453,9 @@ class Scorekeeper:
 
     def _may_ask(self, test: Pool) -> bool:
         """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget."""
-        most, reader = self.config.stop.max_calls, self.annotator.llm
+        most, reader = self.config.stop.max_calls, self.annotator
         spent = self.annotator.ledger.usage([COLD_START, "round 0"]).calls
-        fits = most is None or spent + len(set(test.texts)) <= most
+        fits = most is None or spent + reader.calls_a_row * len(set(test.texts)) <= most
         return self.config.evaluation.llm_on_test and not reader.capabilities.by_uid and fits
 
     def _read_test(self, test: Pool) -> Answers:
@@ -438,7 +468,7 @@ class Scorekeeper:
     def _zero_shot_correction(self, said: Annotations) -> Correction:
         """That of the pool's zero-shot pass: a test split estimates nothing, not even this."""
         k = said.first.shape[1]
-        if self.config.cold_start.kind != "none" or not self.annotator.llm.capabilities.probabilities:
+        if self.config.cold_start.kind != "none" or not self.annotator.capabilities.probabilities:
             return Correction(np.zeros(k))
         rows = np.flatnonzero(~np.isnan(said.first[:, 0]))
         first = Answers(rows, said.first[rows], np.ones(len(rows), bool), (None,) * len(rows))

@@ -339,6 +339,9 @@ class Config(Section):
     data: DataConfig
     prompt: str = Field(description="a prompt file: labels, their meanings, and the chat")
     llm: LLMConfig = LocalConfig()
+    panel: tuple[LLMConfig, ...] = Field(
+        (), description="further LLMs that read every row, too; what they say is pooled. A list in `llm` says the same"
+    )
     cold_start: ColdStartConfig = ColdStartConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     query: QueryConfig = QueryConfig()
@@ -355,6 +358,25 @@ class Config(Section):
     fusion: FusionConfig = FusionConfig()
     stop: StopConfig = StopConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_and_others(cls, settings: Any) -> Any:
+        """A list of LLMs is a first one and a panel."""
+        if isinstance(settings, Mapping) and isinstance(settings.get("llm"), list) and settings["llm"]:
+            first, *others = settings["llm"]
+            return {**settings, "llm": first, "panel": [*others, *settings.get("panel", ())]}
+        return settings
+
+    @model_validator(mode="after")
+    def _nobody_twice(self) -> Self:
+        everybody = [self.llm, *self.panel]
+        for place, llm in enumerate(everybody):
+            if llm in everybody[:place]:
+                raise ValueError(
+                    f"llm: the same LLM twice ({getattr(llm, 'model', llm.kind)}); its word would count twice"
+                )
+        return self
 
 
 def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:
@@ -430,6 +452,8 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
+        if key == "llm" and isinstance(old, list) and isinstance(value, dict) and old:
+            raise ConfigError("--set llm.…: `llm` is a list here; change its members in the file")
         if isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
             merged[key] = _merge(old, value)
         else:
@@ -452,7 +476,7 @@ def _kinds() -> dict[str, Any]:
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
     kinds = {"local", "vllm", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
-    name = ".".join(part for i, part in enumerate(place) if not (i == 1 and part in kinds)) or "(whole file)"
+    name = ".".join(part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
     if fault["type"] == "missing":
@@ -465,7 +489,9 @@ def _fields_at(place: Sequence[str]) -> list[str]:
     """Names of the settings in the section at `place`, a pydantic location."""
     model: Any = Config
     for part in place:
-        if isinstance(model, type) and issubclass(model, Section) and part in model.model_fields:
+        if part.isdigit():  # a member of the panel
+            model = Config.model_fields["llm"].annotation
+        elif isinstance(model, type) and issubclass(model, Section) and part in model.model_fields:
             model = model.model_fields[part].annotation
         else:  # the name of a kind: the member of the union whose `kind` has it as its default
             model = next((m for m in get_args(model) if m.model_fields["kind"].default == part), model)
@@ -483,15 +509,20 @@ def _absolute(config: Config, folder: Path) -> Config:
     """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is."""
     data = _update(config.data, {key: _place(getattr(config.data, key), folder) for key in ("pool", "test")})
     changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
-    if isinstance(config.llm, RecordedConfig):
-        changes["llm"] = _update(config.llm, {"replies": _place(config.llm.replies, folder)})
-    elif isinstance(config.llm, (LocalConfig, VLLMConfig)):
-        changes["llm"] = _update(config.llm, {"model": _place(config.llm.model, folder)})
+    changes |= {"llm": _llm_at(config.llm, folder), "panel": tuple(_llm_at(each, folder) for each in config.panel)}
     for key in ("student", "embedder"):
         section = getattr(config, key)
         if isinstance(section, (TransformerConfig, EncoderConfig)):
             changes[key] = _update(section, {"model": _place(section.model, folder)})
     return _update(config, changes)
+
+
+def _llm_at(llm: LLMConfig, folder: Path) -> LLMConfig:
+    if isinstance(llm, RecordedConfig):
+        return _update(llm, {"replies": _place(llm.replies, folder)})
+    if isinstance(llm, (LocalConfig, VLLMConfig)):
+        return _update(llm, {"model": _place(llm.model, folder)})
+    return llm
 
 
 def _place(value: str | None, folder: Path) -> str | None:

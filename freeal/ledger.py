@@ -29,6 +29,9 @@ from freeal.llm import Message, Reply, Request
 
 SCHEMA = 3
 FILE = "ledger.sqlite"
+MEMBER = " | "
+"""Stands in the name of a work before that of a further LLM of a panel: "round 0 | gpt-4o" is part of "round 0"."""
+
 TOGETHER = 256
 """The most operations of one commit."""
 
@@ -414,9 +417,10 @@ _REFUSED = "problem IS NOT NULL AND raw IS NULL AND tokens_in = 0"
 
 
 def _among(works: Iterable[str] | None) -> tuple[list[str], str]:
-    """Values, and the end of a WHERE clause, for rows of these works; of all, if None."""
+    """Values, and the end of a WHERE clause, for rows of these works, of whatever LLM; of all, if None."""
     chosen = [] if works is None else list(works)
-    return chosen, "" if works is None else f"AND work IN ({','.join('?' * len(chosen))})"
+    first = f"CASE INSTR(work, '{MEMBER}') WHEN 0 THEN work ELSE SUBSTR(work, 1, INSTR(work, '{MEMBER}') - 1) END"
+    return chosen, "" if works is None else f"AND {first} IN ({','.join('?' * len(chosen))})"
 
 
 def _asked(row: sqlite3.Row) -> Request:

@@ -59,6 +59,17 @@ def price_of(model: str) -> Price | None:
 
 
 @dataclass
+class Account:
+    """What has been spent and is put aside, of one purse or of several."""
+
+    spent: float = 0.0
+    calls: int = 0
+    reserved: float = 0.0
+    under_way: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False)
+
+
+@dataclass
 class Purse:
     """Reserves the worst a request can cost before it is sent, and gives back what it did not.
 
@@ -69,7 +80,7 @@ class Purse:
         replies: how many a request asks for (votes).
         budget: US dollars that may be spent, None for no limit.
         max_calls: calls that may be made, None for no limit.
-        spent, calls: what the run has cost before.
+        account: what the run has cost before; purses of different prices may share one.
 
     Example:
         >>> purse = Purse(Price(1.0, 2.0), budget=1.0)
@@ -82,13 +93,9 @@ class Purse:
     budget: float | None = None
     max_calls: int | None = None
     replies: int = 1
-    spent: float = 0.0
-    calls: int = 0
-    reserved: float = 0.0
-    under_way: int = 0
+    account: Account = field(default_factory=Account)
     _seen: int = 0
     _dearest: float = 0.0
-    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def reserve(self, request: Request) -> float:
         """US dollars put aside for one call.
@@ -98,36 +105,38 @@ class Purse:
             BudgetError: it might cost more than is left; nothing is put aside.
             Crowded: it might, unless calls under way turn out cheaper than the worst.
         """
-        worst = self.worst(request)
-        with self._lock:
-            if self.max_calls is not None and self.calls >= self.max_calls:
+        worst, account = self.worst(request), self.account
+        with account.lock:
+            if self.max_calls is not None and account.calls >= self.max_calls:
                 raise CallsSpent(f"all {self.max_calls:,} calls are made (stop.max_calls); resume the run with more")
-            if self.budget is not None and self.spent + self.reserved + worst > self.budget:
-                if self.under_way and self.spent + worst <= self.budget:
+            if self.budget is not None and account.spent + account.reserved + worst > self.budget:
+                if account.under_way and account.spent + worst <= self.budget:
                     raise Crowded
                 raise BudgetError(
-                    f"the next call may cost {worst:.4f} dollars, and {self.spent:.4f} of {self.budget:.2f} are spent "
-                    f"(stop.budget); resume the run with more"
+                    f"the next call may cost {worst:.4f} dollars, and {account.spent:.4f} of {self.budget:.2f} are "
+                    f"spent (stop.budget); resume the run with more"
                 )
-            self.under_way += 1
-            self.calls += 1
-            self.reserved += worst
+            account.under_way += 1
+            account.calls += 1
+            account.reserved += worst
         return worst
 
     def await_answer(self, worst: float) -> None:
         """Put aside for a call that an earlier process made, and whose answer may still come."""
-        with self._lock:
-            self.under_way += 1
-            self.calls += 1
-            self.reserved += worst
+        account = self.account
+        with account.lock:
+            account.under_way += 1
+            account.calls += 1
+            account.reserved += worst
 
     def settle(self, held: float, reply: Reply | None, request: Request | None = None) -> float:
         """US dollars the call did cost; None for one that came to nothing, which is then no call."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price and reply else 0.0
-        with self._lock:
+        account = self.account
+        with account.lock:
             self._release(held)
-            self.calls -= reply is None
-            self.spent += cost
+            account.calls -= reply is None
+            account.spent += cost
             if reply and request and reply.tokens_in:
                 self._seen += 1
                 self._dearest = max(self._dearest, reply.tokens_in / max(1, _bytes(request)))
@@ -135,19 +144,22 @@ class Purse:
 
     def lose(self, held: float) -> None:
         """Count the worst of a call that may have been paid for, and brought nothing."""
-        with self._lock:
+        account = self.account
+        with account.lock:
             self._release(held)
-            self.spent += held
+            account.spent += held
 
     def _release(self, held: float) -> None:
-        self.reserved = max(0.0, self.reserved - held)
-        self.under_way = max(0, self.under_way - 1)
+        account = self.account
+        account.reserved = max(0.0, account.reserved - held)
+        account.under_way = max(0, account.under_way - 1)
 
     def pay(self, reply: Reply) -> float:
         """US dollars of a reply whose call was made by a process that is gone."""
         cost = self.price.of(reply.tokens_in, reply.tokens_out) if self.price else 0.0
-        with self._lock:
-            self.spent += cost
+        account = self.account
+        with account.lock:
+            account.spent += cost
         return cost
 
     def worst(self, request: Request) -> float:

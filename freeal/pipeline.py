@@ -10,6 +10,7 @@ import numpy as np
 
 from freeal.annotator import Annotator
 from freeal.events import Emit, Note, RoundFinished
+from freeal.panel import Panel
 from freeal.select.beliefs import Lessons
 from freeal.store import RunStore
 from freeal.student import Keep, Student
@@ -51,7 +52,7 @@ class Parts:
 
     query: Callable[[LoopState], IntArray]
     demos: Demos
-    annotator: Annotator
+    annotator: Annotator | Panel
     calibrate: Callable[[LoopState, Answers], Annotations]
     lessons: Callable[[Annotations, LoopState], Lessons]
     new_student: Callable[[int], Student]

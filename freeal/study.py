@@ -369,11 +369,11 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     import yaml
 
     settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
-    price = build.price_of_calls(settings)
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(f"round {number}" for number in range(len(summary["rounds"])))]
         alone = ledger.usage(works, alone=True)
-    dollars = price.of(alone.tokens_in, alone.tokens_out) if price else 0.0
+    price = build.price_of(settings.llm)
+    dollars = price.of(alone.tokens_in, alone.tokens_out) if price and not settings.panel else alone.cost
     return {
         "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars,
         "seconds": summary["seconds"],

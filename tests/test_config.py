@@ -30,6 +30,21 @@ def fault(path, *overrides):
     return str(caught.value)
 
 
+# --- several LLMs
+
+
+def test_a_list_of_llms_is_a_first_one_and_a_panel(tmp_path):
+    llms = [{"kind": "local"}, {"kind": "openai", "model": "gpt-4o-mini"}]
+    chosen = load(write(tmp_path, llm=llms))
+    assert chosen.llm.kind == "local"
+    assert [each.model for each in chosen.panel] == ["gpt-4o-mini"]
+    assert parse(yaml.safe_load(to_yaml(chosen)), "config.yaml") == chosen
+    assert "the same LLM twice (gpt-4o-mini)" in fault(write(tmp_path, llm=[llms[1], llms[1]]))
+    assert "is a list here" in fault(write(tmp_path, llm=llms), "llm.model=x")
+    found = fault(write(tmp_path, llm=[llms[0], {"kind": "local", "modle": "x"}]))
+    assert "panel.0.modle: unknown key; did you mean 'model'" in found
+
+
 # --- who wins
 
 

@@ -13,6 +13,7 @@ LAYERS = (
     ("study",),
     ("build",),
     ("pipeline", "report", "repair"),
+    ("panel",),
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("prompts", "data", "metrics", "models", "select", "ledger", "money", "certificate"),

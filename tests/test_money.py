@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from freeal.errors import BudgetError
 from freeal.llm import Crowded, Message, Reply, Request
-from freeal.money import Price, Purse, known, price_of
+from freeal.money import Account, Price, Purse, known, price_of
 
 DEAR = Price(1e6, 1e6)  # a dollar a token
 
@@ -45,7 +45,7 @@ def test_a_call_that_may_cost_more_than_is_left_is_not_made():
 def test_a_call_that_came_to_nothing_costs_nothing():
     purse = Purse(DEAR, budget=60.0)
     assert purse.settle(purse.reserve(ask()), None) == 0
-    assert (purse.spent, purse.reserved) == (0, 0)
+    assert (purse.account.spent, purse.account.reserved) == (0, 0)
 
 
 def test_a_call_that_came_to_nothing_is_no_call():
@@ -58,7 +58,7 @@ def test_a_call_that_may_have_been_billed_counts_at_its_worst():
     purse = Purse(DEAR, budget=60.0)
     held = purse.reserve(ask())
     purse.lose(held)
-    assert (purse.spent, purse.reserved, purse.calls) == (held, 0, 1)
+    assert (purse.account.spent, purse.account.reserved, purse.account.calls) == (held, 0, 1)
     with pytest.raises(BudgetError, match="are spent"):
         purse.reserve(ask())
 
@@ -80,7 +80,7 @@ def test_what_is_spent_never_exceeds_the_budget(replies, budget):
         except BudgetError:
             break
         purse.settle(held, Reply("x", tokens_in=min(tokens_in, 32), tokens_out=tokens_out))
-        assert purse.spent <= budget
+        assert purse.account.spent <= budget
 
 
 def test_after_some_replies_prompts_are_reckoned_by_those_seen():
@@ -96,7 +96,17 @@ def test_the_answer_of_an_earlier_process_is_put_aside_until_it_comes():
     purse = Purse(DEAR, budget=100.0, max_calls=2)
     worst = purse.worst(ask())
     purse.await_answer(worst)
-    assert (purse.calls, purse.reserved) == (1, worst)
+    assert (purse.account.calls, purse.account.reserved) == (1, worst)
     purse.settle(worst, Reply("x", tokens_in=8, tokens_out=1), ask())
-    assert (purse.calls, purse.reserved) == (1, 0.0)
-    assert purse.spent == DEAR.of(8, 1)
+    assert (purse.account.calls, purse.account.reserved) == (1, 0.0)
+    assert purse.account.spent == DEAR.of(8, 1)
+
+
+def test_purses_of_different_prices_spend_from_one_account():
+    account = Account()
+    cheap, dear = Purse(Price(0.0, 0.0), 54.0, account=account), Purse(DEAR, 54.0, account=account)
+    held = dear.reserve(ask())
+    assert cheap.reserve(ask()) == 0.0
+    dear.settle(held, Reply("yes", tokens_in=8, tokens_out=1))
+    assert (account.calls, account.spent) == (2, DEAR.of(8, 1))
+    assert cheap.account is dear.account

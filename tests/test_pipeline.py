@@ -260,6 +260,43 @@ def test_rows_that_promise_nothing_are_not_asked_again(tmp_path):
     assert [figures["asked"] < 60 for figures in found["rounds"]] == [False, True][: len(found["rounds"])]
 
 
+def several(*noises, k=2):
+    """LLMs that err on other rows each: the noise is fixed by text and the settings' seed, so the keywords differ."""
+    labels = list(WORDS)[:k]
+    return [
+        {"kind": "scripted", "noise": noise, "keywords": {each: [*WORDS[each], f"unused {place}"] for each in labels}}
+        for place, noise in enumerate(noises)
+    ]
+
+
+def test_a_list_of_llms_reads_every_row_and_pools_what_they_say(tmp_path):
+    told = []
+    chosen = settings(tmp_path, llm=several(0.3, 0.3, 0.3), query={"scout": 1.0})
+    assert len(chosen.panel) == 2
+    _, found = go(prepare(chosen, tmp_path / "run", told.append), rounds=1)
+    assert found["usage"]["calls"] == 3 * 60
+    assert found["rounds"][0]["usage"]["calls"] == 3 * 60
+    assert found["llm"] == "scripted + scripted + scripted"
+    weights = [event.message for event in told if isinstance(event, Note) and "weights" in event.message]
+    assert weights[0].startswith("weights of the LLMs: scripted (1) 0.")
+
+
+def test_a_panel_that_is_resumed_gives_the_same_bytes(tmp_path):
+    chosen = settings(tmp_path, llm=several(0.2, 0.3))
+    go(prepare(chosen, tmp_path / "straight"))
+    go(prepare(chosen, tmp_path / "halting"), rounds=1)
+    go(prepare(chosen, tmp_path / "halting"))
+    for name in ("labels.parquet", "rounds/02/posterior.parquet"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "halting" / name).read_bytes()
+
+
+def test_the_calls_allowed_are_those_of_all_llms(tmp_path):
+    chosen = settings(tmp_path, llm=several(0.2, 0.3), query={"scout": 1.0}, stop={"max_calls": 50})
+    _, found = go(prepare(chosen, tmp_path / "run"))
+    assert found["usage"]["calls"] == 50
+    assert found["rounds"][0]["asked"] == 25
+
+
 def test_a_spent_budget_stops_the_run(tmp_path):
     chosen = settings(tmp_path, stop={"min_change": 0.0, "max_calls": 40})
     reason, found = go(prepare(chosen, tmp_path / "run"))

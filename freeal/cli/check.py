@@ -34,7 +34,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     with listening() as emit:
-        reader = build.llm(chosen, prompt, emit)
+        reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
         found = estimate(chosen, prompt, corpus, reader)
     if as_json:
@@ -58,6 +58,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         test = len({example.text for example in corpus.test.examples})
         seen = np.random.default_rng(config.seed).permutation(len(corpus.test))[:SAMPLED]
         per_test = _tokens(prompt, corpus.test, seen, 0, demos.max_words, llm)
+    readers = 1 + len(config.panel)  # each reads every row; tokens are counted as the first one does
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
     shots = 0 if demos.kind == "none" else demos.shots
@@ -73,11 +74,12 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "first_round": scouted, "later_rounds_at_most": later * (config.rounds - 1),
-                  "test": test},
+        "calls": {"cold_start": written, "first_round": readers * scouted,
+                  "later_rounds_at_most": readers * later * (config.rounds - 1), "test": readers * test},
+        "readers": readers,
         "tokens_per_prompt": round(tokens, 1),
-        "tokens_in": {"first_round": round(first), "test": round(test * per_test),
-                      "later_rounds_at_most": round(later * (config.rounds - 1) * per_shown)},
+        "tokens_in": {"first_round": round(readers * first), "test": round(readers * test * per_test),
+                      "later_rounds_at_most": round(readers * later * (config.rounds - 1) * per_shown)},
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
         "leaked": len(corpus.report.leaked),

@@ -82,7 +82,7 @@ def cached() -> dict[str, str]:
 
 
 def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
-    """What can be told of the LLM of a configuration without a question about any row."""
+    """What can be told of the (first) LLM of a configuration without a question about any row."""
     from freeal import build, prompts
     from freeal import config as settings
     from freeal.events import ignore
@@ -94,7 +94,7 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
         there = bool(os.environ.get(name, "").strip())
         found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
-        reader = build.llm(chosen, prompts.load(Path(chosen.prompt)), ignore)
+        reader = build.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
         found |= {"understands": reader.prepare().get("ways") or "probabilities, in this process"}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}

@@ -49,7 +49,7 @@ def plan(
     chosen = settings.load(config, asked)
     prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
     with listening() as emit:
-        reader = build.llm(chosen, prompt, emit)
+        reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
         found = estimate(chosen, prompt, corpus, reader)
     found |= {"cost": cost(chosen, found, prompt), "seconds": seconds(chosen, found)}
@@ -62,11 +62,15 @@ def plan(
 
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
     """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
-    from freeal.build import price_of_calls
+    from freeal.build import price_of
+    from freeal.money import Price
 
-    price = price_of_calls(config)
-    if price is None:
+    prices = [known for llm in (config.llm, *config.panel) if (known := price_of(llm)) is not None]
+    if len(prices) <= len(config.panel):
         return None
+    price = Price(
+        sum(each.tokens_in for each in prices) / len(prices), sum(each.tokens_out for each in prices) / len(prices)
+    )
     calls, tokens = found["calls"], found["tokens_in"]
     out = max(len(reply) for reply in prompt.replies) // 4 + 2
     written = calls["cold_start"] * WRITTEN

@@ -219,7 +219,7 @@ def _data(report: DataReport) -> dict[str, int]:
 
 
 def _reader(config: Config) -> str:
-    return str(getattr(config.llm, "model", config.llm.kind))
+    return " + ".join(str(getattr(llm, "model", llm.kind)) for llm in (config.llm, *config.panel))
 
 
 def has_gold(figures: Mapping[str, Any]) -> bool:

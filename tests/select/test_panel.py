@@ -1,0 +1,118 @@
+"""What several readers say together."""
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal.select import panel
+from freeal.select.calibration import shifted
+from freeal.select.panel import accuracies, pooled, trust
+from freeal.types import Answers, argmax
+
+NOTHING = np.nan
+
+
+def answers(proba, scored=True, problems=None):
+    proba = np.asarray(proba, np.float32)
+    n = len(proba)
+    given = tuple("empty reply" if np.isnan(row[0]) else None for row in proba) if problems is None else problems
+    return Answers(np.arange(n), proba, np.full(n, scored), given)
+
+
+def reader(truth, right, k=3, seed=0, taste=0.0, sure=0.8):
+    """Distributions of a reader that prefers the true label with probability `right`."""
+    rng = np.random.default_rng(seed)
+    said = np.where(rng.random(len(truth)) < right, truth, (truth + rng.integers(1, k, len(truth))) % k)
+    proba = np.full((len(truth), k), (1 - sure) / (k - 1))
+    proba[np.arange(len(truth)), said] = sure
+    return shifted(proba, taste * np.arange(k))
+
+
+TRUTH = np.random.default_rng(7).integers(0, 3, 600)
+
+
+def right(proba):
+    return float((argmax(proba) == TRUTH).mean())
+
+
+def test_a_single_reader_is_left_as_it_is():
+    alone = answers(reader(TRUTH, 0.8, taste=1.0))
+    found, weights = pooled([alone])
+    assert found is alone
+    assert weights.tolist() == [1.0]
+
+
+@given(order=st.permutations(range(3)))
+def test_the_order_of_readers_does_not_matter(order):
+    said = [answers(reader(TRUTH, p, seed=i, taste=i / 2)) for i, p in enumerate((0.9, 0.7, 0.6))]
+    plain, weights = pooled(said)
+    turned, others = pooled([said[i] for i in order])
+    np.testing.assert_allclose(others, weights[list(order)], atol=1e-9)
+    np.testing.assert_allclose(turned.proba, plain.proba, atol=1e-5)
+    assert weights.sum() == pytest.approx(1.0)
+
+
+def test_three_that_disagree_are_better_than_the_best_of_them():
+    said = [answers(reader(TRUTH, p, seed=i)) for i, p in enumerate((0.85, 0.7, 0.7))]
+    found, weights = pooled(said)
+    assert right(found.proba) > max(right(each.proba) for each in said)
+    assert weights[0] == max(weights)
+
+
+def test_who_tells_nothing_has_hardly_a_word():
+    good, bad = reader(TRUTH, 0.8), np.tile([0.9, 0.05, 0.05], (len(TRUTH), 1))
+    found, weights = pooled([answers(bad), answers(good)])
+    assert weights[0] < 0.01
+    np.testing.assert_array_equal(argmax(found.proba), argmax(good))
+    noise = answers(reader(TRUTH, 1 / 3, seed=5))
+    _, weights = pooled([answers(good), answers(reader(TRUTH, 0.8, seed=2)), noise])
+    assert weights[2] == min(weights) < 0.1
+
+
+def test_taste_is_taken_out_before_anything_is_pooled():
+    plain = [answers(reader(TRUTH, 0.8, seed=i)) for i in range(3)]
+    tasteful = [answers(reader(TRUTH, 0.8, seed=i, taste=1.5)) for i in range(3)]
+    assert right(tasteful[0].proba) < 0.6
+    assert right(pooled(tasteful)[0].proba) > right(plain[0].proba)
+
+
+def test_who_abstains_has_no_say_and_where_all_do_the_row_abstains():
+    first, second = reader(TRUTH, 0.8), reader(TRUTH, 0.7, seed=1)
+    first[:2], second[1:3] = NOTHING, NOTHING
+    found, _ = pooled([answers(first), answers(second)])
+    assert np.isnan(found.proba).all(axis=1).tolist() == [False, True, *[False] * (len(TRUTH) - 2)]
+    assert found.problems[:3] == (None, "empty reply", None)
+    assert argmax(found.proba)[0] == argmax(second)[0]
+    assert argmax(found.proba)[2] == argmax(first)[2]
+    np.testing.assert_allclose(np.nansum(found.proba, axis=1), np.where(np.isnan(found.proba[:, 0]), 0, 1), atol=1e-5)
+
+
+def test_words_are_taken_as_they_are():
+    word = answers(np.tile([0.9, 0.05, 0.05], (4, 1)), scored=False)
+    found, _ = pooled([word, answers(np.full((4, 3), NOTHING), scored=False)])
+    np.testing.assert_allclose(found.proba, word.proba, atol=1e-6)
+    assert not found.scored.any()
+
+
+@given(seed=st.integers(0, 20), k=st.integers(2, 5))
+def test_accuracies_are_shares_and_come_near_the_truth(seed, k):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, k, 3000)
+    real = np.array([0.9, 0.8, 0.75, 0.7])
+    wrong = (truth + rng.integers(1, k, (4, 3000))) % k
+    said = np.where(rng.random((4, 3000)) < real[:, None], truth, wrong)
+    found = accuracies(said, k)
+    np.testing.assert_allclose(found, real, atol=0.05)
+    said[0, :100] = -1
+    assert ((accuracies(said, k) >= 1 / k) & (accuracies(said, k) <= 0.99)).all()
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert doctest.testmod(panel).failed == 0
+
+
+def test_two_of_which_nothing_can_be_told_share_alike():
+    assert trust([np.full((3, 2), 0.5), np.full((3, 2), 0.5)]).tolist() == [0.5, 0.5]
