@@ -105,13 +105,20 @@ class RunStore:
         if not done:
             raise RunError(f"{self.folder}: no round is whole yet; go on with:  freeal run --resume {self.folder}")
         kept = self.folder / RESULT
-        number = json.loads(kept.read_text(encoding="utf-8"))["round"] if kept.is_file() else -1
+        try:
+            number = json.loads(kept.read_text(encoding="utf-8"))["round"] if kept.is_file() else -1
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{kept}: cannot be read ({error}); have it made anew:  freeal run --resume {self.folder}"
+            ) from error
         return next((folder for folder in done if int(folder.name) == number), done[-1])
 
     def choose(self, number: int, why: str | None) -> None:
         """Keep which round is the result and, if it is not the last one, why."""
-        told = {"round": number, "why": why}
-        (self.folder / RESULT).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        with _writing(self.folder):
+            partial = self.folder / f"{RESULT}.partial"
+            partial.write_text(json.dumps({"round": number, "why": why}, indent=2) + "\n", encoding="utf-8")
+            partial.rename(self.folder / RESULT)
 
     @contextmanager
     def round(self, number: int) -> Iterator[Record]:

@@ -99,6 +99,14 @@ ABLATED = (
     Method(
         "default, nearest demonstrations", "for each row its own", ("demos.retrieve=nearest",), "final", student=True
     ),
+    Method(
+        "default, demonstrations by cluster",
+        "a set for each cluster",
+        ("demos.retrieve=clusters",),
+        "final",
+        student=True,
+    ),
+    Method("default, trust by neighbours", "neighbours agree, too", ("demos.trust=neighbours",), "final", student=True),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method("default, no filter", "losses are not looked at", ("filter.kind=none",), "final", student=True),
     Method("default, LLM alone", "the student has no say in the labels", ("fusion.student=0",), "final", student=True),

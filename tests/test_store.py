@@ -171,3 +171,13 @@ def test_a_round_that_was_damaged_is_not_gone_on_from(tmp_path, name):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(RunError, match=f"{name}: is not as it was written; mend it:  freeal repair"):
         where.resume()
+
+
+def test_a_result_that_cannot_be_read_says_how_to_have_it_made_anew(tmp_path):
+    where = store(tmp_path)
+    (tmp_path / "rounds" / "00").mkdir(parents=True)
+    where.choose(0, None)
+    assert where.result().name == "00"
+    (tmp_path / "result.json").write_text("{", encoding="utf-8")
+    with pytest.raises(RunError, match=r"result\.json: cannot be read .* freeal run --resume"):
+        where.result()

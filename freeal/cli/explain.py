@@ -46,7 +46,8 @@ def lines(found: Explanation) -> list[str]:
     for each in found.rounds:
         told += [
             "",
-            f"round {each.number}: {each.label or 'no label'} (source: {each.source})",
+            f"round {each.number}: {each.label or 'no label'} (source: {each.source})"
+            + (": the result" if each.number == found.result < len(found.rounds) - 1 else ""),
             f"  {each.reason}",
             f"  LLM      {_some(each.llm)}{'' if each.asked else ' (not asked in this round)'}",
             f"  student  {_some(each.student)}",

@@ -27,7 +27,7 @@ RUNS = Path("runs")
 
 OPERATIONAL = {
     "rounds", "stop.max_calls", "stop.min_change", "stop.budget", "stop.max_failed",
-    "stop.min_information",
+    "stop.min_information", "stop.rollback",
     *(f"llm.{name}" for name in (
         "base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "row_timeout",
         "attempts", "max_wait", "server_wait", "grace", "price_in", "price_out", "batch_tokens",

@@ -53,6 +53,8 @@ class Explanation:
     rounds: Sequence[Round]
     questions: Sequence[Question]
     demonstrates: Sequence[int]
+    result: int
+    """Place of the round whose labels are the run's."""
 
 
 def explain(run: History, uid: str) -> Explanation:
@@ -75,7 +77,7 @@ def explain(run: History, uid: str) -> Explanation:
     ]  # fmt: skip
     teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run.states[0].annotations.first[row], run.labels)
-    return Explanation(uid, run.text(row), first, rounds, questions, teaches)
+    return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result)
 
 
 def _round(labels: Sequence[str], number: int, state: LoopState, row: int) -> Round:
