@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from freeal.annotator import Annotator
 from freeal.events import Emit, Note
 from freeal.ledger import MEMBER, Ledger
 from freeal.llm import Capabilities, Reply, Request
 from freeal.prompts import Prompt
-from freeal.select.panel import pooled
+from freeal.select.panel import Pooling, learned, pooled
 from freeal.types import Answers, Demonstration, IntArray, Pool
+
+FACT = "panel"
+"""Under this name the ledger remembers what the first round told of the members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +74,19 @@ class Panel:
             member.annotate(pool, rows, shown, work if place == 0 else f"{work}{MEMBER}{name}", all_or_none)
             for place, (member, name) in enumerate(zip(self.members, self.names, strict=True))
         ]
-        together, weights = pooled(said)
-        told = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(self.names, weights, strict=True))
+        known = self._known(said, work)
+        told = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(self.names, known.weights, strict=True))
         self.emit(Note(f"weights of the LLMs: {told}", work))
-        return together
+        return pooled(said, known)
+
+    def _known(self, said: Sequence[Answers], work: str) -> Pooling:
+        """What these answers tell of the members; those of a test estimate nothing, the first round has told it."""
+        if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
+            return Pooling(np.array(kept["biases"]), np.array(kept["weights"]))
+        found = learned(said)
+        if work == "round 0":
+            self.ledger.remember(FACT, {"biases": found.biases.tolist(), "weights": found.weights.tolist()})
+        return found
 
     def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
         """Replies of the first member that writes texts."""

@@ -281,6 +281,19 @@ def test_a_list_of_llms_reads_every_row_and_pools_what_they_say(tmp_path):
     assert weights[0].startswith("weights of the LLMs: scripted (1) 0.")
 
 
+def test_a_panel_learns_nothing_from_a_test(tmp_path):
+    told = []
+    chosen = settings(tmp_path, llm=several(0.1, 0.4), query={"scout": 1.0})
+    job = prepare(chosen, tmp_path / "run", told.append)
+    rows, panel = np.arange(60), job.parts.annotator
+    first = panel.annotate(job.corpus.pool, rows, [()] * 60, "round 0")
+    some = panel.annotate(job.corpus.pool, rows[:7], [()] * 7, "test, zero-shot")
+    np.testing.assert_array_equal(some.proba, first.proba[:7])
+    weights = [event.message for event in told if isinstance(event, Note) and "weights" in event.message]
+    assert weights[0] == weights[1]
+    job.ledger.close()
+
+
 def test_a_panel_that_is_resumed_gives_the_same_bytes(tmp_path):
     chosen = settings(tmp_path, llm=several(0.2, 0.3))
     go(prepare(chosen, tmp_path / "straight"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +17,22 @@ STEPS = 50
 LEAST = 1e-3
 
 
-def pooled(said: Sequence[Answers]) -> tuple[Answers, FloatArray]:
-    """One answer a row, and the weight (r,) of each of the r readers; the weights add up to one.
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """What is known of r readers: `biases` (r, k) take out each one's taste, `weights` (r,) add up to one."""
+
+    biases: FloatArray
+    weights: FloatArray
+
+
+def learned(said: Sequence[Answers]) -> Pooling:
+    """What a pass over the same rows tells of its readers; one that gives mere words has no taste to take out."""
+    biases = np.stack([_bias(each) for each in said])
+    return Pooling(biases, trust([_plain(each, bias) for each, bias in zip(said, biases, strict=True)]))
+
+
+def pooled(said: Sequence[Answers], known: Pooling) -> Answers:
+    """One answer a row.
 
     Each pass is first freed of its reader's taste for some labels, as far as it gave probabilities; then the
     distributions are multiplied, each to the power of its reader's weight (a geometric pool, Genest and Zidek, 1986).
@@ -26,11 +41,12 @@ def pooled(said: Sequence[Answers]) -> tuple[Answers, FloatArray]:
 
     Args:
         said: what each reader says of the same rows, in the same order.
+        known: of the readers, from these rows or from others.
     """
     if len(said) == 1:
-        return said[0], np.ones(1)
-    plain = [_without_taste(each) for each in said]
-    weights = trust(plain)
+        return said[0]
+    plain = [_plain(each, bias) for each, bias in zip(said, known.biases, strict=True)]
+    weights = known.weights
     spoke = np.stack([~np.isnan(proba[:, 0]) for proba in plain])
     anybody: BoolArray = spoke.max(axis=0)
     shares = weights[:, None] * spoke
@@ -44,7 +60,7 @@ def pooled(said: Sequence[Answers]) -> tuple[Answers, FloatArray]:
     proba = np.where(anybody[:, None], powers / powers.sum(axis=1, keepdims=True), np.nan)
     scored: BoolArray = np.stack([each.scored for each in said]).max(axis=0)
     problems = tuple(None if some else first for some, first in zip(anybody, said[0].problems, strict=True))
-    return Answers(said[0].rows, proba.astype(PROBABILITY), scored, problems), weights
+    return Answers(said[0].rows, proba.astype(PROBABILITY), scored, problems)
 
 
 def trust(passes: Sequence[FloatArray]) -> FloatArray:
@@ -91,10 +107,12 @@ def accuracies(labels: IntArray, k: int) -> FloatArray:
     return right
 
 
-def _without_taste(answers: Answers) -> FloatArray:
-    """(a, k) a pass, its probabilities divided by their mean."""
+def _bias(answers: Answers) -> FloatArray:
+    """(k,) that divides the probabilities of a pass by their mean."""
     usable = answers.scored & ~np.isnan(answers.proba[:, 0])
-    if not usable.any():
-        return answers.proba.astype(np.float64)
-    bias = batch_bias(answers.proba[usable].astype(np.float64))
+    return batch_bias(answers.proba[usable].astype(np.float64)) if usable.any() else np.zeros(answers.proba.shape[1])
+
+
+def _plain(answers: Answers, bias: FloatArray) -> FloatArray:
+    """(a, k) what a pass says, its reader's taste taken out."""
     return Correction(bias)(answers.proba.astype(np.float64), answers.scored)

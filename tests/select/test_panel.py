@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from freeal.select import panel
 from freeal.select.calibration import shifted
-from freeal.select.panel import accuracies, pooled, trust
+from freeal.select.panel import accuracies, learned, pooled, trust
 from freeal.types import Answers, argmax
 
 NOTHING = np.nan
@@ -31,6 +31,11 @@ def reader(truth, right, k=3, seed=0, taste=0.0, sure=0.8):
     return shifted(proba, taste * np.arange(k))
 
 
+def together(said):
+    known = learned(said)
+    return pooled(said, known), known.weights
+
+
 TRUTH = np.random.default_rng(7).integers(0, 3, 600)
 
 
@@ -40,7 +45,7 @@ def right(proba):
 
 def test_a_single_reader_is_left_as_it_is():
     alone = answers(reader(TRUTH, 0.8, taste=1.0))
-    found, weights = pooled([alone])
+    found, weights = together([alone])
     assert found is alone
     assert weights.tolist() == [1.0]
 
@@ -48,8 +53,8 @@ def test_a_single_reader_is_left_as_it_is():
 @given(order=st.permutations(range(3)))
 def test_the_order_of_readers_does_not_matter(order):
     said = [answers(reader(TRUTH, p, seed=i, taste=i / 2)) for i, p in enumerate((0.9, 0.7, 0.6))]
-    plain, weights = pooled(said)
-    turned, others = pooled([said[i] for i in order])
+    plain, weights = together(said)
+    turned, others = together([said[i] for i in order])
     np.testing.assert_allclose(others, weights[list(order)], atol=1e-9)
     np.testing.assert_allclose(turned.proba, plain.proba, atol=1e-5)
     assert weights.sum() == pytest.approx(1.0)
@@ -57,18 +62,18 @@ def test_the_order_of_readers_does_not_matter(order):
 
 def test_three_that_disagree_are_better_than_the_best_of_them():
     said = [answers(reader(TRUTH, p, seed=i)) for i, p in enumerate((0.85, 0.7, 0.7))]
-    found, weights = pooled(said)
+    found, weights = together(said)
     assert right(found.proba) > max(right(each.proba) for each in said)
     assert weights[0] == max(weights)
 
 
 def test_who_tells_nothing_has_hardly_a_word():
     good, bad = reader(TRUTH, 0.8), np.tile([0.9, 0.05, 0.05], (len(TRUTH), 1))
-    found, weights = pooled([answers(bad), answers(good)])
+    found, weights = together([answers(bad), answers(good)])
     assert weights[0] < 0.01
     np.testing.assert_array_equal(argmax(found.proba), argmax(good))
     noise = answers(reader(TRUTH, 1 / 3, seed=5))
-    _, weights = pooled([answers(good), answers(reader(TRUTH, 0.8, seed=2)), noise])
+    _, weights = together([answers(good), answers(reader(TRUTH, 0.8, seed=2)), noise])
     assert weights[2] == min(weights) < 0.1
 
 
@@ -76,13 +81,13 @@ def test_taste_is_taken_out_before_anything_is_pooled():
     plain = [answers(reader(TRUTH, 0.8, seed=i)) for i in range(3)]
     tasteful = [answers(reader(TRUTH, 0.8, seed=i, taste=1.5)) for i in range(3)]
     assert right(tasteful[0].proba) < 0.6
-    assert right(pooled(tasteful)[0].proba) > right(plain[0].proba)
+    assert right(together(tasteful)[0].proba) > right(plain[0].proba)
 
 
 def test_who_abstains_has_no_say_and_where_all_do_the_row_abstains():
     first, second = reader(TRUTH, 0.8), reader(TRUTH, 0.7, seed=1)
     first[:2], second[1:3] = NOTHING, NOTHING
-    found, _ = pooled([answers(first), answers(second)])
+    found, _ = together([answers(first), answers(second)])
     assert np.isnan(found.proba).all(axis=1).tolist() == [False, True, *[False] * (len(TRUTH) - 2)]
     assert found.problems[:3] == (None, "empty reply", None)
     assert argmax(found.proba)[0] == argmax(second)[0]
@@ -92,7 +97,7 @@ def test_who_abstains_has_no_say_and_where_all_do_the_row_abstains():
 
 def test_words_are_taken_as_they_are():
     word = answers(np.tile([0.9, 0.05, 0.05], (4, 1)), scored=False)
-    found, _ = pooled([word, answers(np.full((4, 3), NOTHING), scored=False)])
+    found, _ = together([word, answers(np.full((4, 3), NOTHING), scored=False)])
     np.testing.assert_allclose(found.proba, word.proba, atol=1e-6)
     assert not found.scored.any()
 
@@ -116,3 +121,10 @@ def test_the_examples_in_the_docstrings_hold():
 
 def test_two_of_which_nothing_can_be_told_share_alike():
     assert trust([np.full((3, 2), 0.5), np.full((3, 2), 0.5)]).tolist() == [0.5, 0.5]
+
+
+def test_what_is_known_of_readers_is_used_on_other_rows():
+    said = [answers(reader(TRUTH, p, seed=i, taste=1.0)) for i, p in enumerate((0.85, 0.7, 0.7))]
+    known = learned(said)
+    some = [Answers(each.rows[:5], each.proba[:5], each.scored[:5], each.problems[:5]) for each in said]
+    np.testing.assert_allclose(pooled(some, known).proba, pooled(said, known).proba[:5], atol=1e-6)
