@@ -16,10 +16,8 @@ from freeal.ledger import MEMBER, Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Capabilities, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
+from freeal.tasks import Said
 from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
-
-TRUST_IN_A_WORD = 0.9
-"""Probability given to the label of a bare word; FreeAL's GPT-3.5 words on MR are 93.7 % right."""
 
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
@@ -43,7 +41,7 @@ class Annotator:
     emit: Emit
     purse: Purse = field(default_factory=Purse)
     name: str | None = None
-    """Tells it from the other members of a panel; None for the first, or only, one."""
+    """Of its LLM, where a panel has several; None for the first, or only, one."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -51,7 +49,7 @@ class Annotator:
 
     @property
     def calls_a_row(self) -> int:
-        return 1
+        return self.prompt.task.questions
 
     def prepare(self) -> None:
         """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start."""
@@ -60,6 +58,10 @@ class Annotator:
         found = self.llm.prepare(known if isinstance(known, dict) else None)
         if found:  # also if it was known from another run, or has to be other than there
             self.ledger.remember(ways, found)
+
+    def told(self, meanings: Mapping[str, str] | None) -> Annotator:
+        """The same, but what the labels mean is told in other words; None: as the prompt has it."""
+        return self if meanings is None else replace(self, prompt=self.prompt.with_meanings(meanings))
 
     def annotate(
         self,
@@ -79,28 +81,32 @@ class Annotator:
         Raises:
             BudgetError: the money allowed is spent; with `all_or_none`, also if only the calls are.
         """
-        k = len(self.prompt.labels)
-        proba = np.full((len(rows), k), np.nan, PROBABILITY)
+        questions, shape = self.prompt.task.questions, self.prompt.task.shape(pool.texts)
+        proba = np.full((len(rows), *shape), np.nan, PROBABILITY)
         scored, problems = np.zeros(len(rows), bool), np.full(len(rows), None, object)
         order = _by_demonstrations(rows, shown)
-        size, done, shortened = self.llm.capabilities.chunk, 0, 0
+        size, done, shortened = max(1, self.llm.capabilities.chunk // questions), 0, 0
+        dropped: Counter[str] = Counter()
         for start in range(0, len(order), size):
             places = order[start : start + size]
-            tries = [_Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks) for i in places]
+            tries = [
+                _Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks, question)
+                for i in places for question in range(questions)
+            ]  # fmt: skip
             self._ask_until_read(tries, work, done, len(rows), all_or_none)
-            for i, tried in zip(places, tries, strict=True):
-                proba[i], scored[i], problems[i] = self._read(tried.reply)
+            for place, i in enumerate(places):
+                of_row = tries[place * questions : (place + 1) * questions]
+                proba[i], scored[i], problems[i] = self._row([self._read(each) for each in of_row], shape, dropped)
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
             self.emit(Progress(work, done, len(rows)))
         if shortened:
             self.emit(Note(f"{shortened} rows were too long: asked with fewer demonstrations or cut", work))
+        if dropped:
+            told = ", ".join(f"{count} × {cause}" for cause, count in dropped.most_common())
+            self.emit(Note(f"of what the LLM named, this was left out: {told}", work))
         self._tell(problems.tolist(), work)
         return Answers(np.asarray(rows), proba, scored, tuple(problems))
-
-    def request(self, example: Example, shown: Sequence[Demonstration]) -> Request:
-        """What is sent for one row."""
-        return Request(self.prompt.render(example, shown), self.prompt.replies, uid=example.id)
 
     def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
@@ -161,7 +167,7 @@ class Annotator:
                     tried.reply = reply or Reply(problem="no call left: stop.max_calls")
                 return
             for tried, reply in zip(asked, replies, strict=True):
-                tried.take(reply, self._read(reply)[2])
+                tried.take(reply, self._said(reply, tried.example.text)[0].problem)
             asked = [tried for tried in asked if tried.again]
 
     def _ask(self, missing: dict[str, Entry], tick: _Tick | None) -> dict[str, Reply]:
@@ -186,24 +192,34 @@ class Annotator:
         self.ledger.read(key, reply, 0.0 if found.reused else self.purse.pay(reply))
         return reply
 
-    def _read(self, reply: Reply) -> tuple[FloatArray, bool, str | None]:
-        """(k,) distribution, whether it is more than a word, and why it is NaN if it is."""
-        k = len(self.prompt.labels)
-        nothing = np.full(k, np.nan, PROBABILITY)
-        if reply.problem:
-            return nothing, False, reply.problem
-        if reply.logprobs is not None:
-            logprobs = np.array(reply.logprobs, np.float64)
-            if np.isnan(logprobs).any() or np.isneginf(logprobs).all():
-                return nothing, False, "no label has a probability"
-            weights = np.exp(logprobs - logprobs.max())
-            return (weights / weights.sum()).astype(PROBABILITY), True, None
-        label, problem = self.prompt.read(reply)
-        if label is None:
-            return nothing, False, problem
-        word = np.full(k, (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
-        word[label] = TRUST_IN_A_WORD
-        return word, False, None
+    def _read(self, tried: _Try) -> tuple[Said, bool]:
+        """What came of one question, and whether it is more than a word."""
+        return self._said(tried.reply, tried.example.text)
+
+    def _said(self, reply: Reply, text: str) -> tuple[Said, bool]:
+        if reply.problem or reply.logprobs is None:
+            return self.prompt.read(reply, text), False
+        logprobs = np.array(reply.logprobs, np.float64)
+        if np.isnan(logprobs).any() or np.isneginf(logprobs).all():
+            return Said(None, "no label has a probability"), False
+        weights = np.exp(logprobs - logprobs.max())
+        return Said((weights / weights.sum()).astype(PROBABILITY)), True
+
+    def _row(
+        self, answers: Sequence[tuple[Said, bool]], shape: tuple[int, ...], dropped: Counter[str]
+    ) -> tuple[FloatArray, bool, str | None]:
+        """The distributions of a row, whether they are more than words, and why they are NaN if they are."""
+        for said, _ in answers:
+            dropped.update(said.dropped)
+        problem = next((said.problem for said, _ in answers if said.proba is None), None)
+        found = [said.proba for said, _ in answers if said.proba is not None]
+        if len(found) < len(answers):
+            return np.full(shape, np.nan, PROBABILITY), False, problem
+        whole = np.zeros(shape, PROBABILITY)
+        whole[..., 0] = 1.0  # behind the last word of a text
+        given = found[0] if found[0].ndim == len(shape) else np.stack(found)
+        whole[: len(given)] = given
+        return whole, all(scored for _, scored in answers), None
 
     def _tell(self, problems: Sequence[str | None], work: str) -> None:
         kinds = Counter(problem.partition(":")[0] for problem in problems if problem)
@@ -219,6 +235,7 @@ class _Try:
     example: Example
     shown: tuple[Demonstration, ...]
     reasks: int
+    question: int = 0
     reply: Reply = NO_REPLY
     again: bool = False
     shortened: bool = False
@@ -226,12 +243,11 @@ class _Try:
     _more_tokens: bool = False
 
     def request(self, annotator: Annotator) -> Request:
-        request = annotator.request(self.example, self.shown)
+        request = annotator.prompt.request(self.example, self.shown, self.question)
         if self._more_tokens:
             request = replace(request, max_tokens=4 * request.max_tokens)
         if self._correction:
-            wanted = ", ".join(annotator.prompt.replies)
-            order = Message("user", f"That is none of the labels. Reply with one of these and nothing else: {wanted}")
+            order = Message("user", annotator.prompt.task.correction(annotator.prompt.replies))
             request = replace(request, messages=(*request.messages, *self._correction, order))
         return request
 
@@ -260,7 +276,7 @@ class _Try:
 
 
 _TOO_LONG = ("too long", "not asked")
-_UNREADABLE = ("not a label", "empty reply")
+_UNREADABLE = ("not a label", "not a list of entities", "nothing that was named can be kept", "empty reply")
 
 
 @dataclass(slots=True)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import data, models, money, prompts
+from freeal import data, entity_metrics, guidelines, metrics, models, money, prompts
 from freeal.annotator import Annotator
 from freeal.config import (
     Config,
@@ -23,26 +24,31 @@ from freeal.config import (
     OpenAIConfig,
     RecordedConfig,
     ScriptedConfig,
+    TaggerConfig,
     TfidfConfig,
     TransformerConfig,
     VLLMConfig,
 )
 from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
-from freeal.errors import BudgetError, ConfigError, RunError, WritesNothing
+from freeal.errors import BudgetError, ConfigError, RunError, Unfit
 from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
-from freeal.ledger import Ledger
+from freeal.ledger import MEMBER, Ledger
 from freeal.llm import LLM, Reply, Request
-from freeal.metrics import Gold
+from freeal.metrics import Gold, Score
 from freeal.money import Account, Price, Purse
 from freeal.panel import Panel
 from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.select import beliefs, filters, fusion, queries, stopping
-from freeal.select.calibration import Calibrator, Correction
+from freeal.select.calibration import Calibrator, Correction, Corrections
+from freeal.select.panel import freed
 from freeal.store import RunStore
 from freeal.student import Keep, Student
+from freeal.tasks import Task
+from freeal.tasks.spans import split_words
+from freeal.tasks.tokens import Tokens
 from freeal.types import (
     Annotations,
     Answers,
@@ -53,8 +59,11 @@ from freeal.types import (
     LoopState,
     Measured,
     Pool,
+    alike,
     argmax,
+    spoken,
 )
+from freeal.verification import Verifier
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
@@ -90,7 +99,7 @@ def job(
     try:
         annotator = reader(config, prompt, ledger, emit)
         annotator.prepare()
-        store = RunStore(folder, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
+        store = RunStore(folder, prompt.task, tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
     except BaseException:
         ledger.close()
@@ -101,34 +110,79 @@ def _holds_something(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def inputs(config: Config, prompt_file: Path) -> tuple[Prompt, data.Corpus]:
-    """Prompt and data, checked against each other."""
-    prompt = prompts.load(prompt_file)
-    corpus = data.load(config.data, tuple(prompt.labels), config.seed)
-    prompt.check_fields(corpus.pool)
+def inputs(config: Config, *prompt_files: Path) -> tuple[Prompt, data.Corpus]:
+    """Prompt, with its paraphrases if there are several files, and data, checked against each other."""
+    prompt = prompts.load_all(prompt_files)
+    _check_task(config, prompt.task)
+    corpus = data.load(config.data, prompt.task, config.seed)
+    for wording in prompt.wordings:
+        wording.check_fields(corpus.pool)
     return prompt, corpus
 
+
+def _check_task(config: Config, task: Task) -> None:
+    """Make sure that the settings can serve this kind of task.
+
+    Raises:
+        Unfit: one of them cannot.
+    """
+    student, wanted = config.student.kind, STUDENTS[task.kind]
+    if student not in wanted:
+        raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
+    if task.kind == "tokens" and config.cold_start.kind == "generated":
+        raise Unfit("cold_start.kind: generated writes no entities; set none for a task of kind tokens")
+    if task.kind != "classification" and (config.panel or config.paraphrases):
+        raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
+    if task.kind != "classification" and config.calibration.kind == "prior":
+        raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
+    if task.questions > 1 and isinstance(config.llm, RecordedConfig) and not Path(config.llm.replies).is_dir():
+        raise Unfit(f"llm.kind: recorded has one label a row, and a task of kind {task.kind} asks about each label")
+
+
+STUDENTS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("transformer", "linear", "none"),
+    "multilabel": ("linear", "none"),
+    "tokens": ("tagger", "none"),
+}
+"""Kind of task -> kinds of student that learn it."""
 
 Reader = Annotator | Panel
 
 
 def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader:
-    """Who reads the rows: one LLM, or several."""
+    """Who reads the rows: one LLM with one prompt, or a panel of every LLM with every prompt."""
     wanted = [config.llm, *config.panel]
-    names = names_of(wanted)
-    members = [
-        Annotator(prompt, llm(each, prompt, config.seed, emit), ledger, emit, purse, name)
-        for each, purse, name in zip(wanted, purses(config, ledger), [None, *names[1:]], strict=True)
+    llms = [
+        (llm(each, prompt, config.seed, emit), purse, name)
+        for each, purse, name in zip(wanted, purses(config, ledger), [None, *names_of(wanted)[1:]], strict=True)
     ]
-    return Panel(members, names) if config.panel else members[0]
+    members = [
+        Annotator(wording, each, ledger, emit, purse, name)
+        for (each, purse, name), wording in product(llms, prompt.wordings)
+    ]
+    if len(members) == 1:
+        return members[0]
+    return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
 
 
-def names_of(llms: Sequence[LLMConfig]) -> list[str]:
-    """A name for each: its model or kind, numbered where another has the same."""
-    plain = [str(getattr(each, "model", each.kind)) for each in llms]
+def names_of(llms: Sequence[LLMConfig], prompt_files: Sequence[str] = ()) -> list[str]:
+    """A name for each LLM, its model or kind; with several prompts, for each LLM with each prompt, the file's stem.
+
+    Example:
+        >>> names_of([LocalConfig(model="qwen")], ["mr.md", "other/mr-2.md"])
+        ['qwen, mr', 'qwen, mr-2']
+    """
+    names = _told_apart([str(getattr(each, "model", each.kind)) for each in llms])
+    if len(prompt_files) < 2:
+        return names
+    return [f"{name}, {stem}" for name in names for stem in _told_apart([Path(file).stem for file in prompt_files])]
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """The names, numbered where another is the same."""
     return [
-        name if plain.count(name) == 1 else f"{name} ({plain[: place + 1].count(name)})"
-        for place, name in enumerate(plain)
+        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
+        for place, name in enumerate(names)
     ]
 
 
@@ -158,7 +212,7 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
 
-            return ScriptedLLM.from_config(script, tuple(prompt.labels), seed)
+            return ScriptedLLM.from_config(script, prompt.task, seed)
 
 
 def purses(config: Config, ledger: Ledger) -> list[Purse]:
@@ -176,19 +230,20 @@ def purses(config: Config, ledger: Ledger) -> list[Purse]:
         )
     usage = ledger.usage()
     limits = config.stop.budget, config.stop.max_calls
-    to_come = isinstance(config.llm, OpenAIConfig) and config.llm.batch  # the answers of a batch are no lost calls
-    calls = usage.calls + ledger.in_doubt(under_way=not to_come)
-    account = Account(usage.cost + usage.doubt, calls)
+    account = Account(usage.cost + usage.doubt, usage.calls + ledger.in_doubt(under_way=False))
     found = [
         Purse(price, *limits, each.votes if isinstance(each, OpenAIConfig) else 1, account)
         for price, each in zip(prices, llms, strict=True)
     ]
-    for key, request in list(ledger.unanswered()):
-        worst = max(purse.worst(request) for purse in found)
-        if to_come:
-            found[0].await_answer(worst)
-        else:
-            account.spent += worst
+    names = names_of(llms, config.prompts)
+    for key, work, request in list(ledger.unanswered()):
+        member = work.partition(MEMBER)[2]
+        place = names.index(member) // len(config.prompts) if member in names else 0
+        asked, purse = llms[place], found[place]
+        worst = purse.worst(request)
+        purse.await_answer(worst)
+        if not (isinstance(asked, OpenAIConfig) and asked.batch):  # the answers of a batch are no lost calls
+            purse.lose(worst)
             ledger.failed(key, True, worst)
     ledger.settle()
     return found
@@ -215,10 +270,9 @@ def embedder(config: Config, emit: Emit) -> Embedder:
             return TfidfEmbedder(tfidf.dimensions)
 
 
-def new_student(
-    config: Config, labels: Sequence[str], vectors: Callable[[], Embedder], emit: Emit, number: int
-) -> Student:
+def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emit: Emit, number: int) -> Student:
     """Who learns in round `number`: a fresh one each round."""
+    labels = tuple(task.labels)
     seed = int(np.random.default_rng([config.seed, 2, number]).integers(2**31))
     match config.student:
         case TransformerConfig() as transformer:
@@ -233,16 +287,23 @@ def new_student(
             judge = LinearStudent(LinearConfig(), labels, seed, vectors())
             return JudgedStudent(student, judge, transformer.objective == "coteaching")
         case LinearConfig() as linear:
+            from freeal.student.each_label import NAMES, EachLabelStudent
             from freeal.student.linear import LinearStudent
 
+            if task.kind == "multilabel":
+                return EachLabelStudent(labels, lambda: LinearStudent(linear, NAMES, seed, vectors()))
             return LinearStudent(linear, labels, seed, vectors())
+        case TaggerConfig() as tagger:
+            from freeal.student.tagger import TaggerStudent
+
+            return TaggerStudent(tagger, labels, seed, str(models.locate(tagger.model, emit)), split_words, emit)
         case NoStudentConfig():
             from freeal.student.uniform import UniformStudent
 
-            return UniformStudent(len(labels))
+            return UniformStudent(task.shape)
 
 
-def load_student(config: Config, folder: Path, emit: Emit) -> Student:
+def load_student(config: Config, task: Task, folder: Path, emit: Emit) -> Student:
     """The student that a round kept in `folder`."""
     match config.student:
         case TransformerConfig():
@@ -250,33 +311,43 @@ def load_student(config: Config, folder: Path, emit: Emit) -> Student:
 
             return transformer.load(folder)
         case LinearConfig():
-            from freeal.student import linear
+            from freeal.student import each_label, linear
 
+            if task.kind == "multilabel":
+                return each_label.load(folder, embedder(config, emit))
             return linear.load(folder, embedder(config, emit))
+        case TaggerConfig():
+            from freeal.student import tagger
+
+            return tagger.load(folder, split_words, emit)
         case NoStudentConfig():
             raise ConfigError("this run trained no student (student.kind is none)")
 
 
 def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) -> Parts:
     """Every decision of the loop, bound to its settings."""
-    labels = tuple(annotator.prompt.labels)
+    task = annotator.prompt.task
     if config.cold_start.kind == "generated" and not annotator.capabilities.generation:
-        raise WritesNothing(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
+        raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, emit))
-    calibrate = calibrator(config, labels, lambda rows: shared().encode([corpus.pool[int(row)].text for row in rows]))
+    texts = corpus.pool.texts
+    demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
+    refine = refining(config, corpus.pool, annotator, demos, emit)
+    calibrate = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
     return Parts(
-        query=partial(_query, config=config, annotator=annotator, pool=corpus.pool),
-        demos=demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit),
+        query=partial(_query, config=config, annotator=annotator, pool=corpus.pool, rewriting=refine is not None),
+        demos=demos,
+        refine=refine or guidelines.unchanged,
         annotator=annotator,
         calibrate=calibrate,
         lessons=partial(beliefs.lessons, kind=config.targets),
-        new_student=partial(new_student, config, labels, shared, emit),
-        filter=keep(config),
-        fuse=partial(_fuse, config=config),
-        believe=partial(_believe, config=config),
+        new_student=partial(new_student, config, task, shared, emit),
+        filter=filters.each_decision(keep(config)),
+        fuse=partial(_fuse, config=config, verify=verifier(config, annotator, corpus.pool)),
+        believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
         measure=Scorekeeper(config, corpus, annotator, calibrate),
         emit=emit,
@@ -291,7 +362,25 @@ def demonstrations(
     emit: Emit,
 ) -> Demonstrations:
     """Who chooses what the LLM is shown."""
-    return Demonstrations(config.demos, config.cold_start, prompt.labels, ask, vectors, config.seed, emit)
+    return Demonstrations(config.demos, config.cold_start, prompt.task, ask, vectors, config.seed, emit)
+
+
+def refining(
+    config: Config, pool: Pool, annotator: Reader, demos: Demonstrations, emit: Emit
+) -> guidelines.Refining | None:
+    """How the meanings of the labels are rewritten; None if they are not.
+
+    Raises:
+        ConfigError: they are to be, and the prompt does not tell them.
+    """
+    if not config.refine_guidelines:
+        return None
+    learns = not _is_uniform(config)
+    if why := guidelines.obstacle(annotator.prompt, pool[0], annotator.capabilities, config.rounds, learns):
+        emit(Note(f"the meanings of the labels are not rewritten: {why}", "refine_guidelines"))
+        return None
+    left = partial(_left, config=config, annotator=annotator)
+    return guidelines.Refining(annotator, demos.retrieve, left, config.seed, emit)
 
 
 def calibrator(
@@ -326,14 +415,15 @@ def keep(config: Config) -> Keep:
             return filters.believe_all
 
 
-def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool) -> IntArray:
-    n = len(state.posterior)
-    k = state.posterior.shape[1]
+def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewriting: bool = False) -> IntArray:
+    n, k = len(state.posterior), len(annotator.prompt.labels)
     limit = int(np.ceil(config.query.share * n))
     if state.next_round == 0:
         limit = queries.scouted(n, k, config.query.scout, config.rounds)
-    if config.stop.max_calls is not None:
-        left = config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused)
+    left = _left(state, config, annotator)
+    if left is not None:
+        aside = guidelines.most_calls(annotator.calls_a_row) if rewriting and state.next_round else 0
+        left -= aside if guidelines.affordable(aside, left) else 0
         limit = min(limit, left // annotator.calls_a_row)
         if limit <= 0 and state.next_round == 0:
             raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
@@ -342,38 +432,85 @@ def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool) -> I
     return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
 
 
+def _left(state: LoopState, config: Config, annotator: Reader) -> int | None:
+    """Calls that the round to come may make, the rewriting of meanings before it among them; None: any number."""
+    if config.stop.max_calls is None:
+        return None
+    return config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused)
+
+
 def _spent(annotator: Reader, number: int, count_reused: bool) -> int:
     """Calls made before round `number`; those of an interrupted try of the round itself are not made again.
 
     With `count_reused` as many as a run alone would have made of the pool; the test, which is measuring, is left out.
     """
-    works = [COLD_START, *(f"round {before}" for before in range(number))]
+    works = [COLD_START, *(work for before in range(number) for work in works_of(before))]
     if count_reused:
         return annotator.ledger.usage(works, alone=True).calls
     works += [TEST] if number else []
     return annotator.ledger.usage(works).calls + annotator.ledger.in_doubt(works, under_way=False)
 
 
-def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config) -> BoolArray:
+def works_of(number: int) -> list[str]:
+    """What round `number` asks for, as the ledger names it."""
+    return [f"round {number}", *guidelines.works(number)]
+
+
+def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config, task: Task) -> BoolArray:
     if _is_uniform(config):
         return passed & annotations.labelled
     if config.belief.kind == "confident":
-        return beliefs.most_confident(annotations, student, config.belief.share)
+        return beliefs.most_confident(annotations, student, config.belief.share, task.group)
     return beliefs.filtered(annotations, student, passed)
 
 
-def _fuse(annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config) -> FloatArray:
+def _fuse(
+    annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config, verify: Verifier | None
+) -> FloatArray:
     if _is_uniform(config):
         return annotations.proba  # where the LLM abstains, nobody has spoken
     if config.fusion.kind == "freeal":
-        return fusion.freeal(annotations, student, believed)
-    return fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+        posterior = fusion.freeal(annotations, student, believed)
+    else:
+        posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+    return posterior if verify is None else verify(annotations, student, posterior)
+
+
+def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
+    """Who asks again about disputed entities, if anybody does.
+
+    Raises:
+        ConfigError: there are no entities to ask about.
+    """
+    if not config.fusion.verify:
+        return None
+    task = annotator.prompt.task
+    if not isinstance(task, Tokens) or isinstance(annotator, Panel):
+        raise ConfigError(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
+    return Verifier(annotator, task, pool)
 
 
 def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
     calls = _spent(annotator, state.next_round, config.stop.count_reused)
     limits = config.stop
-    return stopping.reason(state, limits.min_change, calls, limits.max_calls, limits.min_information)
+    least = min_information(config, annotator.prompt.task)
+    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least)
+
+
+def min_information(config: Config, task: Task) -> float:
+    """What first answers must tell at least; of entities nothing: nearly all words are alike, and rightly so."""
+    return 0.0 if task.kind == "tokens" else config.stop.min_information
+
+
+def score_of(task: Task) -> Score:
+    """How labels are measured against gold."""
+    match task.kind:
+        case "classification":
+            return metrics.scores
+        case "multilabel":
+            return metrics.set_scores
+        case "tokens":
+            return entity_metrics.scores_of(task.classes, task.best)
 
 
 @dataclass
@@ -386,13 +523,14 @@ class Scorekeeper:
     calibrate: Calibrator
 
     def __post_init__(self) -> None:
-        self.gold = Gold(self.corpus.gold, self.corpus.test_gold)
+        self.task = self.annotator.prompt.task
+        self.gold = Gold(self.corpus.gold, self.corpus.test_gold, score_of(self.task))
         self.started = time.perf_counter()
         self.test_answers: Answers | None = None
 
     def __call__(self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]]) -> Measured:
         number = state.next_round - 1
-        works = [f"round {number}", *([COLD_START] if number == 0 else [])]
+        works = [*works_of(number), *([COLD_START] if number == 0 else [])]
         said = state.annotations
         asked, scouted = self._asked(said)
         pool = self.gold.on_pool(llm=said.proba, among=asked)
@@ -403,11 +541,11 @@ class Scorekeeper:
         figures: dict[str, Any] = {
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
-            "agreement": _share(said.labelled, said.labels == argmax(state.student)),
+            "agreement": _share(said.labelled, alike(said.labels, argmax(state.student))),
             "clean": float(state.clean.mean()),
             "demonstrations": len(state.demos),
-            "wrong_demonstrations": self.gold.wrong_demonstrations(*self._places(state.demos)),
-            "wrong_prompts": self.gold.wrong_prompts([self._places(demos) for demos in shown]),
+            "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
+            "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
@@ -416,21 +554,34 @@ class Scorekeeper:
             for place in ("pool", "test"):
                 figures[place].pop("student", None)
             figures["agreement"] = None
+        if isinstance(self.annotator, Panel):
+            figures["members"] = self._members(self.annotator)
         figures["seconds"] = round(time.perf_counter() - self.started, 1)
         self.started = time.perf_counter()
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
         return Measured(figures, on_test, ids)
 
-    def _places(self, demos: Sequence[Demonstration]) -> tuple[list[int | None], list[int]]:
-        """Row and class of each demonstration."""
-        return [demo.row for demo in demos], [list(self.annotator.prompt.labels).index(demo.label) for demo in demos]
+    def _members(self, panel: Panel) -> list[dict[str, Any]]:
+        """Of each member its weight in the round's pass, and how right its answers were as they were pooled."""
+        if (heard := panel.heard) is None:
+            return []
+        asked, found = heard.said[0].rows, []
+        for name, said, bias, weight in zip(
+            panel.names, heard.said, heard.known.biases, heard.known.weights, strict=True
+        ):
+            whole, among = np.full((len(self.corpus.pool), len(bias)), np.nan), np.zeros(len(self.corpus.pool), bool)
+            whole[asked], among[asked] = freed(said, bias), True
+            accuracy = self.gold.on_pool(member=whole, among=among)["member"].accuracy
+            answered = float((~np.isnan(said.proba[:, 0])).mean())
+            found.append({"name": name, "weight": round(float(weight), 4), "answered": answered, "accuracy": accuracy})
+        return found
 
     def _asked(self, said: Annotations) -> tuple[BoolArray, BoolArray]:
         """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout."""
-        n, k = said.first.shape
+        n, k = len(said.first), len(self.task.labels)
         if queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n:
             return np.ones(n, bool), np.ones(n, bool)
-        return said.asked_in >= 0, ~np.isnan(said.first[:, 0])
+        return said.asked_in >= 0, spoken(said.first)
 
     def _on_test(self, state: LoopState, student: Student) -> dict[str, FloatArray]:
         """Who says what of the test, (t, k) each."""
@@ -465,12 +616,13 @@ class Scorekeeper:
             self.test_answers = self.annotator.annotate(test, rows, [()] * len(rows), TEST, all_or_none=True)
         return self.test_answers
 
-    def _zero_shot_correction(self, said: Annotations) -> Correction:
+    def _zero_shot_correction(self, said: Annotations) -> Correction | Corrections:
         """That of the pool's zero-shot pass: a test split estimates nothing, not even this."""
-        k = said.first.shape[1]
-        if self.config.cold_start.kind != "none" or not self.annotator.capabilities.probabilities:
+        k = said.first.shape[-1]
+        scored = self.annotator.capabilities.probabilities and bool(self.task.answers)
+        if self.config.cold_start.kind != "none" or not scored:
             return Correction(np.zeros(k))
-        rows = np.flatnonzero(~np.isnan(said.first[:, 0]))
+        rows = np.flatnonzero(spoken(said.first))
         first = Answers(rows, said.first[rows], np.ones(len(rows), bool), (None,) * len(rows))
         return self.calibrate.correction(first, np.full_like(said.first, np.nan))
 

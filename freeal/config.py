@@ -39,7 +39,11 @@ class DataConfig(Section):
     test: str | None = Field(None, description="a separate file to measure on; nothing selects by it")
     text: str = Field("text", description="column with the text")
     id: str | None = Field("id", description="column with ids; rows without one get a hash of their text")
-    gold: str | None = Field(None, description="column with true labels, for measuring only")
+    gold: str | None = Field(
+        None,
+        description="column with true labels, for measuring only: names; of several labels a text lists, or names with "
+        "a ; between them; of entities tags or spans",
+    )
     test_gold: str | None = Field(None, description="the same in the test, where its name is another")
     rewording: str | None = Field(None, description="column with a second wording (back-translation)")
     subset: str | None = Field(None, description="configuration of a Hugging Face data set: tweet_eval has emotion")
@@ -258,6 +262,38 @@ class TransformerConfig(Section):
         return self
 
 
+class TaggerConfig(Section):
+    """An encoder fine-tuned to label words."""
+
+    kind: Literal["tagger"] = "tagger"
+    model: str = Field("all-minilm-l6-v2", description="embedded name, folder or hub name")
+    objective: Literal["plain", "robust"] = Field(
+        "plain",
+        description="robust: each word teaches by how clean its loss out of fold makes it, O and entities apart",
+    )
+    folds: int = Field(
+        2,
+        ge=0,
+        description="each row is judged by a training on the other folds, so that a run costs `folds` trainings on "
+        "part of the rows besides the last on all (2: about double); 0 or 1: it judges itself",
+    )
+    epochs: Positive = 4
+    min_steps: int = Field(150, ge=0, description="a small pool is read in more epochs, until there are so many steps")
+    learning_rate: float = Field(3e-4, gt=0, description="of all-minilm-l6-v2; larger encoders usually want less")
+    weight_decay: float = Field(0.01, ge=0)
+    batch_size: Positive = 32
+    max_tokens: Positive = Field(160, description="words behind so many tokens are not read: they count as O")
+    clip: float = Field(1.0, gt=0)
+    warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _someone_judges(self) -> Self:
+        if self.objective == "robust" and self.folds < 2:
+            raise ValueError("objective robust weighs words by their losses out of fold: set folds to 2 or more")
+        return self
+
+
 class LinearConfig(Section):
     """Logistic regression on frozen embeddings: seconds, and its losses are out of fold."""
 
@@ -272,7 +308,9 @@ class NoStudentConfig(Section):
     kind: Literal["none"] = "none"
 
 
-StudentConfig = Annotated[TransformerConfig | LinearConfig | NoStudentConfig, Field(discriminator="kind")]
+StudentConfig = Annotated[
+    TransformerConfig | LinearConfig | TaggerConfig | NoStudentConfig, Field(discriminator="kind")
+]
 
 
 class FilterConfig(Section):
@@ -299,6 +337,11 @@ class FusionConfig(Section):
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
     student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    verify: bool = Field(
+        False,
+        description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "
+        "a call an entity",
+    )
 
 
 class StopConfig(Section):
@@ -338,6 +381,11 @@ class Config(Section):
     rounds: int = Field(2, gt=0, le=99)
     data: DataConfig
     prompt: str = Field(description="a prompt file: labels, their meanings, and the chat")
+    paraphrases: tuple[str, ...] = Field(
+        (),
+        description="further prompts that ask the same in other words; each reads every row, too, and what is said "
+        "is pooled. A list in `prompt` says the same",
+    )
     llm: LLMConfig = LocalConfig()
     panel: tuple[LLMConfig, ...] = Field(
         (), description="further LLMs that read every row, too; what they say is pooled. A list in `llm` says the same"
@@ -346,6 +394,11 @@ class Config(Section):
     calibration: CalibrationConfig = CalibrationConfig()
     query: QueryConfig = QueryConfig()
     demos: DemosConfig = DemosConfig()
+    refine_guidelines: bool = Field(
+        False,
+        description="before each later round the LLM says anew what the labels mean, from rows on which it and the "
+        "student differ; kept if they then agree as often on others. About 49 calls for each LLM and round",
+    )
     embedder: EmbedderConfig = EncoderConfig()
     student: StudentConfig = TransformerConfig()
     targets: Literal["hard", "soft", "candidates", "posterior", "refined"] = Field(
@@ -362,10 +415,12 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _first_and_others(cls, settings: Any) -> Any:
-        """A list of LLMs is a first one and a panel."""
-        if isinstance(settings, Mapping) and isinstance(settings.get("llm"), list) and settings["llm"]:
-            first, *others = settings["llm"]
-            return {**settings, "llm": first, "panel": [*others, *settings.get("panel", ())]}
+        """A list of LLMs is a first one and a panel; one of prompts, a first one and paraphrases."""
+        if isinstance(settings, Mapping):
+            for one, more in (("llm", "panel"), ("prompt", "paraphrases")):
+                if isinstance(settings.get(one), list) and settings[one]:
+                    first, *others = settings[one]
+                    settings = {**settings, one: first, more: [*others, *settings.get(more, ())]}
         return settings
 
     @model_validator(mode="after")
@@ -377,6 +432,11 @@ class Config(Section):
                     f"llm: the same LLM twice ({getattr(llm, 'model', llm.kind)}); its word would count twice"
                 )
         return self
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Every prompt file, the first one first."""
+        return (self.prompt, *self.paraphrases)
 
 
 def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:
@@ -475,7 +535,19 @@ def _kinds() -> dict[str, Any]:
 
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
-    kinds = {"local", "vllm", "openai", "recorded", "scripted", "encoder", "tfidf", "transformer", "linear", "none"}
+    kinds = {
+        "local",
+        "vllm",
+        "openai",
+        "recorded",
+        "scripted",
+        "encoder",
+        "tfidf",
+        "transformer",
+        "linear",
+        "tagger",
+        "none",
+    }
     name = ".".join(part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
@@ -509,10 +581,11 @@ def _absolute(config: Config, folder: Path) -> Config:
     """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is."""
     data = _update(config.data, {key: _place(getattr(config.data, key), folder) for key in ("pool", "test")})
     changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
+    changes["paraphrases"] = tuple(_place(each, folder) for each in config.paraphrases)
     changes |= {"llm": _llm_at(config.llm, folder), "panel": tuple(_llm_at(each, folder) for each in config.panel)}
     for key in ("student", "embedder"):
         section = getattr(config, key)
-        if isinstance(section, (TransformerConfig, EncoderConfig)):
+        if isinstance(section, (TransformerConfig, TaggerConfig, EncoderConfig)):
             changes[key] = _update(section, {"model": _place(section.model, folder)})
     return _update(config, changes)
 

@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from freeal.config import DataConfig
 from freeal.errors import DataError, did_you_mean
+from freeal.formats import sentence_of
 from freeal.tables import Table, open_table
+from freeal.tasks import Task
 from freeal.tasks.classification import fold
 from freeal.types import Example, IntArray, Pool
 
@@ -45,7 +48,7 @@ class DataReport:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A pool, a test to measure on, and their gold labels: (n,) class indices, -1 where unknown; None without any."""
+    """A pool, a test to measure on, and their gold as `Task.gold` has it, -1 where unknown; None without any."""
 
     pool: Pool
     gold: IntArray | None
@@ -61,7 +64,7 @@ class Corpus:
         return replace(self, pool=pool, gold=None if self.gold is None else self.gold[rows])
 
 
-def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
+def load(config: DataConfig, task: Task, seed: int) -> Corpus:
     """The texts of `config`: the pool, sampled by `seed` if it is to be sampled, and the test.
 
     Raises:
@@ -69,16 +72,16 @@ def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
             or nothing is left to label.
 
     Example:
-        >>> corpus = load(DataConfig(pool="reviews.csv"), ["negative", "positive"], seed=0)  # doctest: +SKIP
-        >>> len(corpus.pool), corpus.report.duplicates                                       # doctest: +SKIP
+        >>> task = Classification({"negative": "", "positive": ""})              # doctest: +SKIP
+        >>> corpus = load(DataConfig(pool="reviews.csv"), task, seed=0)          # doctest: +SKIP
+        >>> len(corpus.pool), corpus.report.duplicates                           # doctest: +SKIP
         (8662, 0)
     """
-    check_labels(labels)
-    intake = _take_in(open_table(config.pool, config.split, config), config, labels)
+    intake = _take_in(open_table(config.pool, config.split, config), config, task)
     tested = None
     if config.test is not None:
         there = config.model_copy(update={"gold": config.test_gold or config.gold})
-        tested = _take_in(open_table(config.test, config.test_split, config), there, labels)
+        tested = _take_in(open_table(config.test, config.test_split, config), there, task)
     _check_columns(config, intake, tested)
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
@@ -87,12 +90,6 @@ def load(config: DataConfig, labels: Sequence[str], seed: int) -> Corpus:
     rows = _chosen(tested, config.test_sample, 0)
     test = tested.pool_of(rows)
     return Corpus(pool, gold, test, tested.gold_of(rows), _report(pool, test, intake, tested))
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise DataError where there is nothing to choose between."""
-    if len(labels) < 2:
-        raise DataError(f"{len(labels)} label(s) given, at least two are needed to tell texts apart")
 
 
 def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
@@ -126,13 +123,13 @@ class _Intake:
 
     table: Table
     config: DataConfig
-    labels: Sequence[str]
+    task: Task
     text_column: str
     columns: dict[str, None] = field(default_factory=dict)
     rows: int = 0
     cut: int = 0
     examples: list[Example] = field(default_factory=list)
-    gold: list[int] = field(default_factory=list)
+    gold: list[Any] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
@@ -142,7 +139,7 @@ class _Intake:
         """One row: an example with its gold label, or an empty text that is skipped."""
         self.rows += 1
         self.columns.update(dict.fromkeys(row))
-        text = self._string(number, self.text_column, row.get(self.text_column)) or ""
+        text = self._text(number, row) or ""
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
         if not text.strip():
             self.empty.append(given.strip() or f"{self.table.unit} {number}")
@@ -153,7 +150,7 @@ class _Intake:
         self.lines.setdefault(name, number)
         self.examples.append(Example(name, self._short(text, count=True), self._fields(number, row)))
         if self.config.gold is not None:
-            self.gold.append(self._class(number, row.get(self.config.gold)))
+            self.gold.append(self._true(number, row, self.config.gold, self.examples[-1].text))
 
     def check(self) -> None:
         """Raise what can be told of the whole table only: columns, repeated ids, nothing to label."""
@@ -179,8 +176,10 @@ class _Intake:
         return Pool(tuple(self.examples[row] for row in rows), rewording)
 
     def gold_of(self, rows: IntArray) -> IntArray | None:
-        """(len(rows),) class indices; None where the table has no gold column."""
-        return np.asarray(self.gold, np.int64)[rows] if self.config.gold in self.columns else None
+        """What `Task.gold` makes of them; None where the table has no gold column."""
+        if self.config.gold not in self.columns:
+            return None
+        return self.task.gold([self.examples[row].text for row in rows], [self.gold[row] for row in rows])
 
     def check_column(self, setting: str, column: str | None) -> None:
         """Raise DataError where no row has `column`, which `data.<setting>` names."""
@@ -190,6 +189,57 @@ class _Intake:
                 f"{self.table.name}: data.{setting}: there is no column {column!r}{did_you_mean(str(column), known)}; "
                 f"there are {', '.join(map(repr, known))}"
             )
+
+    def _text(self, number: int, row: Mapping[str, object]) -> str | None:
+        """The text of a row; of one that comes as tokens, these with a space between them."""
+        value = row.get(self.text_column)
+        if self.task.kind != "tokens" or not isinstance(value, (list, np.ndarray)):
+            return self._string(number, self.text_column, value)
+        try:
+            return sentence_of(self.table, row, None, self.text_column, None).text
+        except ValueError as error:
+            raise self.table.fault(number, str(error)) from error
+
+    def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
+        """What gold says of a row, None where it says nothing: a class, classes, or spans within its `text`."""
+        value = row.get(column)
+        match self.task.kind:
+            case "classification":
+                return self._class(number, value)
+            case "multilabel":
+                return self._set(number, value)
+        if value is None:
+            return None
+        types = {fold(name): name for name in self.task.labels}
+        try:
+            spans = sentence_of(self.table, row, types, self.text_column, column).spans
+        except ValueError as error:
+            raise self.table.fault(number, str(error)) from error
+        return tuple(span for span in spans or () if span.end <= len(text))
+
+    def _set(self, number: int, value: object) -> list[int] | None:
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between them."""
+        if value is None or value != value:
+            return None
+        if isinstance(value, str):
+            value = self._listed(value)
+        if not isinstance(value, (list, tuple, np.ndarray)):
+            value = [value]
+        found = [self._class(number, name) for name in value]
+        return [index for index in found if index >= 0]
+
+    def _listed(self, told: str) -> list[Any]:
+        if told.strip().startswith("["):
+            try:
+                found = json.loads(told)
+            except ValueError:
+                found = None
+            if isinstance(found, list):
+                return found
+        if fold(told) in self._classes:
+            return [told]
+        between = next((mark for mark in (";", "|", ",") if mark in told), ";")
+        return [name for name in told.split(between) if fold(name) not in ("", "none")]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -230,6 +280,7 @@ class _Intake:
         """Class index of a gold value, -1 for a missing one."""
         column = self.config.gold or ""
         names = self.table.classes.get(column)
+        value = int(value) if isinstance(value, np.integer) else value
         if names is not None and isinstance(value, int) and -1 <= value < len(names):
             value = None if value == -1 else names[value]
         text = (self._string(number, column, value) or "").strip()
@@ -239,22 +290,22 @@ class _Intake:
             return self._classes[fold(text)]
         if names is None and self._numbers_are_classes and _NUMBER.fullmatch(text):
             index = int(float(text))
-            if -1 <= index < len(self.labels):
+            if -1 <= index < len(self.task.labels):
                 return index
-        known = ", ".join(map(repr, self.labels))
+        known = ", ".join(map(repr, self.task.labels))
         raise self.table.fault(
             number,
-            f"gold {text!r} in column {column!r} is no label{did_you_mean(text, self.labels)}; labels are {known}",
+            f"gold {text!r} in column {column!r} is no label{did_you_mean(text, self.task.labels)}; labels are {known}",
         )
 
     @cached_property
     def _classes(self) -> dict[str, int]:
-        return {fold(label): index for index, label in enumerate(self.labels)}
+        return {fold(label): index for index, label in enumerate(self.task.labels)}
 
     @cached_property
     def _numbers_are_classes(self) -> bool:
         """Integers may stand for places in `labels` only if no label is itself a number."""
-        return not any(_NUMBER.fullmatch(label) for label in self.labels)
+        return not any(_NUMBER.fullmatch(label) for label in self.task.labels)
 
 
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
@@ -262,11 +313,13 @@ _WORD = re.compile(r"\S+")
 _NUMBER = re.compile(r"-?\d{1,9}(\.0+)?")
 
 
-def _take_in(table: Table, config: DataConfig, labels: Sequence[str]) -> _Intake:
-    intake = _Intake(table, config, labels, config.text)
+def _take_in(table: Table, config: DataConfig, task: Task) -> _Intake:
+    intake = _Intake(table, config, task, config.text)
     for number, row in table.rows:
         if not intake.rows and len(row) == 1 and config.text == "text":
             intake.text_column = next(iter(row))  # a file with one column has no other text
+        if not intake.rows and task.kind == "tokens" and config.text == "text" and "text" not in row:
+            intake.text_column = "tokens"
         intake.add(number, row)
     intake.check()
     return intake

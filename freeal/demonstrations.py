@@ -14,7 +14,8 @@ from freeal.events import Emit, Note
 from freeal.llm import Message, Reply, Request
 from freeal.select import demos as choose
 from freeal.select.suspects import suspects
-from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, argmax
+from freeal.tasks import Task
+from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, surest
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
@@ -27,14 +28,14 @@ _LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
 class Demonstrations:
     """The demonstrations of a run, as `config` wants them.
 
-    `meanings` are the labels with what they mean; `ask` puts requests to the LLM, for demonstrations it writes itself.
+    `task` has the labels with what they mean; `ask` puts requests to the LLM, for demonstrations it writes itself.
     `embedder` makes who turns texts into unit vectors, for retrieval of the nearest; it is called only then, and the
     pool is encoded once.
     """
 
     config: DemosConfig
     cold_start: ColdStartConfig
-    meanings: Mapping[str, str]
+    task: Task
     ask: Callable[[Sequence[Request]], Sequence[Reply]]
     embedder: Callable[[], Embedder]
     seed: int
@@ -43,7 +44,7 @@ class Demonstrations:
 
     @property
     def labels(self) -> list[str]:
-        return list(self.meanings)
+        return list(self.task.groups)
 
     def begin(self, pool: Pool) -> Sequence[Demonstration]:
         """None, or labelled texts the LLM writes from label names and a few pool texts (FreeAL, sec. 3.1)."""
@@ -66,7 +67,7 @@ class Demonstrations:
         demos = state.demos
         if not demos:
             return [()] * len(rows)
-        classes = np.array([self.labels.index(demo.label) for demo in demos])
+        classes = np.array([self.labels.index(demo.label) if demo.group is None else demo.group for demo in demos])
         k, shots = len(self.labels), self.config.shots
         if self.config.retrieve == "shared":
             # every label is shown, also where there are more than shots: the set is read once
@@ -100,7 +101,8 @@ class Demonstrations:
         if self.config.kind == "none":
             return ()
         proba = view.proba if self.config.labelled_by == "student" else posterior
-        classes, confidence = argmax(proba), np.nan_to_num(proba.max(axis=1))
+        best = self.task.best(proba)
+        classes, confidence = self.task.group(best), np.nan_to_num(surest(proba))
         short = np.array([len(example.text.split()) <= self.config.max_words for example in pool.examples])
         k = len(self.labels)
         least = -(-self.config.shots // k)
@@ -121,20 +123,20 @@ class Demonstrations:
             self.emit(Note(f"no believed row for {', '.join(doubtful)}: shown with its surest ones", "demonstrations"))
         return [
             Demonstration(
-                pool[int(row)].text, self.labels[int(classes[row])], int(row), round(float(confidence[row]), 4),
-                dict(pool[int(row)].fields),
+                pool[int(row)].text, self.task.write(pool[int(row)].text, best[row]), int(row),
+                round(float(confidence[row]), 4), dict(pool[int(row)].fields), int(classes[row]),
             )
             for row in rows
         ]  # fmt: skip
 
     def _writing(self, pool: Pool) -> tuple[list[Request], list[str]]:
         """One request a text to be written, labels in turn, and the label each is for."""
-        rng = np.random.default_rng([self.seed, 1])
+        rng, meanings = np.random.default_rng([self.seed, 1]), self.task.labels
         requests, wanted = [], []
-        for label, count in zip(self.meanings, choose.quotas(self.cold_start.total, len(self.meanings)), strict=True):
+        for label, count in zip(meanings, choose.quotas(self.cold_start.total, len(meanings)), strict=True):
             for _ in range(count):
                 rows = rng.choice(len(pool), min(self.cold_start.seen, len(pool)), replace=False)
-                chat = writing_chat([pool[int(row)].text for row in rows], self.meanings, label)
+                chat = writing_chat([pool[int(row)].text for row in rows], meanings, label)
                 seed = int(rng.integers(2**31))
                 requests.append(Request(chat, (), 96, self.cold_start.temperature, seed))
                 wanted.append(label)

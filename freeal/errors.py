@@ -2,7 +2,7 @@
 
 FreealError
 ├── ConfigError      a setting is wrong, unknown or contradictory          exit 2
-│   └── WritesNothing    the LLM is to write texts, and writes none
+│   └── Unfit            settings that do not serve this kind of task, or this LLM
 ├── PromptError      a prompt file cannot be used                          exit 2
 ├── DataError        a data file, row or column cannot be used             exit 2
 ├── ModelError       weights are missing, incomplete or not what they say  exit 2
@@ -34,8 +34,8 @@ class ConfigError(FreealError):
     """A setting is wrong, unknown or contradictory."""
 
 
-class WritesNothing(ConfigError):
-    """Texts are to be written by an LLM that writes none."""
+class Unfit(ConfigError):
+    """Settings that do not serve this kind of task, or this LLM: a study leaves out the method that has them."""
 
 
 class PromptError(FreealError):

@@ -30,7 +30,7 @@ from freeal.llm import Message, Reply, Request
 SCHEMA = 3
 FILE = "ledger.sqlite"
 MEMBER = " | "
-"""Stands in the name of a work before that of a further LLM of a panel: "round 0 | gpt-4o" is part of "round 0"."""
+"""Stands in the name of a work before that of a further member of a panel: "round 0 | gpt-4o" is part of "round 0"."""
 
 TOGETHER = 256
 """The most operations of one commit."""
@@ -222,10 +222,10 @@ class Ledger:
         """Whether this request was sent, and neither answered nor given up."""
         return self._one("SELECT 1 FROM requests WHERE key = ? AND state = 'sent'", (key,)) is not None
 
-    def unanswered(self) -> Iterator[tuple[str, Request]]:
-        """(key, request) of what was under way when a process was ended."""
+    def unanswered(self) -> Iterator[tuple[str, str, Request]]:
+        """(key, work, request) of what was under way when a process was ended."""
         for row in self._select("SELECT * FROM requests WHERE state = 'sent' ORDER BY key"):
-            yield row["key"], _asked(row)
+            yield row["key"], row["work"], _asked(row)
 
     def rows(self) -> Iterator[tuple[str, str, Reply | Unread | None]]:
         """(work, id of the example, what is kept of its reply) of every row that was to be asked, in that order."""

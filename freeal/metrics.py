@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from freeal.types import BoolArray, FloatArray, IntArray, argmax
+from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, alike, argmax, spoken
 
 UNKNOWN = -1
 
 
 def accuracy(predicted: IntArray, gold: IntArray) -> float | None:
-    """Share of rows with known gold (>= 0) that are right; an abstention (-1) is wrong. None without gold."""
-    known = gold >= 0
-    return float((predicted[known] == gold[known]).mean()) if known.any() else None
+    """Share of rows with known gold (>= 0) that are right; an abstention (-1) is wrong. None without gold.
+
+    Of rows with several decisions, (n, s), those that are right throughout.
+    """
+    judged = right(predicted, gold)
+    return float(judged.mean()) if len(judged) else None
 
 
 def right(predicted: IntArray, gold: IntArray) -> FloatArray:
     """1.0 for each row with known gold that is right, else 0.0: what a paired comparison needs."""
-    known = gold >= 0
-    found: FloatArray = (predicted[known] == gold[known]).astype(np.float64)
+    is_known = known(gold)
+    found: FloatArray = alike(predicted, gold)[is_known].astype(np.float64)
+    return found
+
+
+def known(gold: IntArray) -> BoolArray:
+    """(n,) rows with gold, (n,) or (n, s)."""
+    if not gold.size:
+        return np.zeros(len(gold), bool)
+    found: BoolArray = np.all((gold >= 0).reshape(len(gold), -1), axis=1)
     return found
 
 
 def macro_f1(predicted: IntArray, gold: IntArray, k: int) -> float | None:
     """Mean F1 over the classes that occur in gold; an abstention is a miss of its class. None without gold."""
-    known = gold >= 0
-    if not known.any():
+    there_is = gold >= 0
+    if not there_is.any():
         return None
     scores = []
     for c in range(k):
-        right = float(((predicted == c) & (gold == c) & known).sum())
-        claimed, there = float(((predicted == c) & known).sum()), float((gold == c).sum())
+        right = float(((predicted == c) & (gold == c) & there_is).sum())
+        claimed, there = float(((predicted == c) & there_is).sum()), float((gold == c).sum())
         if there:
             scores.append(2 * right / (claimed + there))
     return float(np.mean(scores))
 
 
 def calibration_error(proba: FloatArray, gold: IntArray, bins: int = 15) -> float | None:
-    """Expected calibration error of the most probable class, equal-width bins (Guo et al., 2017). None without gold."""
+    """Expected calibration error of the most probable class, equal-width bins (Guo et al., 2017). None without gold.
+
+    Of rows with several decisions every decision counts.
+    """
+    proba, gold = proba.reshape(-1, proba.shape[-1]), gold.reshape(-1)
     usable = (gold >= 0) & ~np.isnan(proba[:, 0])
     if not usable.any():
         return None
@@ -80,22 +95,55 @@ def reliability(proba: FloatArray, gold: IntArray, bins: int = 10) -> list[Bin]:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Figures of one set of predictions; None where gold is unknown."""
+    """Figures of one set of predictions; None where gold is unknown.
+
+    `accuracy`: share of rows that are right, throughout if a row needs several decisions. The last three are of the
+    labels found and missed, for tasks with any number of them a row: there `micro_f1` is the figure to look at.
+    """
 
     accuracy: float | None
     macro_f1: float | None
     calibration_error: float | None
     coverage: float
+    precision: float | None = None
+    recall: float | None = None
+    micro_f1: float | None = None
+
+
+Score = Callable[[FloatArray, IntArray | None], Scores]
+"""Distributions and gold -> figures: `scores`, or what a kind of task has in its place."""
 
 
 def scores(proba: FloatArray, gold: IntArray | None) -> Scores:
     """All figures of distributions (n, k) against gold (n,); `coverage` is the share that does not abstain."""
-    coverage = float((~np.isnan(proba[:, 0])).mean()) if len(proba) else 0.0
+    coverage = float(spoken(proba).mean()) if len(proba) else 0.0
     if gold is None:
         return Scores(None, None, None, coverage)
     predicted = argmax(proba)
     k = proba.shape[1]
     return Scores(accuracy(predicted, gold), macro_f1(predicted, gold, k), calibration_error(proba, gold), coverage)
+
+
+def set_scores(proba: FloatArray, gold: IntArray | None) -> Scores:
+    """The same of any number of labels a row: `proba` (n, s, 2) against `gold` (n, s), each 0, 1, or -1 throughout.
+
+    Precision, recall and F1 are micro-averaged; macro-F1 is the mean over the labels that occur in gold.
+    """
+    coverage = float(spoken(proba).mean()) if len(proba) else 0.0
+    if gold is None or not known(gold).any():
+        return Scores(None, None, None, coverage)
+    rows = known(gold)
+    predicted = argmax(proba)
+    claimed, there = predicted[rows] == 1, gold[rows] == 1
+    hits, all_claimed, all_there = (claimed & there).sum(axis=0), claimed.sum(axis=0), there.sum(axis=0)
+    by_label = 2 * hits / np.maximum(all_claimed + all_there, 1)
+    occurs = all_there > 0
+    return Scores(
+        accuracy(predicted, gold), float(by_label[occurs].mean()) if occurs.any() else 0.0,
+        calibration_error(proba, gold), coverage,
+        float(hits.sum() / max(1, all_claimed.sum())), float(hits.sum() / max(1, all_there.sum())),
+        float(2 * hits.sum() / max(1, all_claimed.sum() + all_there.sum())),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +152,53 @@ class Gold:
 
     pool: IntArray | None = None
     test: IntArray | None = None
+    score: Score = scores
 
     def on_pool(self, among: BoolArray | None = None, **predictions: FloatArray) -> dict[str, Scores]:
         """Scores of each named set of distributions over the pool; of the rows `among` (n,) alone, if that is given.
 
         The coverage is always that of the whole pool.
         """
-        gold = self.pool if self.pool is None or among is None else np.where(among, self.pool, UNKNOWN)
-        return {name: scores(proba, gold) for name, proba in predictions.items()}
+        gold = self.pool
+        if gold is not None and among is not None:
+            gold = gold.copy()
+            gold[~among] = UNKNOWN
+        return {name: self.score(proba, gold) for name, proba in predictions.items()}
 
     def on_test(self, **predictions: FloatArray) -> dict[str, Scores]:
         """Scores of each named set of distributions over the test."""
-        return {name: scores(proba, self.test) for name, proba in predictions.items()}
+        return {name: self.score(proba, self.test) for name, proba in predictions.items()}
 
     def confusion(self, proba: FloatArray) -> list[list[int]] | None:
-        """Of the labels that distributions (n, k) over the pool come to; None without gold."""
-        return None if self.pool is None else confusion(argmax(proba), self.pool, proba.shape[1])
+        """Of the labels that distributions (n, k) over the pool come to; None without gold, or of several a row."""
+        return None if self.pool is None or self.pool.ndim > 1 else confusion(argmax(proba), self.pool, proba.shape[1])
 
     def reliability(self, proba: FloatArray) -> list[dict[str, float]] | None:
-        """The reliability diagram of distributions (n, k) over the pool; None without gold."""
-        return None if self.pool is None else [asdict(each) for each in reliability(proba, self.pool)]
+        """The reliability diagram of distributions (n, k) over the pool; None without gold, or of several a row."""
+        return (
+            None
+            if self.pool is None or self.pool.ndim > 1
+            else [asdict(each) for each in reliability(proba, self.pool)]
+        )
 
-    def wrong_prompts(self, shown: Sequence[tuple[Sequence[int | None], Sequence[int]]]) -> float | None:
-        """Share of prompts, of those with demonstrations that can be judged, that show a wrong one; None without any.
-
-        Args:
-            shown: of each prompt the rows and classes of its demonstrations, as for `wrong_demonstrations`.
-        """
-        shares = [self.wrong_demonstrations(rows, labels) for rows, labels in shown]
+    def wrong_prompts(self, shown: Sequence[Sequence[Demonstration]], write: Write) -> float | None:
+        """Share of prompts, of those whose demonstrations can be judged, that show a wrong one; None without any."""
+        shares = [self.wrong_demonstrations(demos, write) for demos in shown]
         judged = [share > 0 for share in shares if share is not None]
         return float(np.mean(judged)) if judged else None
 
-    def wrong_demonstrations(self, rows: Sequence[int | None], labels: Sequence[int]) -> float | None:
-        """Share of demonstrations taken from the pool whose label is wrong; None if that is not known."""
+    def wrong_demonstrations(self, demos: Sequence[Demonstration], write: Write) -> float | None:
+        """Share of demonstrations taken from the pool whose label is wrong; None if that is not known.
+
+        Args:
+            write: text and classes -> the label as a demonstration has it.
+        """
         if self.pool is None:
             return None
-        judged = [self.pool[r] != c for r, c in zip(rows, labels, strict=True) if r is not None and self.pool[r] >= 0]
+        is_known = known(self.pool)
+        from_pool = [(demo, demo.row) for demo in demos if demo.row is not None and is_known[demo.row]]
+        judged = [demo.label != write(demo.text, self.pool[row]) for demo, row in from_pool]
         return float(np.mean(judged)) if judged else None
+
+
+Write = Callable[[str, IntArray], str]

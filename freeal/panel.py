@@ -1,9 +1,9 @@
-"""Several LLMs read every row, and what they say becomes one answer a row."""
+"""Several LLMs, or one with several prompts, read every row, and what they say becomes one answer a row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,14 +20,30 @@ FACT = "panel"
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """`members` asked one after the other through the same prompt, ledger and purse; `names` tell them apart.
+class Heard:
+    """What each member said in a round, and how it was pooled."""
 
-    It stands where one `Annotator` does. Demonstrations are written by the first member that writes texts.
+    said: Sequence[Answers]
+    known: Pooling
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """`members`, an LLM with a prompt each, asked one after the other with the same ledger; `names` tell them apart.
+
+    It stands where one `Annotator` does. Demonstrations are written by the first member that writes texts. With
+    `calibrated`, each member's taste for some labels is taken out before its answers are pooled.
     """
 
     members: Sequence[Annotator]
     names: Sequence[str]
+    calibrated: bool = True
+    _rounds: list[Heard] = field(default_factory=list, repr=False)
+
+    @property
+    def heard(self) -> Heard | None:
+        """The last round's pass, if this process has made one."""
+        return self._rounds[-1] if self._rounds else None
 
     @property
     def prompt(self) -> Prompt:
@@ -56,10 +72,20 @@ class Panel:
     def calls_a_row(self) -> int:
         return len(self.members)
 
+    @property
+    def voices(self) -> list[int]:
+        """Of each member the number of its LLM: what one LLM says to several prompts is one voice."""
+        llms = list(dict.fromkeys(id(member.llm) for member in self.members))
+        return [llms.index(id(member.llm)) for member in self.members]
+
     def prepare(self) -> None:
-        """Let every member find out what it needs to know."""
+        """Let every LLM find out what it needs to know, which the ledger then tells its further members."""
         for member in self.members:
             member.prepare()
+
+    def told(self, meanings: Mapping[str, str] | None) -> Panel:
+        """The same, but what the labels mean is told in other words; None: as the prompt has it."""
+        return replace(self, members=[member.told(meanings) for member in self.members])
 
     def annotate(
         self,
@@ -71,24 +97,30 @@ class Panel:
     ) -> Answers:
         """What the members say of `rows` together; as `Annotator.annotate`, also in what is raised."""
         said = [
-            member.annotate(pool, rows, shown, work if place == 0 else f"{work}{MEMBER}{name}", all_or_none)
-            for place, (member, name) in enumerate(zip(self.members, self.names, strict=True))
+            member.annotate(pool, rows, shown, self._work_of(work, place), all_or_none)
+            for place, member in enumerate(self.members)
         ]
         known = self._known(said, work)
         told = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(self.names, known.weights, strict=True))
-        self.emit(Note(f"weights of the LLMs: {told}", work))
+        self.emit(Note(f"weights: {told}", work))
         return pooled(said, known)
 
     def _known(self, said: Sequence[Answers], work: str) -> Pooling:
         """What these answers tell of the members; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
-            return Pooling(np.array(kept["biases"]), np.array(kept["weights"]))
-        found = learned(said)
+            return Pooling(np.array(kept["biases"]), np.array(kept["weights"]), np.array(self.voices))
+        found = learned(said, self.voices, self.calibrated)
+        self._rounds[:] = [Heard(said, found)]
         if work == "round 0":
             self.ledger.remember(FACT, {"biases": found.biases.tolist(), "weights": found.weights.tolist()})
         return found
 
     def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
         """Replies of the first member that writes texts."""
-        writer = next((member for member in self.members if member.capabilities.generation), self.members[0])
-        return writer.ask(requests, work)
+        writers = (place for place, member in enumerate(self.members) if member.capabilities.generation)
+        place = next(writers, 0)
+        return self.members[place].ask(requests, self._work_of(work, place))
+
+    def _work_of(self, work: str, place: int) -> str:
+        """The name under which the ledger has the share of the member at `place` in `work`."""
+        return f"{work}{MEMBER}{self.names[place]}" if place else work

@@ -27,6 +27,7 @@ from freeal.types import (
     Measured,
     Pool,
     StudentView,
+    alike,
     argmax,
 )
 
@@ -52,6 +53,7 @@ class Parts:
 
     query: Callable[[LoopState], IntArray]
     demos: Demos
+    refine: Callable[[Pool, LoopState], LoopState]
     annotator: Annotator | Panel
     calibrate: Callable[[LoopState, Answers], Annotations]
     lessons: Callable[[Annotations, LoopState], Lessons]
@@ -64,20 +66,20 @@ class Parts:
     emit: Emit
 
 
-def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> str:
+def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_rounds: int) -> str:
     """Alternate annotation by the LLM and training of the student; return why it stopped.
 
     Args:
         pool: the n texts to label.
         parts: the decisions.
         store: where each round is kept; the loop goes on after the last one it holds.
-        k: number of labels.
+        shape: of what is said of one row.
         max_rounds: the most rounds, those already in `store` counted.
     """
     state = store.resume()
     if state is not None and (reason := parts.stop(state)):
         return reason
-    state = state or LoopState.start(len(pool), k, parts.demos.begin(pool))
+    state = state or LoopState.start(len(pool), shape, parts.demos.begin(pool))
     # fmt: off
     for number in range(state.next_round, max_rounds):
         asked = parts.query(state)                                          # 1. which rows to ask about
@@ -85,7 +87,8 @@ def run(pool: Pool, parts: Parts, store: RunStore, k: int, max_rounds: int) -> s
             return "nothing left to ask"
         with store.round(number) as record:
             shown = parts.demos.retrieve(pool, asked, state)                #    and what to show with each
-            answers = parts.annotator.annotate(pool, asked, shown, f"round {number}")
+            state = parts.refine(pool, state)                               #    what the labels mean, said anew
+            answers = parts.annotator.told(state.meanings).annotate(pool, asked, shown, f"round {number}")
             annotations = parts.calibrate(state, answers)                   # 2. the LLM labels
             lessons = parts.lessons(annotations, state)                     #    abstentions drop out here
             student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)
@@ -141,5 +144,6 @@ def after(
         clean=believed,
         loss=clean.loss.astype(PROBABILITY),
         demos=tuple(demos),
-        changed=float((argmax(posterior) != argmax(state.posterior)).mean()),
+        changed=float(1.0 - alike(argmax(posterior), argmax(state.posterior)).mean()),
+        guidelines=state.guidelines,
     )

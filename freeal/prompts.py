@@ -11,10 +11,10 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
@@ -22,16 +22,18 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from freeal.errors import PromptError, did_you_mean
-from freeal.llm import Message, Reply, Role
-from freeal.tasks.classification import Classification, Reading
+from freeal.llm import Message, Reply, Request, Role
+from freeal.tasks import Said, Task
+from freeal.tasks.classification import Classification
+from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.tokens import Tokens
 from freeal.types import Demonstration, Example, Pool
 
-VARIABLES: Mapping[Role, tuple[str, ...]] = {
-    "system": ("labels",),
-    "user": ("text", "labels", "id"),
-    "assistant": ("text", "labels", "id", "label"),
-}
-"""What each turn may use by name, beside the columns of the data (in all but `system`)."""
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+TASKS: Mapping[str, Callable[[Mapping[str, str]], Task]] = {
+    "classification": Classification, "multilabel": Multilabel, "tokens": Tokens,
+}  # fmt: skip
+"""What `task` in the front matter may be: one label a text (the default), any number of them, entities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +45,35 @@ class Turn:
     source: str
     template: Template
     variables: Mapping[str, int]
+    known: tuple[str, ...]
+    """What it may use by name, beside the columns of the data (in all but `system`)."""
 
 
 @dataclass(frozen=True)
 class Prompt:
     """A prompt file, ready to use: `labels` maps names to meanings, in class order.
 
+    `paraphrases` ask the same in other words, where a run has several prompts.
+
     Example:
         >>> prompt = load(Path("prompts/mr.md"))
         >>> [message.role for message in prompt.render(Example("1", "a joy"), ())]
         ['system', 'user']
-        >>> prompt.read(Reply("Positive."))
-        Reading(label=1, problem=None)
+        >>> prompt.read(Reply("Positive."), "a joy").proba.round(1).tolist()
+        [0.1, 0.9]
     """
 
     path: Path
     source: str
     labels: Mapping[str, str]
-    task: Classification
+    task: Task
     turns: Mapping[Role, Turn] = field(repr=False)
+    paraphrases: tuple[Prompt, ...] = ()
+
+    @property
+    def wordings(self) -> tuple[Prompt, ...]:
+        """This prompt and its paraphrases."""
+        return (self, *self.paraphrases)
 
     @cached_property
     def sha256(self) -> str:
@@ -75,26 +87,37 @@ class Prompt:
 
     @cached_property
     def replies(self) -> tuple[str, ...]:
-        """What the assistant would say for each label, in class order: the choices to put to the LLM."""
-        example = Example("", "")
-        return tuple(self._render("assistant", example, label=label) for label in self.labels)
+        """What the assistant would say for each class, in their order: the choices to put to the LLM; none to write."""
+        last = self.task.variables[1][-1]
+        first = self.task.asked(0)
+        return tuple(self._render("assistant", Example("", ""), **first, **{last: each}) for each in self.task.answers)
 
-    def render(self, example: Example, shown: Sequence[Demonstration] = ()) -> tuple[Message, ...]:
+    def render(self, example: Example, shown: Sequence[Demonstration] = (), question: int = 0) -> tuple[Message, ...]:
         """The chat that asks about `example` after `shown`; a column that a row lacks is the empty text.
 
         Raises:
             PromptError: a template cannot be rendered with these data.
         """
+        about = self.task.asked(question)
         chat = [Message("system", self._system)] if "system" in self.turns else []
         for demonstration in shown:
             seen = Example("", demonstration.text, demonstration.fields)
-            chat.append(Message("user", self._render("user", seen)))
-            chat.append(Message("assistant", self._render("assistant", seen, label=demonstration.label)))
-        return (*chat, Message("user", self._render("user", example)))
+            answer = self.task.answered(demonstration.label, question)
+            chat.append(Message("user", self._render("user", seen, **about)))
+            chat.append(Message("assistant", self._render("assistant", seen, **about, **answer)))
+        return (*chat, Message("user", self._render("user", example, **about)))
 
-    def read(self, reply: Reply) -> Reading:
-        """The label that `reply` names, or why there is none."""
-        return Reading(None, reply.problem) if reply.problem else self.task.read(reply.text)
+    def with_meanings(self, meanings: Mapping[str, str]) -> Prompt:
+        """The same prompt, but the labels mean something else; `meanings` has one for each."""
+        return replace(self, labels={label: meanings[label] for label in self.labels})
+
+    def request(self, example: Example, shown: Sequence[Demonstration] = (), question: int = 0) -> Request:
+        """What is sent to ask one question about `example`."""
+        return Request(self.render(example, shown, question), self.replies, self.task.room, uid=example.id)
+
+    def read(self, reply: Reply, text: str) -> Said:
+        """What a written `reply` says of `text`, or why it says nothing."""
+        return Said(None, reply.problem) if reply.problem else self.task.heard(reply.text, text)
 
     def check_fields(self, pool: Pool) -> None:
         """Make sure that the data have every column the templates use.
@@ -106,7 +129,7 @@ class Prompt:
         for turn in self.turns.values():
             for name in _columns_used(turn):
                 if name not in columns:
-                    raise _unknown(self.path, turn, name, [*VARIABLES[turn.role], *sorted(columns)])
+                    raise _unknown(self.path, turn, name, [*turn.known, *sorted(columns)])
 
     @cached_property
     def _system(self) -> str:
@@ -128,21 +151,39 @@ def load(path: Path) -> Prompt:
     """
     source = _read(path)
     front, sections = _cut(path, source)
-    labels = _labels(path, front)
-    turns = {role: _compile(path, role, line, text) for role, (line, text) in sections.items()}
+    labels, kind = _front(path, front)
     try:
-        task = Classification(labels)
+        task = TASKS[kind](labels)
     except PromptError as error:
         raise PromptError(f"{path}:{_labels_line(front)}: {error}") from error
+    turns = {role: _compile(path, role, line, text, task) for role, (line, text) in sections.items()}
     prompt = Prompt(path, source, labels, task, turns)
     _try_out(prompt)
     return prompt
 
 
+def load_all(paths: Sequence[Path]) -> Prompt:
+    """The first prompt file, with the others as its paraphrases.
+
+    Raises:
+        PromptError: one of them cannot be used, says what another says, or has other labels or another order of them.
+    """
+    first, *others = wordings = [load(path) for path in paths]
+    for place, other in enumerate(others, 1):
+        if list(other.labels) != list(first.labels):
+            raise PromptError(
+                f"{other.path}: has the labels {', '.join(other.labels)}; {first.path} has {', '.join(first.labels)}: "
+                "the prompts of a run name the same labels in the same order"
+            )
+        for before in wordings[:place]:
+            if other.source == before.source:
+                raise PromptError(f"{other.path}: says what {before.path} says; its word would count twice")
+    return replace(first, paraphrases=tuple(others)) if others else first
+
+
 def pretended(prompt: Prompt, examples: Sequence[Example]) -> list[Demonstration]:
     """Examples as demonstrations, labels in turn: to see, and to count, what a prompt will look like."""
-    labels = list(prompt.labels)
-    return [Demonstration(e.text, labels[i % len(labels)], fields=e.fields) for i, e in enumerate(examples)]
+    return [Demonstration(e.text, prompt.task.pretended(i, e.text), fields=e.fields) for i, e in enumerate(examples)]
 
 
 def _read(path: Path) -> str:
@@ -184,26 +225,26 @@ def _cut(path: Path, source: str) -> tuple[str, dict[Role, tuple[int, str]]]:
     return front[1] or "", sections
 
 
-_ROLES = ", ".join(f"'## {role}'" for role in VARIABLES)
+_ROLES = ", ".join(f"'## {role}'" for role in ROLES)
 
 
 def _role(path: Path, line: int, name: str, sections: Iterable[str]) -> Role:
-    if name not in VARIABLES:
+    if name not in ROLES:
         raise PromptError(
-            f"{path}:{line}: unknown section '## {name}'{did_you_mean(name, VARIABLES)}; sections are {_ROLES}; "
+            f"{path}:{line}: unknown section '## {name}'{did_you_mean(name, ROLES)}; sections are {_ROLES}; "
             "a heading inside a turn needs another level, such as '###'"
         )
     if name in sections:
         raise PromptError(f"{path}:{line}: section '## {name}' is there twice")
-    return cast(Role, name)
+    return name
 
 
 def _line(source: str, offset: int) -> int:
     return source.count("\n", 0, offset) + 1
 
 
-def _labels(path: Path, front: str) -> dict[str, str]:
-    """Label -> meaning. The nodes of the YAML are read: they know of repeated keys and of lines."""
+def _front(path: Path, front: str) -> tuple[dict[str, str], str]:
+    """Label -> meaning, and the task. The nodes of the YAML are read: they know of repeated keys and of lines."""
     try:
         root = yaml.compose(front, yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -211,17 +252,28 @@ def _labels(path: Path, front: str) -> dict[str, str]:
         line = mark.line + 2 if mark else 2
         raise PromptError(f"{path}:{line}: the front matter is no YAML: {getattr(error, 'problem', error)}") from error
     entries = root.value if isinstance(root, yaml.MappingNode) else []
-    for key, _ in entries:
-        if key.value != "labels":
-            line = key.start_mark.line + 2
-            raise PromptError(f"{path}:{line}: unknown key {key.value!r} in the front matter; only 'labels' is known")
-    if len(entries) != 1:
+    found: dict[str, yaml.Node] = {}
+    for key, value in entries:
+        line = key.start_mark.line + 2
+        if key.value not in ("labels", "task"):
+            raise PromptError(
+                f"{path}:{line}: unknown key {key.value!r} in the front matter; only 'labels' and 'task' are known"
+            )
+        if key.value in found:
+            raise PromptError(f"{path}:{line}: the front matter must have the key {key.value!r} once")
+        found[key.value] = value
+    if "labels" not in found:
         raise PromptError(f"{path}:1: the front matter must have the key 'labels' once")
     labels: dict[str, str] = {}
-    for name, meaning in _label_nodes(path, entries[0][1]):
+    for name, meaning in _label_nodes(path, found["labels"]):
         _check_label(path, name, labels)
         labels[name.value] = "" if meaning is None or meaning.tag.endswith(":null") else meaning.value
-    return labels
+    kind = found["task"].value if "task" in found else "classification"
+    if kind not in TASKS:
+        line = found["task"].start_mark.line + 2
+        raise PromptError(f"{path}:{line}: task {kind!r} is unknown{did_you_mean(str(kind), TASKS)}; "
+                          f"there are {', '.join(TASKS)}")  # fmt: skip
+    return labels, kind
 
 
 def _label_nodes(path: Path, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node | None]]:
@@ -267,7 +319,7 @@ _ENVIRONMENT = _Environment(
 _ENVIRONMENT.globals.clear()  # range, lipsum and the like: a prompt needs none, and a column may bear such a name
 
 
-def _compile(path: Path, role: Role, line: int, source: str) -> Turn:
+def _compile(path: Path, role: Role, line: int, source: str, task: Task) -> Turn:
     try:
         tree = _ENVIRONMENT.parse(source)
         template = _ENVIRONMENT.from_string(source)
@@ -278,15 +330,20 @@ def _compile(path: Path, role: Role, line: int, source: str) -> Turn:
     unknown = meta.find_undeclared_variables(tree)
     uses = [name for name in tree.find_all(nodes.Name) if name.ctx == "load" and name.name in unknown]
     variables = {name.name: line + name.lineno - 1 for name in reversed(uses)}
-    turn = Turn(role, line, source, template, variables)
+    user, assistant = task.variables
+    of_role = {"system": ("labels",), "user": (*_OF_ROW, *user), "assistant": (*_OF_ROW, *assistant)}
+    turn = Turn(role, line, source, template, variables, of_role[role])
     for name in sorted(unknown):
-        if name not in VARIABLES[role] and (role == "system" or name in VARIABLES["assistant"]):
-            raise _unknown(path, turn, name, VARIABLES[role])
+        if name not in turn.known and (role == "system" or name in of_role["assistant"]):
+            raise _unknown(path, turn, name, turn.known)
     return turn
 
 
+_OF_ROW = ("text", "labels", "id")
+
+
 def _columns_used(turn: Turn) -> list[str]:
-    return [name for name in turn.variables if name not in VARIABLES[turn.role]]
+    return [name for name in turn.variables if name not in turn.known]
 
 
 def _unknown(path: Path, turn: Turn, name: str, available: Sequence[str]) -> PromptError:
@@ -314,13 +371,29 @@ def _try_out(prompt: Prompt) -> None:
             f"{prompt.path}:{user.line}: '## user' never shows the text; write {{{{ text }}}} where it goes"
         )
     _forbid_unsafe(lambda: prompt.render(Example("id", "text")))
-    turn = prompt.turns["assistant"]
-    for index, (label, reply) in enumerate(zip(prompt.labels, prompt.replies, strict=True)):
-        if prompt.task.read(reply).label != index:
+    turn, task = prompt.turns["assistant"], prompt.task
+    for index, (answer, reply) in enumerate(zip(task.answers, prompt.replies, strict=True)):
+        said = task.heard(reply, "")
+        if said.proba is None or int(said.proba.argmax()) != index:
+            name = task.variables[1][-1]
             raise PromptError(
-                f"{prompt.path}:{turn.line}: '## assistant' says {reply[:80]!r} for the label {label!r}, which is not "
-                "read back as that label; write {{ label }} alone or 'Label: {{ label }}'"
+                f"{prompt.path}:{turn.line}: '## assistant' says {reply[:80]!r} for the label {answer!r}, which is not "
+                f"read back as that label; write {{{{ {name} }}}} alone or 'Label: {{{{ {name} }}}}'"
             )
+    if not task.answers:
+        _try_writing(prompt)
+
+
+def _try_writing(prompt: Prompt) -> None:
+    """Make sure that what a demonstration shows is read back."""
+    text = "Somebody"
+    shown = Demonstration(text, prompt.task.pretended(0, text))
+    (reply,) = [message.content for message in prompt.render(Example("", ""), [shown]) if message.role == "assistant"]
+    if prompt.task.heard(reply, text).proba is None:
+        raise PromptError(
+            f"{prompt.path}:{prompt.turns['assistant'].line}: '## assistant' says {reply[:80]!r} for {shown.label!r}, "
+            f"which is not read back; write {{{{ {prompt.task.variables[1][-1]} }}}} alone"
+        )
 
 
 def _forbid_unsafe(render: Callable[[], object]) -> None:

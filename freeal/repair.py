@@ -67,7 +67,7 @@ _PARTS = ("", "-wal", "-shm")
 
 def set_aside_rounds(folder: Path) -> list[str]:
     """Rename the first round with a damaged file, and all that came after it; gives what was wrong with it."""
-    rounds = RunStore(folder, (), ()).finished()
+    rounds = RunStore(folder).finished()
     for place, first in enumerate(rounds):
         if wrong := damaged_files(first):
             for each in rounds[place:]:

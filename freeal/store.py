@@ -21,21 +21,50 @@ import numpy as np
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.student import Student
-from freeal.types import PROBABILITY, Annotations, Demonstration, FloatArray, LoopState, Measured, Pool, argmax
+from freeal.tasks import Task
+from freeal.types import (
+    PROBABILITY,
+    Annotations,
+    Demonstration,
+    FloatArray,
+    Guidelines,
+    LoopState,
+    Measured,
+    Pool,
+    alike,
+    argmax,
+    surest,
+)
 
 if TYPE_CHECKING:
     import pyarrow
 
 CONFIG, PROMPT, ENVIRONMENT, EVENTS = "config.yaml", "prompt.md", "environment.json", "events.jsonl"
 LABELS, STUDENT = "labels.parquet", "student"
+FURTHER_PROMPTS = "prompt-[0-9]*.md"
+"""Names of the prompts after the first, where a run has several."""
+
 RESULT = "result.json"
 """Which round is the run's result, and why, since it ended."""
 
 TEST = "test.parquet"
 """In each round, if there is a test: what was said of its rows."""
 
+GUIDELINES = "guidelines.json"
+"""In each round before which the meanings of the labels might be rewritten: what became of it."""
+
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
+
+
+def prompt_files(folder: Path, count: int) -> list[Path]:
+    """Where a run directory keeps its `count` prompts.
+
+    Example:
+        >>> [path.name for path in prompt_files(Path("run"), 3)]
+        ['prompt.md', 'prompt-2.md', 'prompt-3.md']
+    """
+    return [folder / PROMPT, *(folder / f"prompt-{number}.md" for number in range(2, count + 1))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +72,7 @@ class Record:
     """A round being written: a folder that takes its name when it is whole."""
 
     folder: Path
-    labels: Sequence[str]
+    classes: Sequence[str]
     ids: Sequence[str]
 
     def save(self, state: LoopState, student: Student, measured: Measured) -> Mapping[str, Any]:
@@ -58,20 +87,23 @@ class Record:
     def _save(self, state: LoopState, student: Student, measured: Measured) -> Mapping[str, Any]:
         said = state.annotations
         columns: dict[str, Any] = {"id": list(self.ids), "asked_in": said.asked_in, "problem": list(said.problems)}
-        columns |= _per_label("first", said.first, self.labels) | _per_label("llm", said.proba, self.labels)
+        columns |= _per_class("first", said.first, self.classes) | _per_class("llm", said.proba, self.classes)
         _write_table(self.folder / "annotations.parquet", columns)
         columns = {"id": list(self.ids), "p_clean": state.p_clean, "clean": state.clean, "loss": state.loss}
-        columns |= _per_label("student", state.student, self.labels)
-        columns |= _per_label("posterior", state.posterior, self.labels)
+        columns |= _per_class("student", state.student, self.classes)
+        columns |= _per_class("posterior", state.posterior, self.classes)
         _write_table(self.folder / "posterior.parquet", columns)
         failpoint("artefact.mid_write")
         if measured.test:
             columns = {"id": list(measured.test_ids)}
             for who, proba in measured.test.items():
-                columns |= _per_label(who, proba, self.labels)
+                columns |= _per_class(who, proba, self.classes)
             _write_table(self.folder / TEST, columns)
         demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
         (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
+        if state.guidelines:
+            said_anew = json.dumps(asdict(state.guidelines), indent=2, ensure_ascii=False)
+            (self.folder / GUIDELINES).write_text(said_anew + "\n", encoding="utf-8")
         student.save(self.folder / STUDENT)
         failpoint("student.mid_save")
         report = {"round": state.next_round - 1, "changed": state.changed, **measured.figures}
@@ -84,8 +116,13 @@ class RunStore:
     """The directory of one run: `rounds/00`, `rounds/01`, … and the files beside them."""
 
     folder: Path
-    labels: Sequence[str]
-    ids: Sequence[str]
+    task: Task | None = None
+    """None will do to look at the folders alone."""
+    ids: Sequence[str] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.task.classes if self.task else ()
 
     @property
     def rounds(self) -> Path:
@@ -127,7 +164,7 @@ class RunStore:
         shutil.rmtree(partial, ignore_errors=True)
         with _writing(partial):
             partial.mkdir(parents=True)
-        yield Record(partial, self.labels, self.ids)
+        yield Record(partial, self.classes, self.ids)
         with _writing(partial):
             sums = {str(path.relative_to(partial)): _sum(path) for path in sorted(partial.rglob("*")) if path.is_file()}
             (partial / SUMS).write_text(json.dumps(sums, indent=2), encoding="utf-8")
@@ -158,21 +195,22 @@ class RunStore:
                 demos.append(Demonstration(**json.loads(line)))
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         said = Annotations(
-            _distribution("first", annotations, self.labels),
-            _distribution("llm", annotations, self.labels),
+            _distribution("first", annotations, self.classes),
+            _distribution("llm", annotations, self.classes),
             np.array(annotations["asked_in"], np.int16),
             np.array([*annotations["problem"], None], object)[:-1],
         )
         return LoopState(
             int(report["round"]) + 1,
             said,
-            _distribution("posterior", posterior, self.labels),
-            _distribution("student", posterior, self.labels),
+            _distribution("posterior", posterior, self.classes),
+            _distribution("student", posterior, self.classes),
             np.array(posterior["p_clean"], PROBABILITY),
             np.array(posterior["clean"], bool),
             np.array(posterior.get("loss", [np.nan] * len(self.ids)), PROBABILITY),  # an earlier freeal kept none
             tuple(demos),
             float(report["changed"]),
+            _guidelines(folder / GUIDELINES),
         )
 
     def report(self, folder: Path) -> dict[str, Any]:
@@ -185,17 +223,21 @@ class RunStore:
         if not (folder / TEST).is_file():
             return [], {}
         table = read_table(folder / TEST)
-        who = dict.fromkeys(name.removesuffix(f": {self.labels[0]}") for name in table if name.endswith(self.labels[0]))
-        return table["id"], {name: _distribution(name, table, self.labels) for name in who if name != "id"}
+        first = f": {self.classes[0]}"
+        who = [name.removesuffix(first) for name in table if name.endswith(first)] or [n for n in table if n != "id"]
+        return table["id"], {name: _distribution(name, table, self.classes) for name in who}
 
     def write_labels(self, pool: Pool, state: LoopState) -> Path:
         """The product: labels.parquet and labels.csv, a row an example; gives the path of the first."""
-        best = argmax(state.posterior)
+        assert self.task is not None
+        best = self.task.best(state.posterior)
+        sure = surest(state.posterior)
+        cells = [self.task.cells(text, *said) for text, *said in zip(pool.texts, best, state.posterior, strict=True)]
         columns = {
             "id": list(self.ids),
             "text": pool.texts,
-            "label": [self.labels[c] if c >= 0 else None for c in best],
-            "probability": np.where(best >= 0, np.nan_to_num(state.posterior.max(axis=1)), np.nan).astype(PROBABILITY),
+            **{name: [row[name] for row in cells] for name in (cells[0] if cells else ())},
+            "probability": sure.astype(PROBABILITY),
             "source": sources(state),
             "round": state.annotations.asked_in,
         }
@@ -221,19 +263,32 @@ def damaged_files(folder: Path, within: str = "") -> list[str]:
     return [name for name in names if not (folder / name).is_file() or _sum(folder / name) != sums[name]]
 
 
+def _guidelines(path: Path) -> Guidelines | None:
+    if not path.is_file():
+        return None
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return Guidelines(**{**kept, "notes": tuple(kept["notes"])})
+
+
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sources(state: LoopState) -> list[str]:
-    """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody."""
+    """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody.
+
+    Of a row with several decisions: who decided the same throughout; `fused` where neither did.
+    """
     best, llm, student = argmax(state.posterior), state.annotations.labels, argmax(state.student)
-    student = np.where(np.ptp(state.student, axis=1) == 0, -1, student)  # who prefers no label has said nothing
-    names = np.full(len(best), "nobody", object)
-    names[(best >= 0) & (best == student)] = "student"
-    names[(best >= 0) & (best == llm)] = "llm"
-    names[(best >= 0) & (best == llm) & (best == student)] = "both"
+    flat = state.student.reshape(len(state.student), -1) if len(best) else state.student
+    mute = np.ptp(flat, axis=1) == 0  # who prefers no label has said nothing
+    given = best.reshape(len(best), -1)[:, 0] >= 0 if len(best) else np.zeros(0, bool)
+    by_llm, by_student = alike(best, llm), alike(best, student) & ~mute
+    names = np.where(given, "fused" if best.ndim > 1 else "nobody", "nobody").astype(object)
+    names[given & by_student] = "student"
+    names[given & by_llm] = "llm"
+    names[given & by_llm & by_student] = "both"
     return [str(name) for name in names]
 
 
@@ -255,17 +310,25 @@ def environment(seed: int) -> dict[str, Any]:
 
 def spreadsheet_cell(value: object) -> object:
     """A cell no spreadsheet takes for a formula: text that looks like one gets an apostrophe before it."""
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
     return f"{value:.6g}" if isinstance(value, np.floating) else value
 
 
-def _per_label(name: str, proba: FloatArray, labels: Sequence[str]) -> dict[str, FloatArray]:
-    return {f"{name}: {label}": proba[:, c].astype(PROBABILITY) for c, label in enumerate(labels)}
+def _per_class(name: str, proba: FloatArray, classes: Sequence[str]) -> dict[str, Any]:
+    """A column a class; of several decisions a row one column of lists, decision by decision, class by class."""
+    if proba.ndim == 3:
+        return {name: list(proba.reshape(len(proba), -1).astype(PROBABILITY))}
+    return {f"{name}: {label}": proba[:, c].astype(PROBABILITY) for c, label in enumerate(classes)}
 
 
-def _distribution(name: str, table: Mapping[str, Any], labels: Sequence[str]) -> FloatArray:
-    return np.stack([np.array(table[f"{name}: {label}"], PROBABILITY) for label in labels], axis=1)
+def _distribution(name: str, table: Mapping[str, Any], classes: Sequence[str]) -> FloatArray:
+    if name in table:
+        flat = np.array(table[name], PROBABILITY)
+        return flat.reshape(len(flat), -1, len(classes)) if len(flat) else flat.reshape(0, 0, len(classes))
+    return np.stack([np.array(table[f"{name}: {label}"], PROBABILITY) for label in classes], axis=1)
 
 
 def _write_table(path: Path, columns: Mapping[str, Any]) -> None:

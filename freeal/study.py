@@ -21,7 +21,7 @@ from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
-from freeal.report import charts, history
+from freeal.report import charts, history, worth
 from freeal.report.page import environment, uri
 from freeal.types import IntArray, argmax
 
@@ -182,9 +182,11 @@ def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Seque
         prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
         if corpus.gold is None:
             raise ConfigError(f"{place}: data.gold is not set: without gold labels nothing can be measured")
-        labels = list(prompt.labels)
-        pairs = zip(corpus.pool.examples, corpus.gold, strict=True)
-        found |= {example.id: labels[gold] for example, gold in pairs if gold >= 0}
+        known = metrics.known(corpus.gold)
+        found |= {
+            example.id: prompt.task.write(example.text, gold)
+            for example, gold, there in zip(corpus.pool.examples, corpus.gold, known, strict=True) if there
+        }  # fmt: skip
     with (folder / GOLD).open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("id", "label"), *found.items()])
 
@@ -364,8 +366,8 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
     found = {}
     for name, (where, who) in wanted.items():
         score = summary[where].get(who) or {}
-        if score.get("accuracy") is not None:
-            found[name] = score["accuracy"]
+        if (value := worth(score)) is not None:
+            found[name] = value
             if name == "pool":
                 found["calibration"] = score["calibration_error"]
             found["student_f1" if name == "student_test" else f"{name}_f1"] = score["macro_f1"]
@@ -378,7 +380,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
 
     settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     with Ledger(run / LEDGER, read_only=True) as ledger:
-        works = [COLD_START, *(f"round {number}" for number in range(len(summary["rounds"])))]
+        works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in build.works_of(number))]
         alone = ledger.usage(works, alone=True)
     price = build.price_of(settings.llm)
     dollars = price.of(alone.tokens_in, alone.tokens_out) if price and not settings.panel else alone.cost
@@ -415,7 +417,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
 
 
 def _paired(ids: Sequence[str], labels: IntArray, gold: IntArray) -> dict[str, float]:
-    known = [uid for uid, label in zip(ids, gold, strict=True) if label >= 0]
+    known = [uid for uid, there in zip(ids, metrics.known(gold), strict=True) if there]
     return dict(zip(known, metrics.right(labels, gold).tolist(), strict=True))
 
 

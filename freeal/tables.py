@@ -1,4 +1,4 @@
-"""Where rows come from: csv, tsv, jsonl, json, parquet, txt, saved data sets and the Hugging Face hub, as streams."""
+"""Rows of csv, tsv, jsonl, json, parquet, txt and CoNLL files, saved data sets and the Hugging Face hub, as streams."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ from typing import Any
 
 from freeal.config import DataConfig
 from freeal.errors import DataError, did_you_mean
+from freeal.tasks.spans import read_tag
 
 Rows = Iterator[tuple[int, Mapping[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows as they come from `name`, each with the number of its `unit`; `classes` names the integers of a column."""
+    """Rows as they come from `name`, each with the number of its `unit`.
+
+    `classes` names the integers of a column, be they its values or in the lists that are its values.
+    """
 
     name: str
     unit: str
@@ -121,6 +125,60 @@ def _json(path: Path, encoding: str) -> Rows:
         yield number, _object(item, f"{path}: object {number}")
 
 
+def _conll(path: Path, encoding: str) -> Rows:
+    """One row a sentence, with the number of its first line: `tokens` and `tags` as they stand there, and `id`.
+
+    A blank line ends a sentence. Columns are separated by tabs, where there are any, else by spaces; the first is the
+    token, the last its tag. `-DOCSTART-` is no token. Before the first token may be comments: `# name = ...`, or a line
+    with a # at its start and no tag at its end; `# id = ...` is the id.
+    """
+    first, row = 0, _no_tokens()
+    for number, line in enumerate(_lines(path, encoding), 1):
+        line = line.strip(" \r\n")
+        if not line.strip():
+            if row["tokens"]:
+                yield first, row
+            first, row = 0, _no_tokens()
+            continue
+        first = first or number
+        columns = line.split("\t") if "\t" in line else re.split(" +", line)
+        if not row["tokens"] and (_CONLL_ABOUT.match(line) or (line.startswith("#") and not _is_tag(columns[-1]))):
+            row |= {"id": found[1].strip()} if (found := _CONLL_ID.match(line)) else {}
+        elif columns[0] != "-DOCSTART-":
+            row["tokens"].append(columns[0])
+            row["tags"].append(_tag(path, number, columns))
+    if row["tokens"]:
+        yield first, row
+
+
+_CONLL_ABOUT = re.compile(r"# +[\w.]+ *= ")
+_CONLL_ID = re.compile(r"#\s+(?:sent_)?id(?:\s*=\s*|\s+)([^\t]+)")
+
+
+def _no_tokens() -> dict[str, Any]:
+    return {"tokens": [], "tags": []}
+
+
+def _is_tag(value: str) -> bool:
+    try:
+        read_tag(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _tag(path: Path, line: int, columns: list[str]) -> str:
+    if len(columns) < 2:
+        raise DataError(
+            f"{path}: line {line}: {columns[0]!r} has no tag; expected a token, and in the last column its tag"
+        )
+    try:
+        read_tag(columns[-1])
+    except ValueError as error:
+        raise DataError(f"{path}: line {line}: the last column of {columns[0]!r}: {error}") from error
+    return columns[-1]
+
+
 def _parsed(path: Path, text: str, line: int) -> object:
     try:
         return json.loads(text)
@@ -156,7 +214,8 @@ def _parquet(path: Path) -> Table:
         raise DataError(f"{path}: no parquet file: {error}") from error
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})
-    classes = {name: kind["names"] for name, kind in features.items() if isinstance(kind, dict) and "names" in kind}
+    kinds = {name: kind.get("feature", kind) for name, kind in features.items() if isinstance(kind, dict)}
+    classes = {name: kind["names"] for name, kind in kinds.items() if isinstance(kind, dict) and "names" in kind}
     return Table(str(path), "row", rows(), classes)
 
 
@@ -167,6 +226,7 @@ _TEXTS: Mapping[str, Callable[[Path, str], Rows]] = {
     ".ndjson": _jsonl,
     ".json": _json,
     ".txt": _plain,
+    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2"), _conll),
 }
 _KNOWN = (*_TEXTS, ".parquet")
 
@@ -202,7 +262,8 @@ def _hub(name: str, subset: str | None, split: str) -> Table:
 
 
 def _features(name: str, dataset: Any) -> Table:
-    classes = {key: kind.names for key, kind in dataset.features.items() if hasattr(kind, "names")}
+    kinds = {key: getattr(kind, "feature", kind) for key, kind in dataset.features.items()}
+    classes = {key: kind.names for key, kind in kinds.items() if hasattr(kind, "names")}
     return Table(name, "row", enumerate(dataset, 1), classes)
 
 

@@ -2,7 +2,8 @@
 
 Sizes: `n` examples in the pool, `m` labelled rows, `k` classes, `d` dimensions. `rows` are indices
 into the pool. A distribution that is NaN throughout is an abstention: the LLM was not asked, or its
-reply could not be read.
+reply could not be read. Where a row needs `s` decisions and not one (several labels a row), every
+(n, k) here is (n, s, k) and every (n,) of classes (n, s); a row then abstains as a whole.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class Demonstration:
     row: int | None = None
     probability: float = 1.0
     fields: Mapping[str, str] = field(default_factory=dict)
+    group: int | None = None
+    """The kind of row it is, see `Task.groups`; None where `label` is the name of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +116,15 @@ class Annotations:
     problems: ObjectArray
 
     @classmethod
-    def none(cls, n: int, k: int) -> Annotations:
-        """No row asked yet."""
-        blank = np.full((n, k), np.nan, PROBABILITY)
+    def none(cls, n: int, shape: tuple[int, ...]) -> Annotations:
+        """No row asked yet; `shape` is that of one row's distributions, (k,) or (s, k)."""
+        blank = np.full((n, *shape), np.nan, PROBABILITY)
         return cls(blank, blank.copy(), np.full(n, -1, np.int16), np.full(n, None, object))
 
     @property
     def labelled(self) -> BoolArray:
         """(n,) rows on which the LLM gave a readable answer."""
-        return ~np.isnan(self.proba[:, 0])
+        return spoken(self.proba)
 
     @property
     def labels(self) -> IntArray:
@@ -151,13 +154,35 @@ class StudentView:
 
 
 @dataclass(frozen=True, slots=True)
+class Guidelines:
+    """What became of the meanings of the labels before a round: those `before`, and those `proposed` by the LLM.
+
+    `kept`: the proposed ones are in force from this round on. On `agreed_before` and `agreed` of `rows` compared rows
+    LLM and student agreed with the old and with the new ones. `notes` tell why.
+    """
+
+    before: Mapping[str, str]
+    proposed: Mapping[str, str]
+    kept: bool
+    notes: Sequence[str] = ()
+    rows: int = 0
+    agreed_before: int = 0
+    agreed: int = 0
+
+    @property
+    def meanings(self) -> Mapping[str, str]:
+        """Those in force."""
+        return self.proposed if self.kept else self.before
+
+
+@dataclass(frozen=True, slots=True)
 class LoopState:
     """Everything that survives a round; a run is resumed from this alone.
 
     `posterior` (n, k) is the one distribution a row, `student` (n, k) the student's own, `p_clean` (n,)
     and `clean` (n,) what the filter believes of the LLM's labels (False where the LLM abstained), by the
     student's `loss` (n,) in nats (NaN where it did not learn), `changed` the share of the pool whose label
-    is another than a round before (1.0 after the first).
+    is another than a round before (1.0 after the first). `guidelines`: None while the labels mean what the prompt says.
     """
 
     next_round: int
@@ -169,13 +194,19 @@ class LoopState:
     loss: FloatArray
     demos: tuple[Demonstration, ...] = ()
     changed: float = 1.0
+    guidelines: Guidelines | None = None
+
+    @property
+    def meanings(self) -> Mapping[str, str] | None:
+        """Of the labels, in force in the last round; None: those of the prompt."""
+        return self.guidelines.meanings if self.guidelines else None
 
     @classmethod
-    def start(cls, n: int, k: int, demos: Sequence[Demonstration] = ()) -> LoopState:
-        """Before the first round: nobody has said anything."""
-        blank = np.full((n, k), np.nan, PROBABILITY)
+    def start(cls, n: int, shape: tuple[int, ...], demos: Sequence[Demonstration] = ()) -> LoopState:
+        """Before the first round: nobody has said anything. `shape` as in `Annotations.none`."""
+        blank = np.full((n, *shape), np.nan, PROBABILITY)
         return cls(
-            0, Annotations.none(n, k), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool),
+            0, Annotations.none(n, shape), blank, blank.copy(), np.zeros(n, PROBABILITY), np.zeros(n, bool),
             np.full(n, np.nan, PROBABILITY), tuple(demos),
         )  # fmt: skip
 
@@ -193,6 +224,37 @@ class Measured:
 
 
 def argmax(proba: FloatArray) -> IntArray:
-    """(n,) most probable class of each row of `proba` (n, k), -1 for an abstention."""
-    best = np.where(np.isnan(proba), -np.inf, proba).argmax(axis=1)
-    return np.where(np.isnan(proba[:, 0]), -1, best)
+    """(n,) most probable class of each row of `proba` (n, k), -1 for an abstention; (n, s) of (n, s, k)."""
+    best = np.where(np.isnan(proba), -np.inf, proba).argmax(axis=-1)
+    return np.where(np.isnan(proba[..., 0]), -1, best)
+
+
+def surest(proba: FloatArray) -> FloatArray:
+    """(n,) probability of the best class of each row; of several decisions a row the least; NaN for an abstention."""
+    best: FloatArray = proba.astype(np.float64).max(axis=-1)
+    if best.ndim == 1:
+        return best
+    least: FloatArray = best.min(axis=-1, initial=1.0)
+    return least
+
+
+def spoken(proba: FloatArray) -> BoolArray:
+    """(n,) rows of `proba` (n, k) or (n, s, k) that are no abstentions."""
+    flat = proba.reshape(len(proba), -1) if len(proba) else proba.reshape(0, 1)
+    return ~np.isnan(flat[:, 0])
+
+
+def alike(first: IntArray, second: IntArray) -> BoolArray:
+    """(n,) rows on which two arrays of classes, (n,) or (n, s), are the same throughout.
+
+    Example:
+        >>> alike(np.array([[0, 1], [1, 1]]), np.array([[0, 1], [1, 0]]))
+        array([ True, False])
+    """
+    same: BoolArray = (first == second).reshape(len(first), -1).all(axis=1)
+    return same
+
+
+def by_row(mask: BoolArray, proba: FloatArray) -> BoolArray:
+    """`mask` (n,) with as many axes as `proba` has, to choose whole rows of it."""
+    return mask.reshape(-1, *[1] * (proba.ndim - 1))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freeal.annotator import TRUST_IN_A_WORD, Annotator
+from freeal.annotator import Annotator
 from freeal.errors import CallsSpent, LLMUnavailable
 from freeal.events import Note, Progress
 from freeal.ledger import Ledger
@@ -14,6 +14,7 @@ from freeal.llm import UNHEARD, Reply
 from freeal.llm.scripted import ScriptedLLM
 from freeal.money import Purse
 from freeal.prompts import load
+from freeal.tasks import TRUST_IN_A_WORD
 from freeal.types import Demonstration, Example, Pool
 
 PROMPT = load(Path(__file__).parent.parent / "prompts" / "mr.md")

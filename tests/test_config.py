@@ -212,7 +212,7 @@ def test_a_shipped_configuration_can_be_used(path):
         pytest.skip(f"{found.data.pool}: the data are not here")
     prompt, corpus = build.inputs(found, Path(found.prompt))
     assert len(corpus.pool) > 0
-    assert len(prompt.labels) > 1
+    assert len(prompt.task.groups) > 1
 
 
 @pytest.mark.parametrize("name", NAMES)

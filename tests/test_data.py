@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from freeal import prompts
 from freeal.config import DataConfig
-from freeal.data import Corpus, check_labels, load
+from freeal.data import Corpus, load
 from freeal.errors import DataError
+from freeal.tasks.classification import Classification
 
 LABELS = ("negative", "positive")
 ROWS = [
@@ -45,7 +46,7 @@ def as_parquet(path: Path, rows: list[dict[str, object]]) -> Path:
 
 
 def read(pool: Path, seed: int = 0, labels: tuple[str, ...] = LABELS, **settings: object) -> Corpus:
-    return load(DataConfig(pool=str(pool), **settings), labels, seed)
+    return load(DataConfig(pool=str(pool), **settings), Classification(dict.fromkeys(labels, "")), seed)
 
 
 def fault(pool: Path, **settings: object) -> str:
@@ -292,11 +293,6 @@ def test_a_text_of_a_megabyte_and_ten_thousand_columns_are_no_trouble(tmp_path):
     assert len(read(as_csv(tmp_path / "p.csv", [wide])).pool[0].fields) == 10_000
 
 
-def test_one_label_is_not_enough(tmp_path):
-    with pytest.raises(DataError, match=r"1 label\(s\) given, at least two are needed"):
-        check_labels(["only"])
-
-
 # --- the benchmark sets, where they are at hand
 
 SIZES = {
@@ -316,7 +312,7 @@ def test_the_benchmark_sets_fit_their_prompts(shared, name):
     folder = shared / "data" / name
     prompt = prompts.load(Path(__file__).parent.parent / "prompts" / f"{name}.md")
     test = str(folder / "test.jsonl")
-    corpus = read(folder / "train.jsonl", labels=prompt.task.choices, test=test, gold="label")
+    corpus = read(folder / "train.jsonl", labels=prompt.task.classes, test=test, gold="label")
     assert (corpus.report.rows, corpus.report.test_rows) == SIZES[name]
-    assert list(prompt.task.choices) == json.loads((folder / "labels.json").read_text())
+    assert list(prompt.task.classes) == json.loads((folder / "labels.json").read_text())
     assert set(Counter(corpus.gold.tolist())) == set(range(len(prompt.labels)))

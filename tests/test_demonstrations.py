@@ -13,6 +13,7 @@ from freeal.demonstrations import Demonstrations, cleaned, writing_chat
 from freeal.events import Note
 from freeal.llm import Reply
 from freeal.student.embedders import TfidfEmbedder
+from freeal.tasks.classification import Classification
 from freeal.types import Demonstration, Example, LoopState, Pool, StudentView
 
 VECTORS = TfidfEmbedder(32)
@@ -25,7 +26,13 @@ def build(write=None, cold_start=None, meanings=MEANINGS, **settings):
     events = []
     ask = write or (lambda requests: pytest.fail("the LLM was asked"))
     demos = Demonstrations(
-        DemosConfig(**settings), cold_start or ColdStartConfig(), meanings, ask, lambda: VECTORS, 0, events.append
+        DemosConfig(**settings),
+        cold_start or ColdStartConfig(),
+        Classification(meanings),
+        ask,
+        lambda: VECTORS,
+        0,
+        events.append,
     )
     return demos, events
 
@@ -43,7 +50,7 @@ def chosen(demos, believed=None, pool=POOL):
 
 
 def retrieved(demos, shown, pool=POOL):
-    state = LoopState.start(len(pool), len(demos.meanings), shown)
+    state = LoopState.start(len(pool), (len(demos.task.labels),), shown)
     return demos.retrieve(pool, np.arange(len(pool)), state)
 
 
@@ -180,7 +187,7 @@ def test_rows_of_a_cluster_share_a_set_that_shows_every_label_in_turn():
         places = {demo.row for demo in some}
         assert row not in places
         assert any(places <= set(each) for each in sets)
-    assert demos.retrieve(pool, np.arange(60), LoopState.start(60, 2, chosen(demos, pool=pool))) == shown
+    assert demos.retrieve(pool, np.arange(60), LoopState.start(60, (2,), chosen(demos, pool=pool))) == shown
 
 
 def test_rows_among_others_demonstrate_nothing_where_neighbours_are_asked():

@@ -174,7 +174,7 @@ def test_an_attempt_that_may_have_been_billed_stays_in_doubt_when_another_is_ans
         assert list(ledger.unanswered()) == []
         ledger.sent(entry(ask()))
         ledger.settle()
-        assert list(ledger.unanswered()) == [(key(ask()), ask())]
+        assert list(ledger.unanswered()) == [(key(ask()), "round 0", ask())]
         ledger.received([(entry(ask()), "{raw}")], 0.1)
         ledger.read(key(ask()), Reply("positive", None, 5, 1), 0.25)
         assert ledger.usage() == Usage(1, 0, 5, None, 1, 0.1, 0.25, 0.5)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from freeal.metrics import Gold, accuracy, calibration_error, macro_f1, scores
+from freeal.types import Demonstration
 
 
 def one_hot(labels, k=3):
@@ -58,18 +59,27 @@ def test_nothing_to_measure_is_measured():
     assert scores(np.zeros((0, 3)), None).coverage == 0.0
 
 
+def shown(*rows_and_labels):
+    return [Demonstration("a text", str(label), row) for row, label in rows_and_labels]
+
+
 def test_demonstrations_from_the_pool_are_judged_and_written_ones_are_not():
     gold = Gold(np.array([0, 1, -1]))
-    assert gold.wrong_demonstrations([0, 1, 2, None], [0, 0, 0, 0]) == 0.5
-    assert gold.wrong_demonstrations([None], [0]) is None
-    assert Gold().wrong_demonstrations([0], [0]) is None
+    assert gold.wrong_demonstrations(shown((0, 0), (1, 0), (2, 0), (None, 0)), write) == 0.5
+    assert gold.wrong_demonstrations(shown((None, 0)), write) is None
+    assert Gold().wrong_demonstrations(shown((0, 0)), write) is None
 
 
 def test_a_prompt_is_wrong_that_shows_one_wrong_demonstration():
     gold = Gold(np.array([0, 1, -1]))
-    assert gold.wrong_prompts([([0, 1], [0, 1]), ([0, 1], [0, 0]), ([2, None], [0, 0]), ([], [])]) == 0.5
-    assert gold.wrong_prompts([([], [])]) is None
-    assert Gold().wrong_prompts([([0], [0])]) is None
+    prompts = [shown((0, 0), (1, 1)), shown((0, 0), (1, 0)), shown((2, 0), (None, 0)), []]
+    assert gold.wrong_prompts(prompts, write) == 0.5
+    assert gold.wrong_prompts([[]], write) is None
+    assert Gold().wrong_prompts([shown((0, 0))], write) is None
+
+
+def write(text, label):
+    return str(label)
 
 
 def test_pool_and_test_have_gold_of_their_own():

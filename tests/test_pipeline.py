@@ -62,7 +62,7 @@ def prepare(chosen, folder, emit=lambda event: None, answer=None):
 def go(job, rounds=None):
     """Run to the end, write the report; gives why it stopped and the summary."""
     chosen = job.config
-    reason = pipeline.run(job.corpus.pool, job.parts, job.store, len(job.prompt.labels), rounds or chosen.rounds)
+    reason = pipeline.run(job.corpus.pool, job.parts, job.store, (len(job.prompt.labels),), rounds or chosen.rounds)
     found = report.write(chosen, job.corpus, job.store, job.ledger, reason, "freeal run")
     job.ledger.close()
     return reason, found
@@ -278,7 +278,7 @@ def test_a_list_of_llms_reads_every_row_and_pools_what_they_say(tmp_path):
     assert found["rounds"][0]["usage"]["calls"] == 3 * 60
     assert found["llm"] == "scripted + scripted + scripted"
     weights = [event.message for event in told if isinstance(event, Note) and "weights" in event.message]
-    assert weights[0].startswith("weights of the LLMs: scripted (1) 0.")
+    assert weights[0].startswith("weights: scripted (1) 0.")
 
 
 def test_a_panel_learns_nothing_from_a_test(tmp_path):

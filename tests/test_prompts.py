@@ -40,8 +40,10 @@ def reviews() -> Prompt:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_prompt_renders_as_it_did(path):
     shipped = load(path)
-    first, *_, last = shipped.labels
-    shown = [Demonstration("The first text shown.", first), Demonstration("And the second one.", last)]
+    texts = ("The first text shown.", "And the second one.")
+    shown = [
+        Demonstration(text, shipped.task.pretended(place, text)) for text, place in zip(texts, (0, -1), strict=True)
+    ]
     chat = shipped.render(Example("made-up", "A text to read, made up for this test."), shown)
     rendered = "".join(f"[{message.role}]\n{message.content}\n\n" for message in chat)
     golden = GOLDEN / f"{path.stem}.txt"
@@ -110,26 +112,27 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path):
 
 
 def test_an_unreadable_reply_abstains_and_says_why(reviews):
-    label, problem = reviews.read(Reply("Maybe positive?"))
+    label, problem, _ = reviews.read(Reply("Maybe positive?"), "")
     assert label is None
     assert problem == "not a label: 'Maybe positive?'"
 
 
 def test_the_problem_of_a_failed_reply_is_passed_on(reviews):
-    assert reviews.read(Reply(problem="refused")) == (None, "refused")
+    assert reviews.read(Reply(problem="refused"), "")[:2] == (None, "refused")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_label_of_a_shipped_prompt_is_read_back(path):
     shipped = load(path)
-    assert [shipped.read(Reply(reply)).label for reply in shipped.replies] == list(range(len(shipped.labels)))
+    read = [shipped.read(Reply(reply), "").proba.argmax() for reply in shipped.replies]
+    assert read == list(range(len(shipped.task.answers)))
 
 
 @pytest.mark.parametrize("assistant", ["Label: {{ label }}", '{"label": {{ label|tojson }}}', "`{{ label }}`"])
 def test_the_assistant_may_dress_the_label(tmp_path, assistant):
     labels = "---\nlabels: ['a \"b\"', '<c>, 🎉', '[/x]', '../a', '=cmd']\n---\n"
     dressed = prompt(tmp_path, labels + PLAIN.replace("{{ label }}", assistant))
-    assert [dressed.read(Reply(reply)).label for reply in dressed.replies] == [0, 1, 2, 3, 4]
+    assert [dressed.read(Reply(reply), "").proba.argmax() for reply in dressed.replies] == [0, 1, 2, 3, 4]
 
 
 # --- faults name the line
@@ -140,7 +143,10 @@ def test_the_assistant_may_dress_the_label(tmp_path, assistant):
     [
         (PLAIN, ":1: the file must begin with '---'"),
         ("---\nlabels: [a, b\n---\n" + PLAIN, ":3: the front matter is no YAML"),
-        ("---\nlabel: [a, b]\n---\n" + PLAIN, ":2: unknown key 'label' in the front matter; only 'labels' is known"),
+        (
+            "---\nlabel: [a, b]\n---\n" + PLAIN,
+            ":2: unknown key 'label' in the front matter; only 'labels' and 'task' are known",
+        ),
         ("---\n---\n" + PLAIN, ":1: the front matter must have the key 'labels' once"),
         ("---\nlabels:\n---\n" + PLAIN, ":2: 'labels' must map each label to its meaning, or list the labels"),
         ("---\nlabels:\n  yes: x\n  no: y\n---\n" + PLAIN,

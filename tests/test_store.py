@@ -10,6 +10,7 @@ from pyarrow import parquet
 from freeal.errors import RunError
 from freeal.store import RunStore, environment, sources
 from freeal.student.uniform import UniformStudent
+from freeal.tasks.classification import Classification
 from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool
 
 LABELS = ("negative", "a: b, 'c' \"d\" 文")
@@ -19,7 +20,7 @@ POOL = Pool(tuple(Example(f"r{i}" if i else "=r0", text) for i, text in enumerat
 
 
 def store(folder, labels=LABELS, pool=POOL):
-    return RunStore(folder, labels, [example.id for example in pool.examples])
+    return RunStore(folder, Classification(dict.fromkeys(labels, "")), [example.id for example in pool.examples])
 
 
 def state(next_round=1):
@@ -36,7 +37,7 @@ def state(next_round=1):
 
 def save(where, number, figures=None):
     with where.round(number) as record:
-        return record.save(state(number + 1), UniformStudent(2), Measured(figures or {"asked": 3}))
+        return record.save(state(number + 1), UniformStudent(lambda texts: (2,)), Measured(figures or {"asked": 3}))
 
 
 def interrupted(where, number):
@@ -135,7 +136,7 @@ def test_a_label_that_looks_like_a_formula_is_no_formula_in_the_csv(tmp_path):
 
 
 def test_a_row_nobody_labelled_has_no_label_and_no_probability(tmp_path):
-    store(tmp_path).write_labels(POOL, LoopState.start(len(POOL), 2))
+    store(tmp_path).write_labels(POOL, LoopState.start(len(POOL), (2,)))
     table = parquet.read_table(tmp_path / "labels.parquet").to_pydict()
     assert table["label"] == [None] * len(POOL)
     assert np.isnan(table["probability"]).all()

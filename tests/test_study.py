@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from commandline import films, freeal, opinions
 
 from freeal.study import ABLATED, METHODS, difference
@@ -82,6 +83,16 @@ def test_a_study_that_is_done_asks_and_changes_nothing(studied, configuration):
     said = freeal("study", configuration, "--seeds", 2, "--out", folder, "--json", *SOME)
     assert json.loads(said.out)["seeds"] == [0, 1]
     assert (folder / "default" / "seed-1" / "ledger.sqlite").stat().st_mtime_ns == before
+
+
+def test_a_study_goes_on_though_an_earlier_freeal_did_not_know_a_setting(configuration, tmp_path):
+    words = ("study", configuration, "--seeds", 1, "--out", tmp_path / "study", "--method", "zero-shot")
+    assert freeal(*words).code == 0
+    kept = tmp_path / "study" / "zero-shot" / "seed-0" / "config.yaml"
+    settings = yaml.safe_load(kept.read_text(encoding="utf-8"))
+    del settings["query"]["min_gain"]
+    kept.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert freeal(*words).code == 0
 
 
 def test_a_study_is_not_gone_on_with_under_other_settings(studied, configuration):

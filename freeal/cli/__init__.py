@@ -13,6 +13,7 @@ from freeal.cli import (
     check,
     doctor,
     explain,
+    export,
     models,
     plan,
     predict,
@@ -58,6 +59,7 @@ app.command("explain")(explain.explain)
 app.command("audit")(audit.audit)
 app.command("status")(status.status)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("reparse")(reparse.reparse)
 app.command("repair")(repair.repair)
 app.command("doctor")(doctor.doctor)

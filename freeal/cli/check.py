@@ -32,7 +32,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     from freeal.cli.console import listening
 
     chosen = settings.load(config, overrides or ())
-    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     with listening() as emit:
         reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
@@ -47,6 +47,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     """Calls and prompt tokens of the first round, and at most of each later one."""
     import numpy as np
 
+    from freeal import guidelines
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -58,7 +59,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         test = len({example.text for example in corpus.test.examples})
         seen = np.random.default_rng(config.seed).permutation(len(corpus.test))[:SAMPLED]
         per_test = _tokens(prompt, corpus.test, seen, 0, demos.max_words, llm)
-    readers = 1 + len(config.panel)  # each reads every row; tokens are counted as the first one does
+    # each LLM asks each row's questions with each prompt; tokens are counted as the first one does
+    readers = (1 + len(config.panel)) * len(prompt.wordings) * prompt.task.questions
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
     shots = 0 if demos.kind == "none" else demos.shots
@@ -66,20 +68,28 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         shots = max(shots, len(prompt.labels))  # every label is shown
     per_shown = _tokens(prompt, pool, rows, shots, demos.max_words, llm)
     scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
+    anew, chat = 0, 0
+    if config.refine_guidelines:
+        guidelines.check(prompt, pool[0])
+        anew, chat = config.rounds - 1, llm.count_tokens([guidelines.pretended(prompt, pool)])[0]
+    rewriting = guidelines.most_calls(readers)
     first = scouted * (per_shown if written else tokens)
     return {
         "schema_version": 1,
         "rows": len(pool),
         "distinct_texts": asked,
+        "task": prompt.task.kind,
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
         "calls": {"cold_start": written, "first_round": readers * scouted,
-                  "later_rounds_at_most": readers * later * (config.rounds - 1), "test": readers * test},
+                  "later_rounds_at_most": readers * later * (config.rounds - 1), "test": readers * test,
+                  "guidelines_at_most": anew * rewriting},
         "readers": readers,
         "tokens_per_prompt": round(tokens, 1),
         "tokens_in": {"first_round": round(readers * first), "test": round(readers * test * per_test),
-                      "later_rounds_at_most": round(readers * later * (config.rounds - 1) * per_shown)},
+                      "later_rounds_at_most": round(readers * later * (config.rounds - 1) * per_shown),
+                      "guidelines_at_most": round(anew * ((rewriting - 1) * per_shown + chat))},
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
         "leaked": len(corpus.report.leaked),
@@ -87,10 +97,12 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
 
 
 def _tokens(prompt: Prompt, pool: Pool, rows: IntArray, shots: int, longest: int, llm: LLM) -> float:
-    """Mean prompt tokens of `rows`, each shown with `shots` others of at most `longest` words, labels in turn."""
+    """Mean prompt tokens of `rows`, each shown with `shots` others of at most `longest` words, labels in turn.
+
+    Of several wordings of the prompt, the mean of all.
+    """
     import numpy as np
 
-    from freeal.llm import Request
     from freeal.prompts import pretended
 
     texts = [pool[int(row)] for row in rows]
@@ -98,7 +110,8 @@ def _tokens(prompt: Prompt, pool: Pool, rows: IntArray, shots: int, longest: int
     requests = []
     for place, text in enumerate(texts):
         others = [teachers[(place + 1 + i) % len(teachers)] for i in range(min(shots, len(teachers)))]
-        requests.append(Request(prompt.render(text, pretended(prompt, others)), prompt.replies))
+        shown = pretended(prompt, others)
+        requests += [each.request(text, shown) for each in prompt.wordings]
     return float(np.mean(llm.count_tokens(requests)))
 
 
@@ -109,6 +122,8 @@ def told(found: dict[str, Any]) -> list[str]:
     for key, what in (("skipped_empty", "empty texts skipped"), ("leaked", "pool texts also in the test")):
         if found[key]:
             lines.append(f"        {found[key]:,} {what}")
+    if found["readers"] > 1:
+        lines.append(f"panel:  {found['readers']} pairs of LLM and prompt, each asked about every row")
     if calls["cold_start"]:
         lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
@@ -116,6 +131,9 @@ def told(found: dict[str, Any]) -> list[str]:
         rounds = found["rounds"] - 1
         most = f"{calls['later_rounds_at_most']:,} calls, about {tokens['later_rounds_at_most']:,} tokens in"
         lines.append(f"{'round 1' if rounds == 1 else f'rounds 1 to {rounds}'}: at most {most}")
+    if calls["guidelines_at_most"]:
+        most = f"{calls['guidelines_at_most']:,} calls, about {tokens['guidelines_at_most']:,} tokens in"
+        lines.append(f"meanings: at most {most} (refine_guidelines)")
     if calls["test"]:
         lines.append(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
     return [*lines, "all settings, prompt and data are usable; nothing was asked"]

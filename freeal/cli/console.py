@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freeal.events import Emit, Event, Note, Progress, RoundFinished
-from freeal.report import clock
+from freeal.report import clock, worth
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def round_line(event: RoundFinished) -> str:
     parts += [f"clean {figures['clean']:.1%}", f"changed {figures['changed']:.1%}"]
     for place in ("pool", "test"):
         for name, title in (("zero_shot", "zero-shot"), ("llm", "LLM"), ("student", "student"), ("final", "final")):
-            score = figures[place].get(name, {}).get("accuracy")
+            score = worth(figures[place].get(name))
             if score is not None:
                 parts.append(f"{place} {title} {score:.3f}")
     return " · ".join(parts) + f" · {clock(figures['seconds'])}"

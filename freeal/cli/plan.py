@@ -23,6 +23,10 @@ WRITTEN = 60
 """Tokens of a demonstration that the LLM writes."""
 
 
+NAMED = 20
+"""Tokens of a reply that names the entities of a sentence."""
+
+
 def plan(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -47,7 +51,7 @@ def plan(
 
     asked = [*(overrides or ()), *shorthands({"llm.price_in": price_in, "llm.price_out": price_out})]
     chosen = settings.load(config, asked)
-    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     with listening() as emit:
         reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
@@ -55,13 +59,14 @@ def plan(
     found |= {"cost": cost(chosen, found, prompt), "seconds": seconds(chosen, found)}
     examples = corpus.pool.examples
     shown = pretended(prompt, examples[1 : 1 + chosen.demos.shots])
-    chats = [prompt.render(examples[0]), prompt.render(examples[0], shown)]
+    chats = [chat for each in prompt.wordings for chat in (each.render(examples[0]), each.render(examples[0], shown))]
     found["prompts"] = [[[message.role, message.content] for message in chat] for chat in chats]
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _told(found))
 
 
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
     """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
+    from freeal import guidelines
     from freeal.build import price_of
     from freeal.money import Price
 
@@ -72,10 +77,14 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
         sum(each.tokens_in for each in prices) / len(prices), sum(each.tokens_out for each in prices) / len(prices)
     )
     calls, tokens = found["calls"], found["tokens_in"]
-    out = max(len(reply) for reply in prompt.replies) // 4 + 2
+    replies = [reply for each in prompt.wordings for reply in each.replies]
+    out = max(map(len, replies), default=4 * NAMED) // 4 + 2
     written = calls["cold_start"] * WRITTEN
     low = price.of(tokens["first_round"] + tokens["test"], (calls["first_round"] + calls["test"]) * out + written)
     more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
+    if calls["guidelines_at_most"]:
+        said_anew = (config.rounds - 1) * guidelines.TOKENS * (1 + len(prompt.labels))
+        more += price.of(tokens["guidelines_at_most"], calls["guidelines_at_most"] * out + said_anew)
     return {"low": round(low, 4), "high": round(low + more, 4)}
 
 
@@ -101,7 +110,8 @@ def _told(found: dict[str, Any]) -> str:
     if found["seconds"] is not None:
         lines.append(f"time:   about {clock(found['seconds'])} of calls, if one takes a second")
     titles = ("as first asked", "as asked later, here with any demonstrations")
-    for title, chat in zip(titles, found["prompts"], strict=True):
-        lines.append(f"\n--- {title}")
+    for place, chat in enumerate(found["prompts"]):
+        which = f"prompt {place // 2 + 1}, " if len(found["prompts"]) > len(titles) else ""
+        lines.append(f"\n--- {which}{titles[place % 2]}")
         lines += [f"{role}: {printable(content)}" for role, content in chat]
     return "\n".join(lines)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from freeal.cli.options import RunFolder
 from freeal.errors import RunError
+
+if TYPE_CHECKING:
+    from freeal.tasks import Task
+    from freeal.types import FloatArray
 
 
 def predict(
@@ -28,27 +32,36 @@ def predict(
     from freeal import build, data, prompts
     from freeal import config as settings
     from freeal.cli.console import listening
-    from freeal.store import STUDENT, RunStore, damaged_files
+    from freeal.store import STUDENT, RunStore, damaged_files, spreadsheet_cell
+    from freeal.types import surest
 
-    chosen = RunStore(run, (), ()).result()
+    chosen = RunStore(run).result()
     if damaged := damaged_files(chosen, STUDENT):
         raise RunError(
             f"{chosen / damaged[0]}: not as it was written; have the round done again, free of charge:  "
             f"freeal repair {run}  and then  freeal run --resume {run}"
         )
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
-    labels = list(prompts.load(run / "prompt.md").labels)
+    task = prompts.load(run / "prompt.md").task
     wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)
-    pool = data.load(wanted, labels, 0).pool
+    pool = data.load(wanted, task, 0).pool
     with listening() as emit:
-        proba = build.load_student(config, chosen / STUDENT, emit).view(pool.inputs()).proba
+        proba = build.load_student(config, task, chosen / STUDENT, emit).view(pool.inputs()).proba
+    best, sure = task.best(proba), surest(proba)
     writer = csv.writer(sys.stdout)
-    if not as_json:
-        writer.writerow(["id", "label", "probability"])
-    for example, row in zip(pool.examples, proba, strict=True):
-        best = int(row.argmax())
+    for number, (example, said, row) in enumerate(zip(pool.examples, best, proba, strict=True)):
+        cells = task.cells(example.text, said, row)
         if as_json:
-            each = {label: round(float(p), 6) for label, p in zip(labels, row, strict=True)}
-            typer.echo(json.dumps({"id": example.id, "label": labels[best], "probabilities": each}, ensure_ascii=False))
-        else:
-            writer.writerow([example.id, labels[best], f"{row[best]:.4f}"])
+            typer.echo(json.dumps({"id": example.id, **cells, **_probabilities(task, row)}, ensure_ascii=False))
+            continue
+        if number == 0:
+            writer.writerow(["id", *cells, "probability"])
+        writer.writerow([example.id, *map(spreadsheet_cell, cells.values()), f"{sure[number]:.4f}"])
+
+
+def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:
+    """Of each label, where they can be told in a number a label."""
+    if task.kind == "tokens":
+        return {}
+    of_labels = proba if proba.ndim == 1 else proba[:, 1]
+    return {"probabilities": {label: round(float(p), 6) for label, p in zip(task.labels, of_labels, strict=True)}}

@@ -29,7 +29,7 @@ def preview(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the chat that would be sent for one row, turn by turn, and the choices put to the LLM.
+    """Print the chat that would be sent for one row, turn by turn, and the choices put to the LLM; with each prompt.
 
     Example: freeal preview configs/mr.yaml --id mr-train-00007
     """
@@ -37,21 +37,30 @@ def preview(
     from freeal import config as settings
 
     chosen = settings.load(config, overrides or ())
-    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     ids = [example.id for example in corpus.pool.examples]
     if uid is not None and uid not in ids:
         raise DataError(f"{chosen.data.pool}: no row with id {uid!r} in the pool; the first are {', '.join(ids[:3])}")
     row = 0 if uid is None else ids.index(uid)
     shown = _shown(run, chosen, prompt, corpus, row) if run else ()
-    chat = prompt.render(corpus.pool[row], shown)
+    asked = [each.request(corpus.pool[row], shown) for each in prompt.wordings]
     if as_json:
-        typer.echo(json.dumps({"id": ids[row], "messages": [asdict(m) for m in chat], "choices": prompt.replies}))
+        first, *others = [{"messages": [asdict(m) for m in each.messages], "choices": each.choices} for each in asked]
+        typer.echo(json.dumps({"id": ids[row], **first, **({"paraphrases": others} if others else {})}))
         return
-    for message in chat:
-        typer.echo(f"── {message.role} " + "─" * (40 - len(message.role)))
-        typer.echo(printable(message.content))
-    typer.echo("── choices " + "─" * 33)
-    typer.echo("\n".join(prompt.replies))
+    for wording, request in zip(prompt.wordings, asked, strict=True):
+        if prompt.paraphrases:
+            typer.echo(f"━━ {wording.path.name} " + "━" * max(0, 40 - len(wording.path.name)))
+        for message in request.messages:
+            typer.echo(f"── {message.role} " + "─" * (40 - len(message.role)))
+            typer.echo(printable(message.content))
+        if not request.choices:
+            typer.echo(f"── to be written, in at most {request.max_tokens} tokens " + "─" * 3)
+            continue
+        typer.echo("── choices " + "─" * 33)
+        typer.echo("\n".join(request.choices))
+    if prompt.task.questions > 1:
+        typer.echo(f"and so for each of the {prompt.task.questions} labels: {', '.join(prompt.labels)}")
 
 
 def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) -> Sequence[Demonstration]:
@@ -62,7 +71,7 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     from freeal.events import ignore
     from freeal.store import RunStore
 
-    store = RunStore(run, tuple(prompt.labels), tuple(example.id for example in corpus.pool.examples))
+    store = RunStore(run, prompt.task, tuple(example.id for example in corpus.pool.examples))
     state = store.resume()
     if state is None:
         raise RunError(f"{run}: no finished round, so no demonstrations yet")

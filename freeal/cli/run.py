@@ -110,7 +110,7 @@ def begin_with(
     from freeal import build, rows
     from freeal.lock import RunLock
 
-    prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
+    prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     folder = _new_folder(chosen, out)
     with RunLock(folder):
         borrowed = [path.resolve() for path in reuse]
@@ -125,11 +125,12 @@ def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequenc
     """A run that goes on, if it is still the same; gives what it came to."""
     from freeal import build, rows
     from freeal.lock import RunLock
+    from freeal.store import prompt_files
 
     with RunLock(folder):
         about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         chosen, changed = _as_it_was(folder, place, about["set"], asked)
-        prompt, corpus = build.inputs(chosen, folder / "prompt.md")
+        prompt, corpus = build.inputs(chosen, *prompt_files(folder, len(chosen.prompts)))
         corpus = rows.as_before(folder, corpus)
         borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
         return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed)
@@ -176,7 +177,8 @@ def _go(
                         f"{in_doubt} attempts may have been paid for and brought nothing: they count as spent", "ledger"
                     )
                 )
-            reason = pipeline.run(corpus.pool, job.parts, job.store, len(prompt.labels), config.rounds)
+            shape = prompt.task.shape(corpus.pool.texts)
+            reason = pipeline.run(corpus.pool, job.parts, job.store, shape, config.rounds)
             emit(RunFinished(reason))
             found = report.write(config, corpus, job.store, job.ledger, reason, command)
         page.write(folder)
@@ -198,6 +200,7 @@ def data_notes(found: Any) -> list[str]:
 def _forget_if_empty(folder: Path) -> None:
     """A run that could not even begin leaves nothing behind that `--resume` would find."""
     from freeal.ledger import Ledger
+    from freeal.store import FURTHER_PROMPTS
 
     with Ledger(folder / "ledger.sqlite") as ledger:
         asked = ledger.usage().calls + ledger.in_doubt()
@@ -211,8 +214,8 @@ def _forget_if_empty(folder: Path) -> None:
             "rows.parquet",
             "run.lock",
         )
-        for name in left:
-            (folder / name).unlink(missing_ok=True)
+        for path in (*(folder / name for name in left), *folder.glob(FURTHER_PROMPTS)):
+            path.unlink(missing_ok=True)
         folder.rmdir()
 
 
@@ -260,12 +263,15 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
 def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
     """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
+    from freeal.store import prompt_files
 
     if fork is None:
         if place is None:
             raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
         return settings.load(place, overrides)
-    kept = {**_kept(fork), "prompt": str((fork / "prompt.md").resolve())}
+    kept = _kept(fork)
+    count = 1 + len(kept.pop("paraphrases", ()))
+    kept["prompt"] = [str(path.resolve()) for path in prompt_files(fork, count)]
     for override in overrides:
         settings.assign(kept, override)
     return settings.parse(kept, str(fork / "config.yaml"))
@@ -288,10 +294,9 @@ def _as_it_was(
     if place is not None and place.is_file():
         now = settings.load(place, [*at_first, *overrides])
         told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
-        told.pop("prompt", None)
-        if Path(now.prompt).read_bytes() != (folder / "prompt.md").read_bytes():
-            told["prompt"] = f"prompt: {now.prompt} is not the one the run began with"
-        now = now.model_copy(update={"prompt": before.prompt})
+        told = {key: line for key, line in told.items() if key not in ("prompt", "paraphrases")}
+        told |= _other_prompts(folder, before, now)
+        now = now.model_copy(update={"prompt": before.prompt, "paraphrases": before.paraphrases})
     else:
         for override in overrides:
             settings.assign(kept, override)
@@ -305,6 +310,24 @@ def _as_it_was(
     if told:
         (folder / "config.yaml").write_text(settings.to_yaml(now), encoding="utf-8")
     return now, list(told.values())
+
+
+def _other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
+    """What is other about the prompts than in the run directory; their text counts, not where they are."""
+    from freeal.store import prompt_files
+
+    if len(now.prompts) != len(before.prompts):
+        return {"prompt": f"prompt: {len(before.prompts)} → {len(now.prompts)} files"}
+    kept = prompt_files(folder, len(before.prompts))
+    same = [
+        Path(file).is_file() and Path(file).read_bytes() == then.read_bytes()
+        for file, then in zip(now.prompts, kept, strict=True)
+    ]
+    others = [file for file, alike in zip(now.prompts, same, strict=True) if not alike]
+    if not others:
+        return {}
+    which = "the one" if len(kept) == 1 else "one"
+    return {"prompt": "; ".join(f"prompt: {file} is not {which} the run began with" for file in others)}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
@@ -325,6 +348,13 @@ def _kept(folder: Path) -> dict[str, Any]:
     return _yaml(folder / "config.yaml")
 
 
+def kept_settings(folder: Path) -> Config:
+    """The configuration a run was made with; what an earlier freeal did not know of has its default."""
+    from freeal import config as settings
+
+    return settings.parse(_kept(folder), str(folder / "config.yaml"))
+
+
 def _new_folder(config: Config, out: Path | None) -> Path:
     folder = out or RUNS / f"{config.name}-{config.llm.kind}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists() and any(folder.iterdir()):
@@ -339,10 +369,11 @@ def _new_folder(config: Config, out: Path | None) -> Path:
 def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
     """The files that make a directory a run: configuration, prompt as used, environment."""
     from freeal.config import to_yaml
-    from freeal.store import environment
+    from freeal.store import environment, prompt_files
 
     try:
-        shutil.copyfile(config.prompt, folder / "prompt.md")
+        for file, kept in zip(config.prompts, prompt_files(folder, len(config.prompts)), strict=True):
+            shutil.copyfile(file, kept)
         about = {**facts, **environment(config.seed)}
         (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
         (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")

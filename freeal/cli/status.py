@@ -58,7 +58,7 @@ def account(run: Path) -> dict[str, Any]:
     of_row = dict.fromkeys(pool, "pending")
     with Ledger(run / FILE, read_only=True) as ledger:
         for work, uid, reply in ledger.rows():
-            state = _state(prompt, reply)
+            state = _state(prompt, reply) if uid else _written(reply)
             works.setdefault(work, Counter())[state] += 1
             # ids of the test may be those of the pool, too; and a label once given stays
             if work.startswith("round ") and uid in of_row and of_row[uid] != "labelled":
@@ -66,7 +66,7 @@ def account(run: Path) -> dict[str, Any]:
         usage, in_doubt = ledger.usage(), ledger.in_doubt()
     by_state = Counter(of_row.values())
     by_state["skipped: empty"] = len(environment.get("empty", ()))
-    whole = len(RunStore(run, (), ()).finished())
+    whole = len(RunStore(run).finished())
     done = "finished" if (run / "summary.json").is_file() else "interrupted"
     return {
         "schema_version": 1,
@@ -82,6 +82,15 @@ def account(run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _written(reply: Any) -> str:
+    """The same of a text that the LLM was to write, which is about no row."""
+    from freeal.ledger import Unread
+
+    if reply is None or isinstance(reply, Unread):
+        return "pending"
+    return f"failed: {reply.problem.partition(':')[0]}" if reply.problem else "written"
+
+
 def _state(prompt: Any, reply: Any) -> str:
     from freeal.ledger import Unread
 
@@ -89,5 +98,7 @@ def _state(prompt: Any, reply: Any) -> str:
         return "pending"
     if reply.problem is None and reply.logprobs is not None:
         return "labelled"
-    label, problem = prompt.read(reply)
-    return "labelled" if label is not None else f"failed: {problem.partition(':')[0]}"
+    if prompt.task.kind == "tokens" and reply.problem is None:
+        return "answered"  # whether what it names is in the text is for the run to say
+    said = prompt.read(reply, "")
+    return "labelled" if said.proba is not None else f"failed: {said.problem.partition(':')[0]}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import BudgetError, ChangedError, ConfigError, WritesNothing
+from freeal.errors import BudgetError, ChangedError, ConfigError, Unfit
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -74,7 +74,7 @@ def study(
         typer.echo(f"{method.name}, seed {seed}", err=True)
         try:
             _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
-        except (WritesNothing, BudgetError) as error:  # no demonstrations of its own making, or none at this budget
+        except (Unfit, BudgetError) as error:  # no demonstrations of its own making, or none at this budget
             if isinstance(error, BudgetError) and studies.AT not in method.name:
                 raise
             left_out[method.name] = str(error)
@@ -84,7 +84,7 @@ def study(
             done.append(studies.place(folder, method, seed))
     able = [method for method in chosen if method.name not in left_out]
     if not able:
-        raise WritesNothing(f"no method can be run: {next(iter(left_out.values()))}")
+        raise Unfit(f"no method can be run: {next(iter(left_out.values()))}")
     found = studies.collect(folder, able, numbers, shlex.join(["freeal", *sys.argv[1:]]), left_out)
     page = studies.write(folder, found)
     if as_json:
@@ -130,15 +130,13 @@ def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Seq
     Raises:
         ChangedError: it has others.
     """
-    import yaml
-
     from freeal import study as studies
-    from freeal.cli.run import differences
+    from freeal.cli.run import differences, kept_settings
 
-    kept = studies.place(folder, method, seed) / "config.yaml"
-    if not kept.is_file():
+    place = studies.place(folder, method, seed)
+    if not (place / "config.yaml").is_file():
         return
-    then = yaml.safe_load(kept.read_text(encoding="utf-8"))
+    then = kept_settings(place).model_dump(mode="json")
     now = studies.settings(config, method, seed, folder, overrides).model_dump(mode="json")
     if told := differences(then, now):
         raise ChangedError(

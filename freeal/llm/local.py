@@ -11,6 +11,7 @@ the model is loaded) is read one padded batch at a time instead.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,7 @@ class LocalLLM(InProcessModel):
         for rows in alike.values():
             for start in range(0, len(rows), _WRITE_TOGETHER):
                 some = rows[start : start + _WRITE_TOGETHER]
-                written = self.reader.write([prompts[i] for i in some], requests[some[0]])
+                written = self.reader.write([prompts[i] for i in some], requests[some[0]], self.packed)
                 found.update(zip(some, written, strict=True))
         return [found[i] for i in range(len(requests))]
 
@@ -233,29 +234,43 @@ class _Reader:
 
     # ---- writing
 
-    def write(self, prompts: Sequence[Tokens], how: Request) -> list[Reply]:
-        """Text for each prompt, sampled together with the length, temperature and seed of `how`."""
+    def write(self, prompts: Sequence[Tokens], how: Request, packed: bool) -> list[Reply]:
+        """Text for each prompt, sampled together with the length, temperature and seed of `how`.
+
+        What all prompts begin with is read once if they can be `packed`, and not again where the last ones had it, too.
+        """
         import torch
 
         tokenizer = self.chats.tokenizer
         width = max(len(prompt) for prompt in prompts)
         pad = next((t for t in (tokenizer.pad_token_id, tokenizer.eos_token_id) if t is not None), 0)
-        ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=self.device)
-        attends = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.device)
+        shared = shared_length(sorted(prompts, key=list)) if packed else 0
+        padded = [[*p[:shared], *[pad] * (width - len(p)), *p[shared:]] for p in prompts]
+        attended = [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts]
+        ids, attends = torch.tensor(padded, device=self.device), torch.tensor(attended, device=self.device)
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if how.temperature > 0:
             sampling = {"do_sample": True, "temperature": how.temperature, "top_p": 0.95, "top_k": 0}
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(how.seed)
+            begun = {"past_key_values": self._begun(prompts[0], shared, len(prompts))} if shared > 0 else {}
             written = self.model.generate(
-                input_ids=ids, attention_mask=attends, max_new_tokens=how.max_tokens, pad_token_id=pad, **sampling
-            )[:, width:]
+                input_ids=ids, attention_mask=attends, max_new_tokens=how.max_tokens, pad_token_id=pad,
+                **begun, **sampling,
+            )[:, width:]  # fmt: skip
         replies = []
         for prompt, tokens in zip(prompts, written.tolist(), strict=True):
             text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
             spent = sum(token != pad for token in tokens)
             replies.append(Reply(text, None, len(prompt), spent, None if text else "empty reply"))
         return replies
+
+    def _begun(self, prompt: Tokens, shared: int, times: int) -> Any:
+        """A cache that holds the first `shared` tokens of `prompt`, for as many prompts that begin so."""
+        self._extend(prompt, 0, shared)
+        cache = copy.deepcopy(self.cache)
+        cache.batch_repeat_interleave(times)
+        return cache
 
 
 def _path_scores(logits: torch.Tensor, tree: ChoiceTree, prompts: int) -> list[list[float]]:

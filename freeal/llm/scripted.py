@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from freeal.config import ScriptedConfig
 from freeal.errors import ConfigError
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
+from freeal.tasks import Kind, Task
 
 REMEMBERED = 10_000
 """Requests kept for tests to look at; older ones are forgotten."""
@@ -44,15 +45,19 @@ class ScriptedLLM(InProcess):
         self.requests: list[Request] = []
 
     @classmethod
-    def from_config(cls, config: ScriptedConfig, labels: Sequence[str], seed: int) -> ScriptedLLM:
+    def from_config(cls, config: ScriptedConfig, task: Task, seed: int) -> ScriptedLLM:
         """A script that looks for keywords, with noise fixed by text and seed.
+
+        Asked for one label it names that with the most keywords; asked about one of several labels, by its name in the
+        last line, it says yes where there is a keyword of it; of a text with entities it names the keywords.
 
         Raises:
             ConfigError: keywords for something that is no label.
         """
+        labels = tuple(task.labels)
         if strange := [name for name in config.keywords if name not in labels]:
             raise ConfigError(f"llm.keywords: {strange[0]!r} is no label; labels are {', '.join(map(repr, labels))}")
-        script = _Keywords(config, tuple(labels), seed)
+        script = _Keywords(config, labels, seed, task.kind)
         about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
 
@@ -78,18 +83,26 @@ class _Keywords:
     config: ScriptedConfig
     labels: tuple[str, ...]
     seed: int
+    kind: Kind = "classification"
 
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
+        if self.kind == "tokens":
+            return (
+                self._entities(text) if not request.choices else self._chosen(request, self._is_one(text), text, True)
+            )
         if not request.choices:
-            return self._write(request, text)
+            return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)
         if self._dice("unreadable", text) < self.config.unreadable:
             return f"Maybe {request.choices[0]}, maybe not: hard to say."
-        right = self._right(text)
+        right = self._right(text) if self.kind == "classification" else self._yes(text)
         # the same dice with and without demonstrations: what is right without them stays right with them
         shown = any(message.role == "assistant" for message in request.messages)
         mistaken = self._dice("noise", text) < self.config.noise * (0.5 if shown else 1.0)
-        label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
+        if self.kind == "multilabel":
+            label = 1 - right if mistaken else right
+        else:
+            label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
         return self._chosen(request, label % len(request.choices), text, sure=label == right)
 
     def _right(self, text: str) -> int:
@@ -97,6 +110,35 @@ class _Keywords:
         hits = [_count(self.config.keywords.get(name, ()), text) for name in self.labels]
         best = [index for index, count in enumerate(hits) if count == max(hits)]
         return best[int(self._dice("tie", text) * len(best))]
+
+    def _is_one(self, text: str) -> int:
+        """1 if the words in quotes are a keyword of the label that the last line names behind them, else 0."""
+        quoted, _, about = text.rpartition("\n")[2].rpartition('"')
+        words = quoted.partition('"')[2].casefold()
+        asked = next((name for name in self.labels if name in about), self.labels[0])
+        return int(words in [each.casefold() for each in self.config.keywords.get(asked, ())])
+
+    def _yes(self, text: str) -> int:
+        """1 if the text has a keyword of the label that its last line names, else 0."""
+        above, _, question = text.rpartition("\n")
+        asked = max(self.labels, key=lambda name: (question.casefold().rfind(name.casefold()), len(name)))
+        return int(_count(self.config.keywords.get(asked, ()), above) > 0)
+
+    def _entities(self, text: str) -> str:
+        """A line for each type whose keywords stand in the text; by the dice one is left out, or of another type."""
+        if self._dice("unreadable", text) < self.config.unreadable:
+            return "Somebody is named here, I think."
+        named: dict[str, list[str]] = {}
+        for place, name in enumerate(self.labels):
+            for word in self.config.keywords.get(name, ()):
+                found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+                if found is None:
+                    continue
+                dice = self._dice("noise", text, word)
+                other = self.labels[(place + 1) % len(self.labels)]
+                if dice >= self.config.noise / 2:
+                    named.setdefault(other if dice < self.config.noise else name, []).append(found[0])
+        return "\n".join(f"{name}: {' | '.join(words)}" for name, words in named.items()) or "none"
 
     def _other(self, right: int, text: str) -> int:
         steps = 1 + int(self._dice("other", text) * (len(self.labels) - 1))
@@ -110,6 +152,10 @@ class _Keywords:
         logprobs = tuple(math.log(p) if i == index else rest for i in range(k)) if self.config.probabilities else None
         reply = request.choices[index]
         return Reply(reply, logprobs, text_in, len(reply.split()))
+
+    def _mean(self) -> str:
+        """What each label means: its keywords, a line a label."""
+        return "\n".join(f"- {name}: says {', '.join(self.config.keywords.get(name, ()))}" for name in self.labels)
 
     def _write(self, request: Request, text: str) -> str:
         """A few lines with keywords of the label that `text` names, or of any."""

@@ -9,13 +9,23 @@ from typing import Any
 from freeal.config import Config
 from freeal.data import Corpus
 from freeal.ledger import Ledger
-from freeal.report.summary import Result, clock, headline, markdown, rolled_back, rounds_table, scores_table, summary
+from freeal.report.summary import (
+    Result,
+    clock,
+    headline,
+    markdown,
+    rolled_back,
+    rounds_table,
+    scores_table,
+    summary,
+    worth,
+)
 from freeal.select import rounds
 from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
 
-__all__ = ["clock", "headline", "markdown", "rolled_back", "rounds_table", "scores_table", "summary", "write"]
+__all__ = ["clock", "headline", "markdown", "rolled_back", "rounds_table", "scores_table", "summary", "worth", "write"]
 
 
 def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:
@@ -28,7 +38,9 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     store.write_labels(corpus.pool, states[chosen])
     figures = [store.report(folder) for folder in done]
     result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
-    found = summary(config, corpus, store.labels, result, figures, ledger, reason, command, store.folder.name)
+    assert store.task is not None
+    meanings = [state.guidelines for state in states]
+    found = summary(config, corpus, store.task, result, figures, ledger, reason, command, store.folder.name, meanings)
     (store.folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (store.folder / MARKDOWN).write_text(markdown(found), encoding="utf-8")
     return found

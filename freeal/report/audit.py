@@ -50,6 +50,8 @@ def sample(run: History, total: int | None, seed: int) -> Sample:
         RunError: the run has not written its labels yet.
         DataError: the sheet cannot be read, or is there without the file that says how it was drawn.
     """
+    if run.task.kind != "classification":
+        raise RunError(f"{run.folder}: its task is of kind {run.task.kind}; a certificate is for one label a text")
     if run.texts is None:
         raise RunError(f"{run.folder}: not finished yet; go on with:  freeal run --resume {run.folder}")
     before = _read_design(run)

@@ -10,7 +10,7 @@ import numpy as np
 from freeal.ledger import FILE, Ledger, Unread
 from freeal.report.history import History
 from freeal.store import sources
-from freeal.types import Annotations, FloatArray, LoopState
+from freeal.types import Annotations, FloatArray, LoopState, surest
 
 Said = Mapping[str, float]
 """Label -> probability, the most probable first; empty where nobody spoke."""
@@ -64,7 +64,7 @@ def explain(run: History, uid: str) -> Explanation:
         RunError: there is no such row.
     """
     row = run.row_of(uid)
-    rounds = [_round(run.labels, number, state, row) for number, state in enumerate(run.states)]
+    rounds = [_round(run, number, state, row) for number, state in enumerate(run.states)]
     with Ledger(run.folder / FILE, read_only=True) as ledger:
         asked = list(ledger.of_row(uid))
     questions = [
@@ -76,19 +76,19 @@ def explain(run: History, uid: str) -> Explanation:
         for work, request, reply in asked if work.startswith("round ")
     ]  # fmt: skip
     teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
-    first = _said(run.states[0].annotations.first[row], run.labels)
+    first = _said(run, run.states[0].annotations.first[row], row)
     return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result)
 
 
-def _round(labels: Sequence[str], number: int, state: LoopState, row: int) -> Round:
+def _round(run: History, number: int, state: LoopState, row: int) -> Round:
     one = _only(state, row)
-    final = _said(state.posterior[row], labels)
+    final = _said(run, state.posterior[row], row)
     loss = float(state.loss[row])
     return Round(
         number=number,
         asked=int(state.annotations.asked_in[row]) == number,
-        llm=_said(state.annotations.proba[row], labels),
-        student=_said(state.student[row], labels) if np.ptp(state.student[row]) > 0 else {},
+        llm=_said(run, state.annotations.proba[row], row),
+        student=_said(run, state.student[row], row) if np.ptp(state.student[row]) > 0 else {},
         final=final,
         loss=None if np.isnan(loss) else loss,
         p_clean=float(state.p_clean[row]),
@@ -126,8 +126,12 @@ def _only(state: LoopState, row: int) -> LoopState:
     )  # fmt: skip
 
 
-def _said(proba: FloatArray, labels: Sequence[str]) -> Said:
+def _said(run: History, proba: FloatArray, row: int) -> Said:
+    """Of several decisions a row what they come to together, and how sure the least sure of them is."""
     if np.isnan(proba).any():
         return {}
+    if proba.ndim == 2:
+        whole = run.task.write(run.text(row) or "", run.task.best(proba[None])[0])
+        return {"; ".join(whole.splitlines()): float(surest(proba[None])[0])}
     order = np.argsort(-proba, kind="stable")
-    return {labels[c]: float(proba[c]) for c in order}
+    return {run.labels[c]: float(proba[c]) for c in order}

@@ -11,6 +11,7 @@ from typing import Any
 from freeal import prompts, rows
 from freeal.errors import RunError, did_you_mean
 from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
+from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
 
 COMPARED = 20_000
@@ -27,7 +28,7 @@ class History:
     """
 
     folder: Path
-    labels: Sequence[str]
+    task: Task
     ids: Sequence[str]
     texts: Sequence[str] | None
     states: Sequence[LoopState]
@@ -35,6 +36,10 @@ class History:
     notes: Sequence[tuple[str, str]]
     environment: Mapping[str, Any]
     result: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.task.labels)
 
     @property
     def final(self) -> LoopState:
@@ -47,7 +52,7 @@ class History:
 
     def on_test(self) -> tuple[list[str], dict[str, FloatArray]]:
         """Ids of the test's rows, and who said what of them in the round that is the result, (t, k) each."""
-        store = RunStore(self.folder, self.labels, self.ids)
+        store = RunStore(self.folder, self.task, self.ids)
         return store.on_test(store.result())
 
     def row_of(self, uid: str) -> int:
@@ -71,15 +76,15 @@ def read(folder: Path) -> History:
     """
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder}: no run directory (it has no config.yaml)")
-    labels = tuple(prompts.load(folder / "prompt.md").labels)
+    task = prompts.load(folder / "prompt.md").task
     ids = list(rows.read(folder)["pool"])
-    store = RunStore(folder, labels, ids)
+    store = RunStore(folder, task, ids)
     done = store.finished()
     if not done:
         raise RunError(f"{folder}: no round is whole yet; go on with:  freeal run --resume {folder}")
     texts = read_table(folder / LABELS)["text"] if (folder / LABELS).is_file() else None
     return History(
-        folder, labels, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
+        folder, task, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
         done.index(store.result()),
     )  # fmt: skip

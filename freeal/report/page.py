@@ -15,9 +15,19 @@ from freeal import __version__
 from freeal.errors import RunError
 from freeal.report import charts
 from freeal.report.history import History, read
-from freeal.report.summary import FACTS, NAMES, clock, has_gold, headline, rolled_back
+from freeal.report.summary import (
+    FACTS,
+    NAMES,
+    clock,
+    has_gold,
+    headline,
+    rolled_back,
+    score_columns,
+    worth,
+    wrong_entities,
+)
 from freeal.select.filters import mixture
-from freeal.types import FloatArray, IntArray, argmax
+from freeal.types import FloatArray, IntArray, alike, argmax, spoken, surest
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,7 +59,8 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     return template.render(
         found=found, headline=headline(found), figures=figures(run, found), names=NAMES, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
-        facts=facts, notes=run.notes, rolled_back=rolled_back(found),
+        facts=facts, notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
+        wrong_entities=wrong_entities,
     )  # fmt: skip
 
 
@@ -77,8 +88,8 @@ class Drawing:
 def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
     """All drawings, those left out for which the run has no values."""
     last, labels, gold = run.final, run.labels, found["confusion"] is not None
-    learned = ~np.isnan(last.loss)
-    llm, student, final = last.annotations.labels, argmax(last.student), argmax(last.posterior)
+    learned, single = ~np.isnan(last.loss), last.posterior.ndim == 2
+    llm, student = last.annotations.labels, argmax(last.student)
     taught = np.ptp(last.student) > 0  # without a student, every label is as probable as any other
     drawn = [_curve(found)]
     if gold:
@@ -86,17 +97,21 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
         drawn.append(
             Drawing("Gold and final labels", "Rows of the pool; the darker, the larger the share of its row.", image)
         )
-    if taught:
+    if taught and single:
         image = charts.matrix(_counts(llm, student, len(labels)), labels, "LLM", "student")
         drawn.append(Drawing("LLM and student", "What each says of the same rows in the end.", image))
-    image = charts.confidence(last.posterior.max(axis=1)[final >= 0], found["reliability"])
-    caption = "How sure the final labels are" + (", and how many of the so sure are right." if gold else ".")
+    image = charts.confidence(surest(last.posterior)[spoken(last.posterior)], found["reliability"])
+    caption = "How sure the final labels are" if single else "How sure the least sure decision of each row is"
+    caption += ", and how many of the so sure are right." if gold else "."
     drawn.append(Drawing("Confidence", caption, image))
     if taught and learned.any():
         heaps = mixture(last.loss[learned][None, :])
         caption = "How hard the student found the labels it learned in the last round: small losses are believed clean."
         drawn.append(Drawing("Losses", caption, charts.losses(last.loss[learned], last.clean[learned], heaps)))
-    drawn.append(Drawing("Balance", "What share of the pool each label has.", charts.balance(_shares(run), labels)))
+    told = "What share of the pool each label has" + (
+        "." if single else "; of several labels of a row the rarest counts."
+    )
+    drawn.append(Drawing("Balance", told, charts.balance(_shares(run), run.task.groups)))
     return [Drawing(each.title, each.caption, uri(each.image)) for each in drawn]
 
 
@@ -106,16 +121,22 @@ def _curve(found: Mapping[str, Any]) -> Drawing:
     lines: dict[str, list[float | None]] = {}
     for place in ("pool", "test"):
         for name, told in NAMES.items():
-            scores = [figures[place].get(name, {}).get("accuracy") for figures in rounds]
+            scores = [worth(figures[place].get(name)) for figures in rounds]
             if any(score is not None for score in scores):
                 lines[f"{told.replace(', raw', '').replace(' labels', '')}, {place}"] = scores
     if lines:
-        return Drawing("Rounds", "Accuracy after each round, against the replies by then, kept ones counted.",
-                       charts.curve(lines, calls, "accuracy"))  # fmt: skip
+        measure = "F1" if any(score["micro_f1"] is not None for score in _all_scores(rounds)) else "accuracy"
+        caption = f"{measure[0].upper()}{measure[1:]} after each round, against the replies by then, kept ones counted."
+        return Drawing("Rounds", caption, charts.curve(lines, calls, measure))
     signs = {"LLM and student agree": "agreement", "believed clean": "clean", "labels changed": "changed"}
     lines = {told: [figures[key] for figures in rounds] for told, key in signs.items()}
     return Drawing("Rounds", "Signs of quality after each round; gold is not known.",
                    charts.curve(lines, calls, "share of the pool"))  # fmt: skip
+
+
+def _all_scores(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    scores = [score for figures in rounds for place in ("pool", "test") for score in figures[place].values()]
+    return [{"micro_f1": None, **score} for score in scores]  # an earlier freeal kept no micro_f1
 
 
 def _counts(down: IntArray, across: IntArray, k: int) -> IntArray:
@@ -126,12 +147,11 @@ def _counts(down: IntArray, across: IntArray, k: int) -> IntArray:
 
 
 def _shares(run: History) -> dict[str, FloatArray]:
-    """Share of each label (k,) at first, and after each round."""
-    first = argmax(run.states[0].annotations.first)
-    by_whom = {"LLM, first pass": first} if (first >= 0).any() else {}
-    by_whom |= {f"final, round {number}": argmax(state.posterior) for number, state in enumerate(run.states)}
-    k = len(run.labels)
-    return {name: np.bincount(given[given >= 0], minlength=k) / max(1, len(given)) for name, given in by_whom.items()}
+    """Share of the rows that have each label, or none, (g,) at first, and after each round."""
+    task, first = run.task, run.states[0].annotations.first
+    by_whom = {"LLM, first pass": first} if spoken(first).any() else {}
+    by_whom |= {f"final, round {number}": state.posterior for number, state in enumerate(run.states)}
+    return {name: task.there(task.best(proba)).mean(axis=0) for name, proba in by_whom.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +169,21 @@ class Disputed:
 
 def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
     """The rows on which LLM and student differ, those first where the less sure of the two is surest."""
-    said, student, final = run.final.annotations.proba, run.final.student, argmax(run.final.posterior)
+    task, said, student, posterior = run.task, run.final.annotations.proba, run.final.student, run.final.posterior
     if not np.ptp(student) > 0:
         return []
-    theirs, ours = argmax(said), argmax(student)
-    sure = np.minimum(np.nan_to_num(said).max(axis=1), student.max(axis=1))
-    rows = np.flatnonzero((theirs >= 0) & (theirs != ours))
-    rows = rows[np.argsort(-sure[rows], kind="stable")][:most]
-    label = run.labels
+    both = np.minimum(np.nan_to_num(surest(said)), surest(student))
+    apart = ~alike(argmax(said), argmax(student))
+    rows = np.flatnonzero(spoken(said) & apart)
+    rows = rows[np.argsort(-both[rows], kind="stable")][:most]
+    theirs, ours, final = (task.best(proba[rows]) for proba in (said, student, posterior))
+    texts = [run.text(int(row)) or "" for row in rows]
     return [
         Disputed(
-            run.ids[row], _cut(run.text(row) or ""), label[theirs[row]], float(said[row].max()),
-            label[ours[row]], float(student[row].max()), label[final[row]],
+            run.ids[int(row)], _cut(text), task.write(text, theirs[i]), float(surest(said[row][None])[0]),
+            task.write(text, ours[i]), float(surest(student[row][None])[0]), task.write(text, final[i]),
         )
-        for row in map(int, rows)
+        for i, (row, text) in enumerate(zip(rows, texts, strict=True))
     ]  # fmt: skip
 
 
@@ -180,7 +201,15 @@ def _summary(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{folder}: not finished yet; go on with:  freeal run --resume {folder}") from None
     last: dict[str, Any] = {"round": len(found["rounds"]) - 1, "why": None, "signs": []}
-    return {"estimated": None, "confusion": None, "reliability": None, "result": last, **found}
+    return {
+        "estimated": None,
+        "entities": None,
+        "confusion": None,
+        "reliability": None,
+        "guidelines": [],
+        "result": last,
+        **found,
+    }
 
 
 def uri(svg: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from freeal import entity_metrics
 from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
 from freeal.select import gates, noise
 from freeal.store import sources
-from freeal.types import LoopState
+from freeal.tasks import Task
+from freeal.types import Guidelines, LoopState
 
 SCHEMA_VERSION = 1
 
@@ -36,17 +39,22 @@ class Result:
 def summary(
     config: Config,
     corpus: Corpus,
-    labels: Sequence[str],
+    task: Task,
     result: Result,
     rounds: Sequence[Mapping[str, Any]],
     ledger: Ledger,
     reason: str,
     command: str,
     run: str,
+    meanings: Sequence[Guidelines | None] = (),
 ) -> dict[str, Any]:
-    """Everything there is to say of a run (of the name `run`), in plain values."""
+    """Everything there is to say of a run (of the name `run`), in plain values.
+
+    `meanings`: of each round what became of those of the labels before it.
+    """
     state = result.state
     origin = sources(state)
+    least_told = 0.0 if task.kind == "tokens" else config.stop.min_information  # nearly all words are outside
     gold = Gold(corpus.gold)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -59,7 +67,8 @@ def summary(
         "data": {
             "pool": Path(config.data.pool).name,
             "rows": len(corpus.pool),
-            "labels": list(labels),
+            "task": task.kind,
+            "labels": list(task.labels),
             **_data(corpus.report),
             "test": Path(config.data.test).name if config.data.test else None,
             "test_rows": len(corpus.test) if corpus.test else 0,
@@ -67,19 +76,28 @@ def summary(
         "stopped": reason,
         "warnings": gates.warnings(
             state.posterior, state.student, state.annotations, state.clean,
-            config.stop.max_failed, config.stop.min_information,
+            config.stop.max_failed, least_told,
         ),
         "rounds": [dict(figures) for figures in rounds],
         "result": {"round": result.round, "why": result.why, "signs": list(result.signs)},
+        "guidelines": [_anew(number, each) for number, each in enumerate(meanings) if each],
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
-        "estimated": asdict(noise.estimated_error(state.posterior, labels)),
+        "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels))),
+        "entities": _entities(task, state, corpus),
         "confusion": gold.confusion(state.posterior),
         "reliability": gold.reliability(state.posterior),
         "sources": {name: origin.count(name) for name in sorted(set(origin))},
         "usage": asdict(ledger.usage()),
         "seconds": round(sum(float(figures["seconds"]) for figures in rounds), 1),
     }  # fmt: skip
+
+
+def _entities(task: Task, state: LoopState, corpus: Corpus) -> dict[str, Any] | None:
+    """What is found and missed of each type, and what is wrong with the rest; None where there are no entities."""
+    if task.kind != "tokens":
+        return None
+    return entity_metrics.found_and_missed(task.classes, task.best(state.posterior), corpus.gold)
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -103,9 +121,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         *rounds_table(found),
         "",
     ]
+    if members := members_table(found):
+        lines += ["## Members of the panel", "", *members, ""]
     for place, title in (("pool", "the pool (transductive)"), ("test", f"the test ({data['test_rows']:,} rows)")):
         if has_gold(found[place]):
             lines += [f"## Right on {title}", "", *scores_table(found[place]), ""]
+    if told := meanings_table(found):
+        lines += ["## What the labels mean", "", *told]
+    if entities := found.get("entities"):
+        lines += ["## Entities of the pool", "", *types_table(entities), "", wrong_entities(entities), ""]
     lines += [
         "Gold labels were read for these figures alone; nothing was selected by them."
         if has_gold(found["pool"]) or has_gold(found["test"])
@@ -125,6 +149,33 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _anew(number: int, each: Guidelines) -> dict[str, Any]:
+    return {
+        "round": number, "kept": each.kept, "rows": each.rows,
+        "agreed_before": each.agreed_before, "agreed": each.agreed, "notes": list(each.notes),
+        "labels": {label: {"before": old, "proposed": each.proposed[label]} for label, old in each.before.items()},
+    }  # fmt: skip
+
+
+def meanings_table(found: Mapping[str, Any]) -> list[str]:
+    """What the labels meant before a round and what the LLM made of it, a row for each that it changed."""
+    lines = []
+    for each in found.get("guidelines", ()):
+        lines += [f"Before round {each['round']}:", "", *(f"- {_cell(note)}" for note in each["notes"]), ""]
+        rows = [
+            [_cell(label), _cell(said["before"]), _cell(said["proposed"])]
+            for label, said in each["labels"].items() if said["before"] != said["proposed"]
+        ]  # fmt: skip
+        if rows:
+            lines += [*_table(["label", "before", "kept" if each["kept"] else "proposed, not kept"], rows), ""]
+    return lines
+
+
+def _cell(text: str) -> str:
+    """As plain text on one line, also where it is in a Markdown table."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
 def rolled_back(found: Mapping[str, Any]) -> list[str]:
     """A line that says which round is the result, if it is not the last one."""
     number, why = found["result"]["round"], found["result"]["why"]
@@ -136,14 +187,15 @@ def headline(found: Mapping[str, Any]) -> str:
     parts = []
     for place in ("pool", "test"):
         figures = found[place]
-        final, before = _accuracy(figures, "final"), _accuracy(figures, "zero_shot")
+        final, before = worth(figures.get("final")), worth(figures.get("zero_shot"))
+        unit = " F1" if "final" in figures and figures["final"].get("micro_f1") is not None else ""
         if final is not None and before is not None:
             asked = figures["zero_shot"]["coverage"]
             part = f" (of the {asked:.0%} that were asked so)" if asked < ALL else ""
             gain = f"{100 * (final - before):+.1f} points"
-            parts.append(f"{place}: zero-shot {before:.3f}{part} → final {final:.3f} ({gain})")
+            parts.append(f"{place}: zero-shot{unit} {before:.3f}{part} → final{unit} {final:.3f} ({gain})")
         elif final is not None:
-            parts.append(f"{place}: final {final:.3f}")
+            parts.append(f"{place}: final{unit} {final:.3f}")
     if parts:
         return "; ".join(parts)
     of = found["rounds"][found["result"]["round"]]
@@ -164,20 +216,63 @@ def rounds_table(found: Mapping[str, Any]) -> list[str]:
             str(figures["round"]), f"{figures['asked']:,}", f"{cost['calls']:,}", f"{cost['tokens_in']:,}",
             _percent(figures["agreement"]), _percent(figures["clean"]), _percent(figures["changed"]),
         ]  # fmt: skip
-        row += [_number(_accuracy(figures[place], name)) for place, name in columns] + [clock(figures["seconds"])]
+        row += [_number(worth(figures[place].get(name))) for place, name in columns] + [clock(figures["seconds"])]
         rows.append(row)
     return _table(head, rows)
 
 
+def members_table(found: Mapping[str, Any]) -> list[str]:
+    """A row for each member of a panel in each round: its weight, and how right it was; nothing of a single LLM."""
+    rows = [(figures["round"], each) for figures in found["rounds"] for each in figures.get("members", ())]
+    measured = any(each["accuracy"] is not None for _, each in rows)
+    cells = [
+        [str(number), each["name"], _number(each["weight"]), _percent(each["answered"])]
+        + ([_number(each["accuracy"])] if measured else [])
+        for number, each in rows
+    ]
+    return _table(["round", "member", "weight", "answered", *(["right"] if measured else [])], cells) if rows else []
+
+
 def scores_table(figures: Mapping[str, Any]) -> list[str]:
-    """Accuracy, macro-F1, calibration error and coverage of each set of labels."""
-    rows = []
-    for name, title in NAMES.items():
-        if name in figures:
-            score = figures[name]
-            shown = [_number(score[key]) for key in ("accuracy", "macro_f1", "calibration_error")]
-            rows.append([title, *shown, _percent(score["coverage"])])
-    return _table(["labels", "accuracy", "macro-F1", "calibration error", "coverage"], rows)
+    """The figures of each set of labels: those that were measured."""
+    columns = score_columns(figures)
+    rows = [
+        [title, *(_number(figures[name][key]) for key in columns), _percent(figures[name]["coverage"])]
+        for name, title in NAMES.items() if name in figures
+    ]  # fmt: skip
+    return _table(["labels", *columns.values(), "coverage"], rows)
+
+
+def score_columns(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> heading of the scores to show: those of one label a text, or of any number of them."""
+    several = any(score.get("micro_f1") is not None for score in figures.values())
+    if several:
+        return {"micro_f1": "F1", "precision": "precision", "recall": "recall", "macro_f1": "macro-F1",
+                "accuracy": "rows right throughout", "calibration_error": "calibration error"}  # fmt: skip
+    return {"accuracy": "accuracy", "macro_f1": "macro-F1", "calibration_error": "calibration error"}
+
+
+def types_table(entities: Mapping[str, Any]) -> list[str]:
+    """A row a type of entity, of the final labels."""
+    rows = [
+        [name, *(_number(each[key]) for key in ("precision", "recall", "f1")), f"{each['entities']:,}"]
+        for name, each in entities["by_type"].items()
+    ]
+    return _table(["type", "precision", "recall", "F1", "in gold"], rows)
+
+
+def wrong_entities(entities: Mapping[str, Any]) -> str:
+    """What is wrong with the final labels, in one line."""
+    told = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in entities["noise"].items())
+    return f"Of the final labels: {told}."
+
+
+def worth(score: Mapping[str, Any] | None) -> float | None:
+    """The figure by which labels are judged: accuracy, or, of several labels a text, their micro-averaged F1."""
+    if score is None:
+        return None
+    found: float | None = score.get("accuracy") if score.get("micro_f1") is None else score["micro_f1"]
+    return found
 
 
 def clock(seconds: float) -> str:
@@ -225,11 +320,6 @@ def _reader(config: Config) -> str:
 def has_gold(figures: Mapping[str, Any]) -> bool:
     """Whether any of these scores was measured against gold."""
     return any(score["accuracy"] is not None for score in figures.values())
-
-
-def _accuracy(figures: Mapping[str, Any], name: str) -> float | None:
-    found: float | None = figures.get(name, {}).get("accuracy")
-    return found
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from freeal.errors import LLMError
 from freeal.select.fusion import log_linear
-from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, argmax
+from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, alike, argmax, by_row, spoken, surest
 
 TargetKind = Literal["hard", "soft", "candidates", "posterior", "refined"]
 
@@ -18,8 +19,8 @@ PLAUSIBLE = 0.9
 
 
 def agreeing(annotations: Annotations, student: FloatArray) -> BoolArray:
-    """(n,) rows the LLM labelled and the student (n, k) would label the same."""
-    agree: BoolArray = annotations.labelled & (annotations.labels == argmax(student))
+    """(n,) rows the LLM labelled and the student would label the same, throughout."""
+    agree: BoolArray = annotations.labelled & alike(annotations.labels, argmax(student))
     return agree
 
 
@@ -28,13 +29,22 @@ def filtered(annotations: Annotations, student: FloatArray, passed: BoolArray) -
     return passed & agreeing(annotations, student)
 
 
-def most_confident(annotations: Annotations, student: FloatArray, share: float) -> BoolArray:
-    """(n,) of the agreeing rows of each class, the `share` the student is surest of (FreeAL's `right_list`)."""
-    agree, labels = agreeing(annotations, student), argmax(student)
+def most_confident(
+    annotations: Annotations,
+    student: FloatArray,
+    share: float,
+    group: Callable[[IntArray], IntArray] = lambda best: best,
+) -> BoolArray:
+    """(n,) of the agreeing rows of each class, the `share` the student is surest of (FreeAL's `right_list`).
+
+    Args:
+        group: what counts as the class of a row that has several decisions: (n, s) -> (n,).
+    """
+    agree, labels, sureness = agreeing(annotations, student), group(argmax(student)), surest(student)
     believed = np.zeros(len(labels), bool)
-    for c in range(student.shape[1]):
+    for c in np.unique(labels):
         rows = np.flatnonzero(agree & (labels == c))
-        sure = rows[np.argsort(-student[rows, c], kind="stable")]
+        sure = rows[np.argsort(-sureness[rows], kind="stable")]
         believed[sure[: int(np.ceil(share * len(sure)))]] = True
     return believed
 
@@ -63,31 +73,32 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     if kind == "posterior" and state.next_round:
         proba = log_linear(annotations.proba, state.student, 0.5, 0.5)
     if kind == "refined":
-        proba = np.where(state.clean[:, None], state.student, proba)
-    rows = np.flatnonzero(~np.isnan(proba[:, 0]) & annotations.labelled)
+        proba = np.where(by_row(state.clean, proba), state.student, proba)
+    rows = np.flatnonzero(spoken(proba) & annotations.labelled)
     targets: FloatArray = proba[rows].astype(np.float64)
     if kind in ("hard", "refined"):
-        targets = np.eye(proba.shape[1])[argmax(targets)]
+        targets = np.eye(proba.shape[-1])[argmax(targets)]
     if kind == "candidates":
         targets = among_candidates(targets)
     return Lessons(rows, targets)
 
 
 def among_candidates(proba: FloatArray, plausible: float = PLAUSIBLE) -> FloatArray:
-    """(m, k) each row's distribution over the fewest labels that have `plausible` of it together; the others get zero.
+    """(m, k) or (m, s, k): each distribution over the fewest labels that have `plausible` of it together.
 
-    Candidate labels as in CanDist (arXiv 2506.03857): what the LLM would name if it might name several.
+    The others get zero. Candidate labels as in CanDist (arXiv 2506.03857): what the LLM would name, might it name
+    several.
 
     Example:
         >>> among_candidates(np.array([[0.6, 0.35, 0.05], [0.96, 0.03, 0.01]])).round(2).tolist()
         [[0.63, 0.37, 0.0], [1.0, 0.0, 0.0]]
     """
-    order = np.argsort(-proba, axis=1, kind="stable")
-    ranked = np.take_along_axis(proba, order, axis=1)
-    before = np.cumsum(ranked, axis=1) - ranked
+    order = np.argsort(-proba, axis=-1, kind="stable")
+    ranked = np.take_along_axis(proba, order, axis=-1)
+    before = np.cumsum(ranked, axis=-1) - ranked
     kept = np.zeros_like(proba)
-    np.put_along_axis(kept, order, np.where(before < plausible - 1e-9, ranked, 0.0), axis=1)
-    candidates: FloatArray = kept / kept.sum(axis=1, keepdims=True)
+    np.put_along_axis(kept, order, np.where(before < plausible - 1e-9, ranked, 0.0), axis=-1)
+    candidates: FloatArray = kept / kept.sum(axis=-1, keepdims=True)
     return candidates
 
 

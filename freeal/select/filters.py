@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -112,6 +114,27 @@ def small_loss_quantile(losses: FloatArray, share: float = 0.5) -> CleanSplit:
     loss = _averaged(losses)
     rank = np.searchsorted(np.sort(loss), loss, side="left") / len(loss)
     return CleanSplit(1.0 - rank, rank < share, loss)
+
+
+def each_decision(keep: Callable[[FloatArray], CleanSplit]) -> Callable[[FloatArray], CleanSplit]:
+    """`keep`, of losses (epochs, m, s), each of the s decisions judged among its own kind.
+
+    A row is believed where all of its decisions are; its `p_clean` is the least of theirs, its loss their mean. Losses
+    (epochs, m) are given to `keep` as they are.
+    """
+
+    def split(losses: FloatArray) -> CleanSplit:
+        if losses.ndim == 2:
+            return keep(losses)
+        each = [keep(losses[..., slot]) for slot in range(losses.shape[-1])]
+        notes = Counter(one.note for one in each if one.note)
+        told = "; ".join(f"of {count} labels {note}" for note, count in notes.items())
+        return CleanSplit(
+            np.min([one.p_clean for one in each], axis=0), np.all([one.clean for one in each], axis=0),
+            np.mean([one.loss for one in each], axis=0), told or None,
+        )  # fmt: skip
+
+    return split
 
 
 def believe_all(losses: FloatArray) -> CleanSplit:

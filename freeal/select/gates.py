@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from freeal.select.calibration import information
-from freeal.types import Annotations, BoolArray, FloatArray, argmax
+from freeal.types import Annotations, BoolArray, FloatArray, argmax, spoken
 
 COLLAPSED = 0.95
 FEWEST = 20
@@ -53,8 +53,8 @@ def warnings(
 
 def _largest(proba: FloatArray) -> float:
     """Share of the rows with a label that have the most frequent one; zero where they are too few to tell."""
-    best = argmax(proba)
-    if len(best) < FEWEST or not (best >= 0).any():
+    best = argmax(proba)[spoken(proba)]
+    if len(proba) < FEWEST or not len(best):
         return 0.0
-    counts = np.bincount(best[best >= 0])
+    _, counts = np.unique(best.reshape(len(best), -1), axis=0, return_counts=True)
     return float(counts.max() / counts.sum())

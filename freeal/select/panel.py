@@ -19,25 +19,42 @@ LEAST = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """What is known of r readers: `biases` (r, k) take out each one's taste, `weights` (r,) add up to one."""
+    """What is known of r readers: `biases` (r, k) take out each one's taste, `weights` (r,) add up to one.
+
+    `voices` (r,): readers with the same number are one LLM asked in several ways; they weigh alike.
+    """
 
     biases: FloatArray
     weights: FloatArray
+    voices: IntArray
 
 
-def learned(said: Sequence[Answers]) -> Pooling:
-    """What a pass over the same rows tells of its readers; one that gives mere words has no taste to take out."""
-    biases = np.stack([_bias(each) for each in said])
-    return Pooling(biases, trust([_plain(each, bias) for each, bias in zip(said, biases, strict=True)]))
+def learned(said: Sequence[Answers], voices: Sequence[int] | None = None, calibrated: bool = True) -> Pooling:
+    """What a pass over the same rows tells of its readers; one that gives mere words has no taste to take out.
+
+    Paraphrases of one question, put to one LLM, err alike: that they agree is no evidence. So those of one voice are
+    pooled evenly first, each voice is trusted as `trust` says, and its readers share its weight.
+
+    Args:
+        said: what each of r readers says of the same rows, in the same order.
+        voices: (r,) the number of each reader's LLM; each is a voice of its own, if left out.
+        calibrated: whether to take the readers' tastes out; otherwise what they say is pooled as it is.
+    """
+    of = np.arange(len(said)) if voices is None else np.asarray(voices)
+    biases = np.stack([_bias(each) if calibrated else np.zeros(each.proba.shape[1]) for each in said])
+    plain = np.stack([freed(each, bias) for each, bias in zip(said, biases, strict=True)])
+    names, place, count = np.unique(of, return_inverse=True, return_counts=True)
+    together = [_geometric(plain[of == voice], np.ones((of == voice).sum())[:, None]) for voice in names]
+    return Pooling(biases, (trust(together) / count)[place], of)
 
 
 def pooled(said: Sequence[Answers], known: Pooling) -> Answers:
     """One answer a row.
 
-    Each pass is first freed of its reader's taste for some labels, as far as it gave probabilities; then the
+    Each pass is first `freed` of its reader's taste for some labels, as far as it gave probabilities; then the
     distributions are multiplied, each to the power of its reader's weight (a geometric pool, Genest and Zidek, 1986).
-    Who abstains on a row has no say there; where all do, the row abstains for the reason of the first. What a single
-    reader says is left as it is.
+    Who abstains on a row has no say there, and leaves its weight to the other readers of its voice; where all do, the
+    row abstains for the reason of the first. What a single reader says is left as it is.
 
     Args:
         said: what each reader says of the same rows, in the same order.
@@ -45,22 +62,17 @@ def pooled(said: Sequence[Answers], known: Pooling) -> Answers:
     """
     if len(said) == 1:
         return said[0]
-    plain = [_plain(each, bias) for each, bias in zip(said, known.biases, strict=True)]
-    weights = known.weights
-    spoke = np.stack([~np.isnan(proba[:, 0]) for proba in plain])
-    anybody: BoolArray = spoke.max(axis=0)
-    shares = weights[:, None] * spoke
-    total = shares.sum(axis=0)
-    shares = np.where(total > 0, shares / np.maximum(total, 1e-12), spoke / np.maximum(spoke.sum(axis=0), 1))
-    logs = sum(
-        share[:, None] * np.log(np.maximum(np.nan_to_num(proba, nan=1.0), 1e-6))
-        for share, proba in zip(shares, plain, strict=True)
-    )
-    powers = np.exp(logs - np.max(logs, axis=1, keepdims=True))
-    proba = np.where(anybody[:, None], powers / powers.sum(axis=1, keepdims=True), np.nan)
+    plain = np.stack([freed(each, bias) for each, bias in zip(said, known.biases, strict=True)])
+    proba = _geometric(plain, _shares(~np.isnan(plain[:, :, 0]), known))
+    anybody: BoolArray = ~np.isnan(proba[:, 0])
     scored: BoolArray = np.stack([each.scored for each in said]).max(axis=0)
     problems = tuple(None if some else first for some, first in zip(anybody, said[0].problems, strict=True))
     return Answers(said[0].rows, proba.astype(PROBABILITY), scored, problems)
+
+
+def freed(answers: Answers, bias: FloatArray) -> FloatArray:
+    """(a, k) what a pass says, its reader's taste taken out; mere words as they are."""
+    return Correction(bias)(answers.proba.astype(np.float64), answers.scored)
 
 
 def trust(passes: Sequence[FloatArray]) -> FloatArray:
@@ -107,12 +119,31 @@ def accuracies(labels: IntArray, k: int) -> FloatArray:
     return right
 
 
+def _shares(spoke: BoolArray, known: Pooling) -> FloatArray:
+    """(r, a) the weight of each reader on each row: that of its voice, shared among those of it that spoke."""
+    same = known.voices[:, None] == known.voices
+    shares: FloatArray = (same @ known.weights)[:, None] * spoke / np.maximum(same @ spoke.astype(np.int64), 1)
+    return shares
+
+
+def _geometric(passes: FloatArray, shares: FloatArray) -> FloatArray:
+    """(a, k) the weighted geometric mean of `passes` (r, a, k), row by row; NaN where all abstain.
+
+    Args:
+        shares: (r, a), or (r, 1) for all rows; where those that speak have none, they count alike.
+    """
+    spoke = ~np.isnan(passes[:, :, 0])
+    shares = shares * spoke
+    total = shares.sum(axis=0)
+    shares = np.where(total > 0, shares / np.maximum(total, 1e-12), spoke / np.maximum(spoke.sum(axis=0), 1))
+    logs = (shares[:, :, None] * np.log(np.maximum(np.nan_to_num(passes, nan=1.0), 1e-6))).sum(axis=0)
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    anybody: BoolArray = spoke.max(axis=0)
+    proba: FloatArray = np.where(anybody[:, None], powers / powers.sum(axis=1, keepdims=True), np.nan)
+    return proba
+
+
 def _bias(answers: Answers) -> FloatArray:
     """(k,) that divides the probabilities of a pass by their mean."""
     usable = answers.scored & ~np.isnan(answers.proba[:, 0])
     return batch_bias(answers.proba[usable].astype(np.float64)) if usable.any() else np.zeros(answers.proba.shape[1])
-
-
-def _plain(answers: Answers, bias: FloatArray) -> FloatArray:
-    """(a, k) what a pass says, its reader's taste taken out."""
-    return Correction(bias)(answers.proba.astype(np.float64), answers.scored)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from freeal.select.rounds import kappa
+from freeal.select.rounds import agreement
 from freeal.types import FloatArray, IntArray, LoopState, argmax
 
 Strategy = Literal["all", "not_clean", "uncertain", "gain", "random", "none"]
@@ -61,6 +61,8 @@ def query(
 def expected_gain(proba: FloatArray, right: float) -> FloatArray:
     """(n,) by how much one more answer is expected to raise the probability of the best label.
 
+    Of several decisions a row, (n, s, k), the gains add up.
+
     The value of information (Howard, 1966) of an answer that names the true label with probability `right`, every
     other one alike, and knows nothing of the answers before: Σ_j max_c p(c) p(j | c) - max_c p(c). A label that no
     answer can turn gains nothing.
@@ -72,6 +74,10 @@ def expected_gain(proba: FloatArray, right: float) -> FloatArray:
         >>> expected_gain(np.array([[0.5, 0.5], [0.95, 0.05]]), 0.9).round(2).tolist()
         [0.4, 0.0]
     """
+    if proba.ndim == 3:
+        by_decision = expected_gain(proba.reshape(-1, proba.shape[-1]), right)
+        summed: FloatArray = by_decision.reshape(proba.shape[:2]).sum(axis=1)
+        return summed
     k = proba.shape[1]
     known = np.where(np.isnan(proba), 1.0 / k, proba).astype(np.float64)
     wrong = (1.0 - right) / (k - 1)
@@ -88,16 +94,20 @@ def reliability(state: LoopState) -> float:
     If both err on their own, agreement beyond chance is the product of what each knows beyond chance; taken for alike,
     each knows its square root (as in Cohen, 1960).
     """
-    labelled, chance = state.annotations.labelled, 1.0 / float(state.posterior.shape[1])
-    if not labelled.any():
+    chance, agree = 1.0 / float(state.posterior.shape[-1]), agreement(state)
+    if agree is None:
         return chance
-    agree = kappa(state.annotations.labels[labelled], argmax(state.student)[labelled], state.posterior.shape[1])
     return min(0.99, chance + (1.0 - chance) * float(np.sqrt(max(agree, 0.0))))
 
 
 def margin(proba: FloatArray) -> FloatArray:
-    """(n,) probability of the best class less that of the second best; -1 for an abstention."""
+    """(n,) probability of the best class less that of the second best; -1 for an abstention.
+
+    Of several decisions a row, (n, s, k), the closest one counts.
+    """
     if not len(proba):
         return np.zeros(0)
-    best = np.sort(np.where(np.isnan(proba), 0.0, proba), axis=1)
-    return np.where(argmax(proba) < 0, -1.0, best[:, -1] - best[:, -2])
+    best = np.sort(np.where(np.isnan(proba), 0.0, proba), axis=-1)
+    margins = np.where(argmax(proba) < 0, -1.0, best[..., -1] - best[..., -2])
+    closest: FloatArray = margins.reshape(len(proba), -1).min(axis=1)
+    return closest

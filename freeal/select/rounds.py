@@ -39,18 +39,27 @@ class Signs:
 
 def signs(state: LoopState) -> Signs:
     """Those of the round that led to `state`."""
-    k = state.posterior.shape[1]
+    k = state.posterior.shape[-1]
     said, labelled = state.annotations, state.annotations.labelled
     asked = said.asked_in == state.next_round - 1
     failed = np.array([problem is not None for problem in said.problems], bool)
     noise = estimated_error(state.posterior, [str(c) for c in range(k)]).overall
     return Signs(
-        kappa=kappa(said.labels[labelled], argmax(state.student)[labelled], k) if labelled.any() else None,
-        evenness=evenness(argmax(state.posterior), k),
+        kappa=agreement(state),
+        evenness=evenness(argmax(state.posterior).ravel(), k),
         certainty=0.0 if noise is None else 1.0 - noise,
         answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
         believed=float(state.clean[labelled].mean()) if labelled.any() else None,
     )
+
+
+def agreement(state: LoopState) -> float | None:
+    """Kappa of LLM and student over the rows that the LLM labelled, every decision counted; None without any."""
+    labelled = state.annotations.labelled
+    if not labelled.any():
+        return None
+    by_llm, by_student = state.annotations.labels[labelled], argmax(state.student)[labelled]
+    return kappa(by_llm.ravel(), by_student.ravel(), state.posterior.shape[-1])
 
 
 def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:

@@ -14,6 +14,7 @@ from transformers import AutoModel
 
 from freeal.student.encoders import (
     longest_input,
+    mean_of_tokens,
     open_model,
     open_tokenizer,
     pad,
@@ -56,7 +57,7 @@ class EncoderEmbedder:
         self.device = pick_device(device)
         self.tokenizer = open_tokenizer(model_path)
         self.model = open_model(AutoModel.from_pretrained, model_path).to(self.device).eval()
-        self.max_tokens = longest_input(self.tokenizer, self.model, max_tokens)
+        self.max_tokens = longest_input(self.tokenizer, self.model.config, max_tokens)
 
     @property
     def description(self) -> Description:
@@ -75,9 +76,7 @@ class EncoderEmbedder:
     @torch.inference_mode()
     def _read(self, batch: dict[str, Tensor]) -> Tensor:
         hidden = self.model(**batch).last_hidden_state
-        mask = batch["attention_mask"][:, :, None]
-        mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        return torch.nn.functional.normalize(mean, dim=-1)
+        return mean_of_tokens(hidden, batch["attention_mask"])
 
 
 class TfidfEmbedder:

@@ -79,9 +79,9 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def longest_input(tokenizer: Any, model: Any, wanted: int) -> int:
+def longest_input(tokenizer: Any, model_config: Any, wanted: int) -> int:
     """Tokens a text may have: as many as wanted, and no more than the model was built for."""
-    positions = getattr(model.config, "max_position_embeddings", None) or wanted
+    positions = getattr(model_config, "max_position_embeddings", None) or wanted
     return int(min(wanted, tokenizer.model_max_length, positions))
 
 
@@ -91,6 +91,13 @@ def tokenise(tokenizer: Any, texts: Sequence[str], limit: int) -> list[Tokens]:
         return []
     ids = tokenizer(list(texts), truncation=True, max_length=limit, return_attention_mask=False)["input_ids"]
     return [tokens or [padding(tokenizer)] for tokens in ids]
+
+
+def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(b, d) of length one each: the mean of `hidden` (b, l, d) over the tokens that `mask` (b, l) leaves."""
+    mask = mask[:, :, None]
+    mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+    return torch.nn.functional.normalize(mean, dim=-1)
 
 
 def padding(tokenizer: Any) -> int:

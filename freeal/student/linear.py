@@ -18,7 +18,7 @@ from freeal.config import LinearConfig
 from freeal.errors import ModelError
 from freeal.student import Keep
 from freeal.student.embedders import Description, Embedder
-from freeal.student.lessons import Lesson, look_over
+from freeal.student.lessons import Lesson, look_over, losses_under, spread
 from freeal.types import PROBABILITY, FloatArray, Inputs, IntArray, StudentView
 
 NEGLIGIBLE = 1e-3
@@ -63,9 +63,8 @@ class LinearStudent:
         lesson = look_over(inputs, targets, weights, len(self.labels))
         embeddings = self.embedder.encode(inputs.texts)
         unseen = self._out_of_fold(embeddings, lesson)
-        given = unseen[np.arange(len(lesson)), lesson.given]
         self.out_of_fold_ = unseen
-        self.losses_ = -np.log(np.maximum(given, np.finfo(PROBABILITY).tiny))[None, :]
+        self.losses_ = losses_under(lesson.given, unseen)[None, :]
         self._head = _learn(embeddings, lesson.targets, lesson.weights, self.config.c)
         return self
 
@@ -87,7 +86,7 @@ class LinearStudent:
         """(m, k) of heads that have not seen the row; even for a single row, as nothing else was seen."""
         k = len(self.labels)
         proba = np.full((len(lesson), k), 1.0 / k, PROBABILITY)
-        folds = _folds(lesson.given, self.config.folds, self.seed)
+        folds = spread(lesson.given, self.config.folds, self.seed)
         for fold in range(folds.max() + 1):
             rest = folds != fold
             if rest.any() and not rest.all():
@@ -151,15 +150,6 @@ def _learn(embeddings: FloatArray, targets: FloatArray, weights: FloatArray, c: 
         coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
         intercepts = np.concatenate([[0.0], intercepts])
     return _Head(found, coefficients.astype(np.float32), intercepts.astype(np.float32))
-
-
-def _folds(given: IntArray, folds: int, seed: int) -> IntArray:
-    """(m,) number of each row's fold: at random, each label spread evenly over all."""
-    chance = np.random.default_rng(seed).permutation(len(given))
-    order = np.lexsort((chance, given))
-    numbers = np.empty(len(given), np.int64)
-    numbers[order] = np.arange(len(given)) % min(folds, len(given))
-    return numbers
 
 
 def _essence(description: Description) -> tuple[object, object]:

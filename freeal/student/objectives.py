@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ENTITY_SHARE = 0.5
+"""Weight of the entity words of a batch where words are labelled; the words labelled O have the rest."""
+
 
 @dataclass(frozen=True, slots=True)
 class JointReading:
@@ -47,6 +50,21 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def plain_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Mean over the batch of the soft cross-entropy, each row times its weight (b,)."""
     return _mean(weights * soft_cross_entropy(logits, targets))
+
+
+def tagging_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of w words, those labelled O and those labelled as entity each as a mean over their own number.
+
+    Most words are O: in one mean over all they drown the others. ENTITY_SHARE is the weight of the entity words.
+
+    Args:
+        logits: (w, k), the class O first.
+        targets: (w, k); the most probable class says which a word is.
+        weights: (w,) by which each word counts.
+    """
+    losses = weights * soft_cross_entropy(logits, targets)
+    entity = targets.argmax(dim=-1) > 0
+    return ENTITY_SHARE * _mean(losses[entity]) + (1.0 - ENTITY_SHARE) * _mean(losses[~entity])
 
 
 def sharpen(proba: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small encoder fine-tuned on noisy labels, in a plain loop: fit → _run_epoch → _train_step.
+"""A small encoder fine-tuned on noisy labels, in a plain loop: fit → _run_epoch → _plain.
 
 Its saved folder is an ordinary transformers checkpoint. Most of its speed comes from never computing
 padding: texts are tokenised once and batched by length.
@@ -7,21 +7,19 @@ padding: texts are tokenised once and batched by length.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForSequenceClassification
 
 from freeal.config import TransformerConfig
-from freeal.errors import ModelError, TrainingError
-from freeal.events import Emit, Note, Progress, ignore
-from freeal.failpoints import failpoint
+from freeal.errors import ModelError
+from freeal.events import Emit, ignore
 from freeal.student import Keep
 from freeal.student.augment import augment
 from freeal.student.encoders import (
@@ -33,10 +31,20 @@ from freeal.student.encoders import (
     padding,
     pick_device,
     quiet,
-    reading_batches,
-    reading_budget,
     tokenise,
-    training_batches,
+)
+from freeal.student.finetuning import (
+    NotFiniteError,
+    Pace,
+    Training,
+    begin,
+    bfloat16_is_faster,
+    open_classifier,
+    own_randomness,
+    readings,
+    run_epoch,
+    set_seed,
+    twice_at_most,
 )
 from freeal.student.lessons import Lesson, look_over
 from freeal.student.objectives import JointReading, freeal_loss, plain_loss, ramp, refined, soft_cross_entropy
@@ -90,8 +98,9 @@ class TransformerStudent:
             TrainingError: the loss was not finite, and again with half the learning rate.
         """
         lesson = look_over(inputs, targets, weights, len(self.labels))
-        with _own_randomness(self.device):
-            self.losses_ = self._fit_twice_at_most(lesson, keep)
+        attempt = partial(self._fit_loop, lesson, keep)
+        with own_randomness(self.device):
+            self.losses_ = twice_at_most(attempt, self.config, self.model_path, self.device, self.emit)
         return self
 
     def view(self, inputs: Inputs) -> StudentView:
@@ -100,7 +109,7 @@ class TransformerStudent:
         proba = np.zeros((len(inputs), len(self.labels)), PROBABILITY)
         embeddings = np.zeros((len(inputs), network.head.in_features), np.float32)
         tokens = tokenise(self.tokenizer, inputs.texts, self._limit(network))
-        for rows, read in self._read(network, tokens, autocast=_bfloat16_is_faster(self.device)):
+        for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device)):
             proba[rows] = torch.softmax(read.logits, dim=-1).cpu().numpy()
             embeddings[rows] = read.features.cpu().numpy()
         return StudentView(proba, embeddings)
@@ -114,62 +123,37 @@ class TransformerStudent:
             network.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
-    def _fit_twice_at_most(self, lesson: Lesson, keep: Keep | None) -> FloatArray:
-        rate = self.config.learning_rate
-        try:
-            return self._fit_loop(self._start(lesson, rate, _bfloat16_is_faster(self.device)), keep)
-        except _NotFiniteError as first:
-            self.emit(
-                Note(f"the loss was not finite in {first}; starting again with half the learning rate", "student")
-            )
-        try:
-            return self._fit_loop(self._start(lesson, rate / 2, False), keep)
-        except _NotFiniteError as again:
-            raise TrainingError(
-                f"student {self.model_path}: the loss was not finite in {again}, nor was it with the learning rate"
-                f" {rate:g}; this was half of it, in float32. Set student.learning_rate lower or try another model"
-            ) from again
-
-    def _start(self, lesson: Lesson, learning_rate: float, autocast: bool) -> _Work:
+    def _start(self, lesson: Lesson, pace: Pace) -> _Work:
         """Everything one attempt changes, new and seeded: also the weights."""
-        _seed(self.seed, self.device)
+        set_seed(self.seed, self.device)
         network = self._open()
-        optimizer = _adamw(network.model, learning_rate, self.config.weight_decay)
+        tokens = tokenise(self.tokenizer, lesson.inputs.texts, self._limit(network))
         taught = torch.from_numpy(lesson.targets).to(self.device)
-        batches = -(-len(lesson) // self.config.batch_size)
-        epochs = max(self.config.epochs, -(-self.config.min_steps // batches))
-        steps = epochs * batches
         return _Work(
+            training=begin(self.config, network.model, tokens, self.seed, pace),
             network=network,
-            optimizer=optimizer,
-            schedule=_linear_decay(optimizer, steps, self.config.warmup_share),
             lesson=lesson,
             taught=taught,
             targets=taught,
             given=nn.functional.one_hot(torch.from_numpy(lesson.given), len(self.labels)).to(self.device),
             weights=torch.from_numpy(lesson.weights).to(self.device),
-            tokens=tokenise(self.tokenizer, lesson.inputs.texts, self._limit(network)),
-            rng=np.random.default_rng(self.seed),
-            generator=torch.Generator().manual_seed(self.seed),
-            autocast=autocast,
-            batches=batches,
-            epochs=epochs,
-            steps=steps,
         )
 
-    def _fit_loop(self, work: _Work, keep: Keep | None) -> FloatArray:
-        losses = np.zeros((work.epochs, len(work.lesson)), PROBABILITY)
+    def _fit_loop(self, lesson: Lesson, keep: Keep | None, pace: Pace) -> FloatArray:
+        work = self._start(lesson, pace)
+        epochs = work.training.epochs
+        losses = np.zeros((epochs, len(work.lesson)), PROBABILITY)
         watched = self.config.objective in ("freeal", "candidates") or self.config.judge == "none"
-        for epoch in range(work.epochs):
+        for epoch in range(epochs):
             # the pass over the rows that ended the last epoch is the one that FreeAL starts this one with
             clean = self._believed(losses[:epoch], keep)
             self._run_epoch(work, epoch, clean)
-            if not watched and epoch + 1 < work.epochs:
+            if not watched and epoch + 1 < epochs:
                 continue
             logits = self._logits(work, epoch)
             losses[epoch] = soft_cross_entropy(logits, work.given).cpu().numpy()
             if self.config.objective == "candidates":
-                share = self.config.refine * (epoch + 1) / work.epochs
+                share = self.config.refine * (epoch + 1) / epochs
                 work.targets = refined(work.taught, logits, share, self.config.temperature)
         self._network = work.network
         return losses if watched else losses[-1:]
@@ -183,34 +167,23 @@ class TransformerStudent:
         return keep(losses[-1:]).clean
 
     def _run_epoch(self, work: _Work, epoch: int, clean: BoolArray) -> None:
-        work.network.model.train()
         second = self._second_wordings(work) if self.config.objective == "freeal" else None
         mask = torch.from_numpy(clean).to(self.device)
-        for rows in training_batches(work.lengths, self.config.batch_size, work.rng):
-            self._train_step(work, rows, mask, second)
-            if work.step % 10 == 0 or work.step == work.steps:
-                self.emit(Progress("training", work.step, work.steps, "batches"))
 
-    def _train_step(self, work: _Work, rows: IntArray, clean: Tensor, second: list[Tokens] | None) -> None:
-        loss = self._plain(work, rows) if second is None else self._freeal(work, rows, clean, second)
-        work.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(work.network.model.parameters(), self.config.clip)
-        if not torch.isfinite(loss.detach() + norm):
-            raise _NotFiniteError(work.place)
-        work.optimizer.step()
-        work.schedule.step()
-        work.step += 1
-        failpoint("student.step")
+        def loss(rows: IntArray) -> Tensor:
+            return self._plain(work, rows) if second is None else self._freeal(work, rows, mask, second)
+
+        run_epoch(work.training, loss, self.config, self.emit)
 
     def _plain(self, work: _Work, rows: IntArray) -> Tensor:
-        read = self._forward(work.network, [work.tokens[row] for row in rows], work.autocast)
+        read = self._forward(work.network, [work.training.tokens[row] for row in rows], work.training.autocast)
         return plain_loss(read.logits, work.targets[rows], work.weights[rows])
 
     def _freeal(self, work: _Work, rows: IntArray, clean: Tensor, second: list[Tokens]) -> Tensor:
         """Both wordings in one forward pass of 2b rows."""
-        wordings = [work.tokens[row] for row in rows] + [second[row] for row in rows]
-        read = self._forward(work.network, wordings, work.autocast)
+        training = work.training
+        wordings = [training.tokens[row] for row in rows] + [second[row] for row in rows]
+        read = self._forward(work.network, wordings, training.autocast)
         b = len(rows)
         return freeal_loss(
             JointReading(read.features[:b], read.logits[:b], read.logits[b:]),
@@ -218,36 +191,31 @@ class TransformerStudent:
             work.weights[rows],
             clean[rows],
             head=work.network.head,
-            extra=ramp(work.step / work.batches, self.config.ramp_epochs),
+            extra=ramp(training.step / training.batches, self.config.ramp_epochs),
             alpha=self.config.mixup_alpha,
             temperature=self.config.temperature,
-            generator=work.generator,
+            generator=training.generator,
         )
 
     def _second_wordings(self, work: _Work) -> list[Tokens]:
         """The rewording of each row, or, where there is none, another augmentation in every epoch."""
         texts = work.lesson.inputs.texts
         given = work.lesson.inputs.rewordings or [None] * len(texts)
-        wordings = [new or augment(text, work.rng) for text, new in zip(texts, given, strict=True)]
+        wordings = [new or augment(text, work.training.rng) for text, new in zip(texts, given, strict=True)]
         return tokenise(self.tokenizer, wordings, self._limit(work.network))
 
     def _logits(self, work: _Work, epoch: int) -> Tensor:
         """(m, k) of every row, without dropout."""
         logits = torch.zeros((len(work.lesson), len(self.labels)), device=self.device)
-        for rows, read in self._read(work.network, work.tokens, work.autocast):
+        for rows, read in self._read(work.network, work.training.tokens, work.training.autocast):
             logits[rows] = read.logits
         if not torch.isfinite(logits).all():
-            raise _NotFiniteError(f"the reading after epoch {epoch + 1}")
+            raise NotFiniteError(f"the reading after epoch {epoch + 1}")
         return logits
 
     def _read(self, network: _Network, tokens: Sequence[Tokens], autocast: bool) -> Iterator[tuple[IntArray, _Reading]]:
         """Rows and what the network makes of them, without gradients, each row once."""
-        network.model.eval()
-        lengths = np.array([len(row) for row in tokens], np.int64)
-        for rows in reading_batches(lengths, reading_budget(self.device)):
-            with torch.inference_mode():
-                read = self._forward(network, [tokens[row] for row in rows], autocast)
-            yield rows, read
+        return readings(network.model, lambda batch: self._forward(network, batch, autocast), tokens, self.device)
 
     def _forward(self, network: _Network, tokens: Sequence[Tokens], autocast: bool) -> _Reading:
         batch = pad(tokens, padding(self.tokenizer), self.device)
@@ -255,20 +223,12 @@ class TransformerStudent:
             return network(batch)
 
     def _open(self) -> _Network:
-        model = open_model(
-            AutoModelForSequenceClassification.from_pretrained,
-            self.model_path,
-            num_labels=len(self.labels),
-            id2label=dict(enumerate(self.labels)),
-            label2id={label: i for i, label in enumerate(self.labels)},
-            problem_type="single_label_classification",
-            # a checkpoint that was a classifier of other labels: its encoder is still welcome
-            ignore_mismatched_sizes=True,
-        )
+        loader = AutoModelForSequenceClassification.from_pretrained
+        model = open_classifier(loader, self.model_path, self.labels, problem_type="single_label_classification")
         return _Network(model.to(self.device), len(self.labels), self.model_path)
 
     def _limit(self, network: _Network) -> int:
-        return longest_input(self.tokenizer, network.model, self.config.max_tokens)
+        return longest_input(self.tokenizer, network.model.config, self.config.max_tokens)
 
     def _fitted(self) -> _Network:
         if self._network is None:
@@ -288,10 +248,6 @@ def load(folder: Path) -> TransformerStudent:
     student.config = TransformerConfig(model=str(folder), max_tokens=student.tokenizer.model_max_length)
     student._network = _Network(model.to(student.device), len(labels), str(folder))
     return student
-
-
-class _NotFiniteError(Exception):
-    """Training has run away; the text says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,9 +287,8 @@ class _Network:
 class _Work:
     """One attempt at training: what it changes, and what it reads."""
 
+    training: Training
     network: _Network
-    optimizer: torch.optim.Optimizer
-    schedule: LambdaLR
     lesson: Lesson
     taught: Tensor
     """(m, k) the distributions given."""
@@ -342,65 +297,3 @@ class _Work:
     given: Tensor
     """(m, k) one for the most probable label given, the one that losses are taken under."""
     weights: Tensor
-    tokens: list[Tokens]
-    rng: np.random.Generator
-    generator: torch.Generator
-    autocast: bool
-    batches: int
-    epochs: int
-    steps: int
-    step: int = 0
-
-    @property
-    def place(self) -> str:
-        return f"epoch {self.step // self.batches + 1}, batch {self.step % self.batches + 1}"
-
-    @property
-    def lengths(self) -> IntArray:
-        return np.array([len(row) for row in self.tokens])
-
-
-def _adamw(model: Any, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW without decay on biases and norms, that is on vectors (Devlin et al., BERT, appendix A)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=parameters[0].device.type in {"cpu", "cuda"})
-
-
-def _linear_decay(optimizer: torch.optim.Optimizer, steps: int, warmup_share: float) -> LambdaLR:
-    """The learning rate rises over `warmup_share` of the steps and falls to zero over the others."""
-    rising = round(warmup_share * steps)
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return max(steps - step, 0) / max(steps - rising, 1)
-
-    return LambdaLR(optimizer, factor)
-
-
-@contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """torch's random state as it was afterwards, whatever is done inside (on mps: that of the CPU)."""
-    devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices, device_type="cuda"):
-        yield
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    # torch.manual_seed would also touch devices whose state is not put back afterwards
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed_all(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-
-
-def _bfloat16_is_faster(device: torch.device) -> bool:
-    """Whether the machine multiplies bfloat16 in hardware; elsewhere autocast costs more than it saves."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

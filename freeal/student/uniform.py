@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,14 +17,14 @@ class UniformStudent:
     """Finds every row equally easy and every label equally likely.
 
     Args:
-        k: number of labels.
+        shape: texts -> that of what is said of one of them, (k,) or (s, k).
     """
 
     losses_: FloatArray
     out_of_fold_: FloatArray | None = None
 
-    def __init__(self, k: int) -> None:
-        self.k = k
+    def __init__(self, shape: Callable[[Sequence[str]], tuple[int, ...]]) -> None:
+        self.shape = shape
         self.losses_ = np.zeros((1, 0), PROBABILITY)
 
     def fit(
@@ -34,16 +35,11 @@ class UniformStudent:
         return self
 
     def view(self, inputs: Inputs) -> StudentView:
-        """`proba` (n, k) all 1/k, `embeddings` (n, 1) all zero: every text is as near as any other."""
-        n = len(inputs)
-        return StudentView(np.full((n, self.k), 1.0 / self.k, PROBABILITY), np.zeros((n, 1), np.float32))
+        """`proba` (n, k) or (n, s, k) all 1/k, `embeddings` (n, 1) all zero: every text is as near as any other."""
+        n, shape = len(inputs), self.shape(inputs.texts)
+        return StudentView(np.full((n, *shape), 1.0 / shape[-1], PROBABILITY), np.zeros((n, 1), np.float32))
 
     def save(self, folder: Path) -> None:
         """Write `student.json`, so that the folder says what is in it."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "student.json").write_text(json.dumps({"kind": "none", "k": self.k}) + "\n", encoding="utf-8")
-
-
-def load(folder: Path) -> UniformStudent:
-    """The student that `save` wrote."""
-    return UniformStudent(int(json.loads((folder / "student.json").read_text(encoding="utf-8"))["k"]))
+        (folder / "student.json").write_text(json.dumps({"kind": "none"}) + "\n", encoding="utf-8")

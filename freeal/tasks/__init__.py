@@ -1,1 +1,110 @@
-"""What a label is: one file a kind."""
+"""What a label is: one of a few names, any number of them, or entities in the text. What differs is behind `Task`.
+
+Sizes: a row needs one decision among `k` classes, (k,), or `s` such decisions, (s, k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from freeal.types import BoolArray, FloatArray, IntArray
+
+Kind = Literal["classification", "multilabel", "tokens"]
+
+TRUST_IN_A_WORD = 0.9
+"""Probability given to the label of a bare word; FreeAL's GPT-3.5 words on MR are 93.7 % right."""
+
+
+class Said(NamedTuple):
+    """What a written reply says: `proba` (k,), or (s, k) for the words of a text; None, with a `problem`, abstains.
+
+    `dropped`: why something that it names was left out, a cause for each.
+    """
+
+    proba: FloatArray | None
+    problem: str | None = None
+    dropped: tuple[str, ...] = ()
+
+
+def rarest(there: BoolArray) -> IntArray:
+    """(n,) the place of the rarest group that each row of `there` (n, g) has; -1 where it has none.
+
+    Example:
+        >>> rarest(np.array([[True, True], [True, False], [False, False]]))
+        array([ 1,  0, -1])
+    """
+    rarity = np.where(there, -there.sum(axis=0), -len(there) - 1)
+    return np.where(there.any(axis=1), rarity.argmax(axis=1), -1)
+
+
+class Task(Protocol):
+    """One kind of label. `labels` maps the names of the prompt file to their meanings."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """(k,) names of what one decision chooses among."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the kinds of rows that demonstrations are spread over."""
+
+    @property
+    def questions(self) -> int:
+        """Calls that a row costs."""
+
+    @property
+    def room(self) -> int:
+        """Tokens that a written reply may take."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What the variable of '## assistant' may be, one for each class; none where the LLM is to write."""
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names that '## user' and '## assistant' may use beside the text, its id, and the labels."""
+
+    def asked(self, question: int) -> Mapping[str, str]:
+        """The variables that tell a row's questions apart."""
+
+    def answered(self, label: str, question: int) -> Mapping[str, str]:
+        """The variables of '## assistant' for a demonstration's `label`."""
+
+    def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """Of what is said of one of `texts`: (k,) or (s, k)."""
+
+    def heard(self, reply: str | None, text: str) -> Said:
+        """What a written reply to one question about `text` says."""
+
+    def correction(self, replies: Sequence[str]) -> str:
+        """What the LLM is told whose reply could not be read; `replies` are those put to it."""
+
+    def best(self, proba: FloatArray) -> IntArray:
+        """(n,) or (n, s) what distributions (n, k) or (n, s, k) come to; -1 for an abstention."""
+
+    def there(self, best: IntArray) -> BoolArray:
+        """(n, g) which of `groups` each row belongs to; none of them, if it is an abstention."""
+
+    def group(self, best: IntArray) -> IntArray:
+        """(n,) the rarest of each row's `groups`, so that none is left out for frequent ones; -1 for an abstention."""
+
+    def write(self, text: str, best: IntArray) -> str:
+        """A row's label as the LLM is to write it, and as a demonstration has it."""
+
+    def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
+        """(n,) or (n, s) the classes of what `data` read of each of `texts`; -1 where that is unknown."""
+
+    def pretended(self, number: int, text: str) -> str:
+        """Some label for `text`, to see and to count what prompts will look like."""
+
+    def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
+        """Columns of the product for one row."""

@@ -12,9 +12,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from freeal.errors import PromptError
+from freeal.tasks import TRUST_IN_A_WORD, Kind, Said
+from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray, argmax
 
 
 class Reading(NamedTuple):
@@ -40,14 +44,60 @@ class Classification:
     """
 
     labels: Mapping[str, str]
+    kind: Kind = "classification"
+    questions: int = 1
+    room: int = 32
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels))
 
     @property
-    def choices(self) -> tuple[str, ...]:
-        """The labels in class order, as the LLM is to write them."""
+    def classes(self) -> tuple[str, ...]:
         return tuple(self.labels)
+
+    groups = answers = classes
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (), ("label",)
+
+    def asked(self, question: int) -> Mapping[str, str]:
+        return {}
+
+    def answered(self, label: str, question: int) -> Mapping[str, str]:
+        return {"label": label}
+
+    def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
+        return (len(self.labels),)
+
+    def heard(self, reply: str | None, text: str) -> Said:
+        label, problem = self.read(reply)
+        return Said(None, problem) if label is None else Said(word(label, len(self.labels)))
+
+    def correction(self, replies: Sequence[str]) -> str:
+        return f"That is none of the labels. Reply with one of these and nothing else: {', '.join(replies)}"
+
+    def best(self, proba: FloatArray) -> IntArray:
+        return argmax(proba)
+
+    def there(self, best: IntArray) -> BoolArray:
+        there: BoolArray = best[:, None] == np.arange(len(self.labels))
+        return there
+
+    def group(self, best: IntArray) -> IntArray:
+        return best
+
+    def write(self, text: str, best: IntArray) -> str:
+        return self.classes[int(best)]
+
+    def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
+        return np.array([-1 if label is None else label for label in true], np.int64)
+
+    def pretended(self, number: int, text: str) -> str:
+        return self.classes[number % len(self.labels)]
+
+    def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
+        return {"label": self.classes[int(best)] if best >= 0 else None}
 
     def read(self, text: str | None) -> Reading:
         """The label that `text` names and no other; an abstention with its reason otherwise."""
@@ -69,11 +119,18 @@ class Classification:
         return {key: index for index, label in enumerate(self.labels) for key in _keys(label)}
 
 
-def validate_labels(labels: Sequence[object]) -> None:
+def word(label: int, k: int) -> FloatArray:
+    """(k,) the distribution that a bare word stands for."""
+    proba = np.full(k, (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
+    proba[label] = TRUST_IN_A_WORD
+    return proba
+
+
+def validate_labels(labels: Sequence[object], least: int = 2) -> None:
     """Make sure that replies can tell the labels apart.
 
     Raises:
-        PromptError: fewer than two labels, one that is empty or no text, or two that read the same.
+        PromptError: fewer than `least` labels, one that is empty or no text, or two that read the same.
     """
     owners: dict[str, str] = {}
     for label in labels:
@@ -88,8 +145,8 @@ def validate_labels(labels: Sequence[object]) -> None:
             if key in owners:
                 raise PromptError(f"labels {owners[key]!r} and {label!r} read the same in a reply; rename one of them")
         owners.update(dict.fromkeys(_keys(label), label))
-    if len(labels) < 2:
-        raise PromptError(f"{len(labels)} label(s) found, at least two are needed")
+    if len(labels) < least:
+        raise PromptError(f"{len(labels)} label(s) found, at least {'two are' if least == 2 else f'{least} is'} needed")
 
 
 def fold(text: str) -> str:

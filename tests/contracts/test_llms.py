@@ -10,6 +10,7 @@ from freeal.config import OpenAIConfig, ScriptedConfig
 from freeal.llm import Message, Reply, Request
 from freeal.llm.recorded import RecordedLLM
 from freeal.llm.scripted import ScriptedLLM
+from freeal.tasks.classification import Classification
 
 CHOICES = ("negative", "positive")
 BAD = "a text that goes wrong"
@@ -26,7 +27,7 @@ def scripted(tmp_path):
 
 def keywords(tmp_path):
     config = ScriptedConfig(keywords={"negative": ["awful"], "positive": ["joy"]})
-    llm = ScriptedLLM.from_config(config, CHOICES, 0)
+    llm = ScriptedLLM.from_config(config, Classification(dict.fromkeys(CHOICES, "")), 0)
     failing = llm.answer
     llm.answer = lambda r: Reply(problem="told to fail") if r.uid == BAD else failing(r)
     yield llm

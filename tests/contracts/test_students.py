@@ -16,7 +16,7 @@ def build(kind, tiny_encoder):
     if kind == "linear":
         return linear.LinearStudent(LinearConfig(), LABELS, 0, TfidfEmbedder(32))
     if kind == "uniform":
-        return uniform.UniformStudent(len(LABELS))
+        return uniform.UniformStudent(lambda texts: (len(LABELS),))
     config = TransformerConfig(objective=kind, epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
     student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
     if kind == "coteaching":
@@ -27,7 +27,7 @@ def build(kind, tiny_encoder):
 def reopen(kind, folder):
     if kind == "linear":
         return linear.load(folder, TfidfEmbedder(32))
-    return uniform.load(folder) if kind == "uniform" else transformer.load(folder)
+    return build(kind, folder) if kind == "uniform" else transformer.load(folder)
 
 
 def keep(losses):

@@ -138,6 +138,21 @@ def test_choices_and_writing_go_together_in_one_call(llm):
     assert written.text or written.problem == "empty reply"
 
 
+def test_what_prompts_share_is_read_once_and_changes_no_text(llm):
+    requests = [Request((SYSTEM, *SHOWN, Message("user", f"Text: {text}")), max_tokens=6) for text in TEXTS]
+    prompts = [llm.chats.tokens(request.messages) for request in requests]
+    assert llm.packed
+    together = llm.reader.write(prompts, requests[0], True)
+    scored_between = llm.complete([ask("rain", shown=())])
+    again = llm.reader.write(prompts[::-1], requests[0], True)[::-1]
+    apart = llm.reader.write(prompts, requests[0], False)
+    texts = [reply.text for reply in apart]
+    assert len(set(texts)) > 1
+    assert [reply.text for reply in together] == texts
+    assert [reply.text for reply in again] == texts
+    assert llm.complete([ask("rain", shown=())]) == scored_between
+
+
 def test_too_long_a_prompt_is_a_problem_of_its_own_row(llm, folder):
     short, long = build(folder, max_prompt_tokens=300).complete([ask("stars"), ask("stars " * 100)])
     assert short.problem is None

@@ -8,15 +8,17 @@ from freeal.config import ScriptedConfig
 from freeal.errors import ConfigError
 from freeal.llm import Message, Reply, Request
 from freeal.llm.scripted import REMEMBERED, ScriptedLLM
+from freeal.tasks.classification import Classification
 
 LABELS = ("negative", "positive")
+TASK = Classification(dict.fromkeys(LABELS, ""))
 KEYWORDS = {"negative": ["awful", "dull"], "positive": ["lovely", "joy"]}
 TEXTS = [f"{'a lovely joy' if i % 2 else 'an awful, dull thing'}, number {i}" for i in range(400)]
 SHOWN = (Message("user", "an awful film"), Message("assistant", "negative"))
 
 
 def script(seed=0, **settings):
-    return ScriptedLLM.from_config(ScriptedConfig(keywords=KEYWORDS, **settings), LABELS, seed)
+    return ScriptedLLM.from_config(ScriptedConfig(keywords=KEYWORDS, **settings), TASK, seed)
 
 
 def ask(text, shown=(), choices=LABELS):
@@ -119,7 +121,7 @@ def test_another_seed_of_the_request_writes_something_else():
 
 def test_keywords_for_something_that_is_no_label_are_refused():
     with pytest.raises(ConfigError, match=r"llm.keywords: 'neutral' is no label; labels are 'negative', 'positive'"):
-        ScriptedLLM.from_config(ScriptedConfig(keywords={"neutral": ["so"]}), LABELS, 0)
+        ScriptedLLM.from_config(ScriptedConfig(keywords={"neutral": ["so"]}), TASK, 0)
 
 
 def test_another_script_has_another_identity():

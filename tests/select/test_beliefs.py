@@ -21,7 +21,7 @@ def said(*proba, problem="not a label: 'hm'"):
 
 def later(annotations, student, clean):
     n, k = annotations.proba.shape
-    start = LoopState.start(n, k)
+    start = LoopState.start(n, (k,))
     student = np.array(student, np.float32)
     return replace(start, next_round=1, annotations=annotations, student=student, clean=np.array(clean))
 
@@ -30,7 +30,7 @@ def later(annotations, student, clean):
 @pytest.mark.parametrize("next_round", [0, 1])
 def test_abstentions_never_train(kind, next_round):
     annotations = said((0.9, 0.1), NOTHING, (0.3, 0.7))
-    state = later(annotations, [(0.5, 0.5)] * 3, [True] * 3) if next_round else LoopState.start(3, 2)
+    state = later(annotations, [(0.5, 0.5)] * 3, [True] * 3) if next_round else LoopState.start(3, (2,))
     taught = lessons(annotations, state, kind)
     assert taught.rows.tolist() == [0, 2]
     np.testing.assert_allclose(taught.targets.sum(axis=1), 1.0, atol=1e-6)
@@ -38,12 +38,12 @@ def test_abstentions_never_train(kind, next_round):
 
 def test_nothing_readable_at_all_says_what_came_instead():
     with pytest.raises(LLMError, match=r"none of 2 replies could be read, first: not a label: 'hm'"):
-        lessons(said(NOTHING, NOTHING), LoopState.start(2, 2), "soft")
+        lessons(said(NOTHING, NOTHING), LoopState.start(2, (2,)), "soft")
 
 
 def test_hard_targets_are_labels_and_soft_ones_distributions():
     annotations = said((0.9, 0.1), (0.3, 0.7))
-    start = LoopState.start(2, 2)
+    start = LoopState.start(2, (2,))
     assert lessons(annotations, start, "hard").targets.tolist() == [[1, 0], [0, 1]]
     np.testing.assert_allclose(lessons(annotations, start, "soft").targets, annotations.proba)
 
@@ -58,7 +58,7 @@ def test_posterior_targets_pool_llm_and_last_student():
     annotations = said((0.6, 0.4))
     state = later(annotations, [(0.1, 0.9)], [False])
     assert lessons(annotations, state, "posterior").targets.argmax() == 1
-    assert lessons(annotations, LoopState.start(1, 2), "posterior").targets.argmax() == 0
+    assert lessons(annotations, LoopState.start(1, (2,)), "posterior").targets.argmax() == 0
 
 
 def test_only_what_passed_and_is_agreed_on_is_believed():

@@ -78,32 +78,32 @@ def test_abstentions_stay_abstentions(kind):
     said = answers([[0.9, 0.1], NOTHING, [0.7, 0.3]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = Calibrator(kind, "average", np.array([0.5, 0.5]))(LoopState.start(3, 2), said)
+        found = Calibrator(kind, "average", np.array([0.5, 0.5]))(LoopState.start(3, (2,)), said)
     assert found.labelled.tolist() == [True, False, True]
     assert list(found.problems) == [None, "nothing", None]
 
 
 def test_mere_words_are_left_as_they_are():
     said = answers([[0.9, 0.1]] * 20, scored=False)
-    found = Calibrator("batch", "latest")(LoopState.start(20, 2), said)
+    found = Calibrator("batch", "latest")(LoopState.start(20, (2,)), said)
     np.testing.assert_array_equal(found.proba, said.proba)
 
 
 def test_no_calibration_changes_nothing():
     said = answers(tasteful(50, 2))
-    found = Calibrator("none", "average")(LoopState.start(50, 2), said)
+    found = Calibrator("none", "average")(LoopState.start(50, (2,)), said)
     np.testing.assert_allclose(found.proba, said.proba, atol=1e-6)
 
 
 @pytest.mark.parametrize("passes", ["average", "latest"])
 def test_what_was_said_before_there_were_demonstrations_is_replaced(passes):
-    calibrate, start = Calibrator("none", passes), LoopState.start(1, 2)
+    calibrate, start = Calibrator("none", passes), LoopState.start(1, (2,))
     state = after(start, calibrate(start, answers([[0.9, 0.1]])))
     np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
 
 
 def test_the_average_is_the_geometric_mean_of_the_later_passes():
-    calibrate, state = Calibrator("none", "average"), LoopState.start(1, 2)
+    calibrate, state = Calibrator("none", "average"), LoopState.start(1, (2,))
     for said in ([0.5, 0.5], [0.9, 0.1]):
         state = after(state, calibrate(state, answers([said])))
     found = calibrate(state, answers([[0.2, 0.8]])).proba[0]
@@ -112,7 +112,7 @@ def test_the_average_is_the_geometric_mean_of_the_later_passes():
 
 
 def test_the_latest_pass_replaces_all_before_it():
-    calibrate, state = Calibrator("none", "latest"), LoopState.start(1, 2)
+    calibrate, state = Calibrator("none", "latest"), LoopState.start(1, (2,))
     for said in ([0.5, 0.5], [0.9, 0.1]):
         state = after(state, calibrate(state, answers([said])))
     np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
@@ -120,7 +120,7 @@ def test_the_latest_pass_replaces_all_before_it():
 
 @pytest.mark.parametrize("passes", ["average", "latest"])
 def test_a_row_that_abstains_now_keeps_what_it_had(passes):
-    calibrate, start = Calibrator("none", passes), LoopState.start(2, 2)
+    calibrate, start = Calibrator("none", passes), LoopState.start(2, (2,))
     before = calibrate(start, answers([[0.9, 0.1], [0.4, 0.6]]))
     found = calibrate(after(start, before), answers([NOTHING], rows=[1]))
     np.testing.assert_array_equal(found.proba, before.proba)
@@ -129,13 +129,13 @@ def test_a_row_that_abstains_now_keeps_what_it_had(passes):
 
 
 def test_a_row_that_abstained_before_takes_what_it_is_given_now():
-    calibrate, start = Calibrator("none", "average"), LoopState.start(1, 2)
+    calibrate, start = Calibrator("none", "average"), LoopState.start(1, (2,))
     state = after(start, calibrate(start, answers([NOTHING])))
     np.testing.assert_allclose(calibrate(state, answers([[0.2, 0.8]])).proba[0], [0.2, 0.8], atol=1e-6)
 
 
 def test_the_first_word_of_the_llm_is_never_overwritten():
-    calibrate, start = Calibrator("batch", "average"), LoopState.start(3, 2)
+    calibrate, start = Calibrator("batch", "average"), LoopState.start(3, (2,))
     first = answers([[0.9, 0.1], NOTHING, [0.7, 0.3]])
     state = after(start, calibrate(start, first), np.full((3, 2), 0.5, np.float32))
     found = calibrate(state, answers([[0.1, 0.9], [0.2, 0.8]], rows=[0, 1]))
@@ -144,7 +144,7 @@ def test_the_first_word_of_the_llm_is_never_overwritten():
 
 def test_a_later_pass_over_many_rows_is_brought_to_what_is_believed_of_them():
     n = 4000
-    start, calibrate = LoopState.start(n, 2), Calibrator("batch", "latest")
+    start, calibrate = LoopState.start(n, (2,)), Calibrator("batch", "latest")
     believed = np.tile([0.2, 0.8], (n, 1)).astype(np.float32)
     state = after(start, calibrate(start, answers(tasteful(n, 2))), believed)
     found = calibrate(state, answers(tasteful(n, 2, seed=1)))
@@ -152,7 +152,7 @@ def test_a_later_pass_over_many_rows_is_brought_to_what_is_believed_of_them():
 
 
 def test_a_later_pass_over_one_row_keeps_what_the_llm_says_of_it():
-    start, calibrate = LoopState.start(50, 2), Calibrator("batch", "latest")
+    start, calibrate = LoopState.start(50, (2,)), Calibrator("batch", "latest")
     believed = np.tile([0.6, 0.4], (50, 1)).astype(np.float32)
     state = after(start, calibrate(start, answers(tasteful(50, 2))), believed)
     found = calibrate(state, answers([[0.05, 0.95]], rows=[7]))
@@ -160,7 +160,7 @@ def test_a_later_pass_over_one_row_keeps_what_the_llm_says_of_it():
 
 
 def test_rows_not_asked_are_untouched():
-    calibrate, start = Calibrator("batch", "average"), LoopState.start(4, 2)
+    calibrate, start = Calibrator("batch", "average"), LoopState.start(4, (2,))
     found = calibrate(start, answers([[0.8, 0.2]], rows=[2]))
     assert found.labelled.tolist() == [False, False, True, False]
     assert found.asked_in.tolist() == [-1, -1, 0, -1]
@@ -225,7 +225,7 @@ def test_what_is_explained_is_that_of_regressions_that_have_not_seen_the_row():
 def test_the_first_pass_is_brought_to_the_shares_found_and_a_later_one_to_what_is_believed_of_rows_with_labels():
     proba, vectors, _ = readable((0.25, 0.75), taste=2.0)
     calibrate = Calibrator("estimated", "average", vectors=lambda rows: vectors[rows])
-    start = LoopState.start(len(proba), 2)
+    start = LoopState.start(len(proba), (2,))
     scout = np.arange(0, len(proba), 2)
     first = calibrate(start, answers(proba[scout], scout))
     shares = learnable_prior(proba[scout].astype(np.float32), vectors[scout])

@@ -128,3 +128,67 @@ def test_what_is_known_of_readers_is_used_on_other_rows():
     known = learned(said)
     some = [Answers(each.rows[:5], each.proba[:5], each.scored[:5], each.problems[:5]) for each in said]
     np.testing.assert_allclose(pooled(some, known).proba, pooled(said, known).proba[:5], atol=1e-6)
+
+
+# --- several readers of one voice
+
+
+def copies(voices, *readers):
+    said = [answers(proba) for proba in readers]
+    known = learned(said, voices)
+    return pooled(said, known), known.weights
+
+
+@given(count=st.integers(1, 4), taste=st.floats(-1, 1))
+def test_paraphrases_that_say_the_same_are_one_voice(count, taste):
+    good, bad = reader(TRUTH, 0.9, taste=taste), reader(TRUTH, 0.6, seed=1)
+    other = reader(TRUTH, 0.75, seed=2)
+    once, weights = copies([0, 1, 2], good, bad, other)
+    found, shared = copies([0] * count + [1, 2], *[good] * count, bad, other)
+    np.testing.assert_allclose(found.proba, once.proba, atol=1e-5)
+    np.testing.assert_allclose(shared[:count], weights[0] / count, atol=1e-6)
+    np.testing.assert_allclose(shared[count:], weights[1:], atol=1e-6)
+
+
+def test_the_wordings_of_one_llm_weigh_alike_however_good_each_seems():
+    said = [reader(TRUTH, p, seed=i) for i, p in enumerate((0.9, 0.6, 0.6))]
+    _, weights = copies([0, 0, 0], *said)
+    assert weights.tolist() == pytest.approx([1 / 3] * 3)
+    _, apart = copies([0, 1, 2], *said)
+    assert apart[0] > 1 / 3 + 0.05
+
+
+def test_wordings_that_err_together_do_not_outvote_the_others():
+    wrong = reader(TRUTH, 0.55, seed=3)
+    others = [reader(TRUTH, 0.85, seed=i) for i in (1, 2)]
+    together, _ = copies([0, 0, 0, 1, 2], wrong, wrong, wrong, *others)
+    apart, _ = copies([0, 1, 2, 3, 4], wrong, wrong, wrong, *others)
+    assert right(together.proba) > right(apart.proba) + 0.1
+
+
+def test_the_even_pool_is_the_mean_of_the_logarithms():
+    said = [np.array([[0.5, 0.3, 0.2]]), np.array([[0.1, 0.8, 0.1]])]
+    known = panel.Pooling(np.zeros((2, 3)), np.array([0.5, 0.5]), np.array([0, 0]))
+    means = np.exp(np.mean(np.log(said), axis=0))[0]
+    np.testing.assert_allclose(pooled([answers(each) for each in said], known).proba[0], means / means.sum(), atol=1e-6)
+
+
+def test_a_wording_that_abstains_leaves_its_weight_to_its_llm():
+    first, second, other = (reader(TRUTH, p, seed=i) for i, p in enumerate((0.8, 0.8, 0.7)))
+    gaps = first.copy()
+    gaps[:5] = NOTHING
+    known = panel.Pooling(np.zeros((3, 3)), np.array([0.2, 0.2, 0.6]), np.array([0, 0, 1]))
+    found = pooled([answers(gaps), answers(second), answers(other)], known)
+    two = panel.Pooling(np.zeros((2, 3)), np.array([0.4, 0.6]), np.array([0, 1]))
+    np.testing.assert_allclose(found.proba[:5], pooled([answers(second), answers(other)], two).proba[:5], atol=1e-6)
+    three = pooled([answers(first), answers(second), answers(other)], known)
+    np.testing.assert_allclose(found.proba[5:], three.proba[5:], atol=1e-6)
+
+
+def test_without_calibration_what_is_said_is_pooled_as_it_is():
+    said = [answers(reader(TRUTH, 0.8, seed=i, taste=1.5)) for i in range(2)]
+    known = learned(said, [0, 0], calibrated=False)
+    assert not known.biases.any()
+    logs = np.mean([np.log(each.proba) for each in said], axis=0)
+    np.testing.assert_array_equal(argmax(pooled(said, known).proba), logs.argmax(axis=1))
+    assert learned(said, [0, 0]).biases.any()

@@ -17,7 +17,7 @@ def state(posterior, clean, next_round=1):
     posterior = np.asarray(posterior, np.float32)
     n, k = posterior.shape
     return LoopState(
-        next_round, Annotations.none(n, k), posterior, posterior, np.zeros(n, np.float32), np.array(clean, bool),
+        next_round, Annotations.none(n, (k,)), posterior, posterior, np.zeros(n, np.float32), np.array(clean, bool),
         np.full(n, np.nan, np.float32),
     )  # fmt: skip
 
@@ -45,8 +45,8 @@ def test_rows_are_unique_inside_the_pool_and_no_more_than_allowed(strategy, wher
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_first_round_asks_about_every_row_it_may_drawn_from_the_whole_pool(strategy):
-    np.testing.assert_array_equal(ask(LoopState.start(7, 2), strategy), np.arange(7))
-    some = ask(LoopState.start(1000, 2), strategy, 200)
+    np.testing.assert_array_equal(ask(LoopState.start(7, (2,)), strategy), np.arange(7))
+    some = ask(LoopState.start(1000, (2,)), strategy, 200)
     assert (np.diff(some) > 0).all()
     assert 0.4 < (some < 500).mean() < 0.6
 

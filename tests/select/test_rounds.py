@@ -18,7 +18,7 @@ SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.
 
 def state(posterior, llm, student, asked_in=0, problems=None, next_round=1):
     n, k = np.shape(posterior)
-    blank = LoopState.start(n, k)
+    blank = LoopState.start(n, (k,))
     said = replace(
         blank.annotations, proba=np.array(llm, np.float32), asked_in=np.full(n, asked_in, np.int16),
         problems=np.array(problems or [None] * n, object),

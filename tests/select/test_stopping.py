@@ -10,10 +10,10 @@ from freeal.types import Annotations, LoopState
 
 
 def state(next_round, changed, first=None, asked=10):
-    said = Annotations.none(10, 2) if first is None else Annotations.none(len(first), 2)
+    said = Annotations.none(10, (2,)) if first is None else Annotations.none(len(first), (2,))
     asked_in = np.where(np.arange(len(said.asked_in)) < asked, 0, -1)
     said = replace(said, asked_in=asked_in, first=said.first if first is None else first)
-    return replace(LoopState.start(10, 2), next_round=next_round, changed=changed, annotations=said)
+    return replace(LoopState.start(10, (2,)), next_round=next_round, changed=changed, annotations=said)
 
 
 def test_it_goes_on_while_labels_change():

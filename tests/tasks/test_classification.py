@@ -62,7 +62,7 @@ def test_an_empty_reply_has_a_problem_of_its_own(task, reply):
 
 
 def test_choices_keep_the_order_of_the_labels(task):
-    assert task.choices == ("negative", "positive", "general conditions")
+    assert task.classes == ("negative", "positive", "general conditions")
 
 
 def test_numbers_are_labels_in_json_too():
@@ -86,7 +86,7 @@ def test_every_accepted_label_is_read_back(labels):
         task = Classification(dict.fromkeys(labels, ""))
     except PromptError:
         assume(False)
-    assert [task.read(label).label for label in task.choices] == list(range(len(task.choices)))
+    assert [task.read(label).label for label in task.classes] == list(range(len(task.classes)))
 
 
 @given(st.one_of(st.none(), st.text()))

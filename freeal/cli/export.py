@@ -1,0 +1,66 @@
+"""`freeal export`: a run's labels in the form other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freeal.cli.options import RunFolder
+from freeal.errors import RunError, did_you_mean
+
+ENDINGS = {
+    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".jsonl": "jsonl", ".json": "label-studio", ".spacy": "spacy",
+}  # fmt: skip
+FORMS = ("conll", "jsonl", "hf", "label-studio", "spacy")
+
+
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    form: Annotated[
+        str, typer.Option("--to", help="conll, jsonl, hf (a folder), label-studio or spacy. Default: by OUT's ending.")
+    ] = "",
+) -> None:
+    """Write the entities of RUN as CoNLL, jsonl, a Hugging Face data set, Label Studio tasks or a spaCy DocBin.
+
+    For tasks of kind tokens; of the others labels.parquet and labels.csv in RUN are the product.
+
+    Examples:
+
+      freeal export runs/conll03-local-20261123-0347 names.conll
+
+      freeal export runs/conll03-local-20261123-0347 names --to hf
+    """
+    from freeal import formats
+    from freeal.report import history
+    from freeal.tasks.tokens import Tokens
+
+    found = history.read(run)
+    task = found.task
+    if not isinstance(task, Tokens):
+        raise RunError(f"{run}: its task is of kind {task.kind}; take {run / 'labels.parquet'} or labels.csv")
+    if found.texts is None:
+        raise RunError(f"{run}: not finished yet; go on with:  freeal run --resume {run}")
+    name = form or ENDINGS.get(out.suffix.lower(), "")
+    sentences = [
+        formats.Sentence.of(uid, text, task.spans(text, best) if not len(best) or best[0] >= 0 else None)
+        for uid, text, best in zip(found.ids, found.texts, task.best(found.final.posterior), strict=True)
+    ]
+    left_out = 0
+    match name:
+        case "conll":
+            left_out = formats.write_conll(out, sentences)
+        case "jsonl":
+            formats.write_jsonl(out, sentences)
+        case "hf":
+            formats.save_dataset(out, sentences, list(task.labels))
+        case "label-studio":
+            formats.write_label_studio(out, sentences)
+        case "spacy":
+            formats.write_spacy(out, sentences)
+        case _:
+            what = f"--to {name}: no such form" if name else f"{out}: its ending tells no form"
+            raise RunError(f"{what}{did_you_mean(name, FORMS)}; say --to with one of {', '.join(FORMS)}")
+    typer.echo(f"{len(sentences) - left_out:,} texts: {out}" + (f"; {left_out:,} without labels" if left_out else ""))

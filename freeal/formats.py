@@ -1,0 +1,306 @@
+"""Sentences with their entities: read from the rows of any table, written as the tools that use them want it.
+
+Read are rows of `tokens` and `tags` (every BIO dialect of `tasks.spans`), and of `text` and `spans`; written are CoNLL,
+jsonl, Hugging Face data sets, Label Studio and spaCy. Offsets count characters (code points) everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from freeal.errors import DataError, did_you_mean
+from freeal.tables import Table
+from freeal.tasks.classification import fold
+from freeal.tasks.spans import Span, Word, join_tokens, split_words, tag_vocabulary, to_spans, to_tags, widened
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A text, its words, and its entities; `spans` is None where nobody has said what they are."""
+
+    id: str | None
+    text: str
+    words: tuple[Word, ...]
+    spans: tuple[Span, ...] | None
+
+    @classmethod
+    def of(cls, uid: str, text: str, spans: tuple[Span, ...] | None) -> Sentence:
+        """A text with its words as `split_words` finds them."""
+        return cls(uid, text, split_words(text), spans)
+
+    @property
+    def tokens(self) -> list[str]:
+        return [self.text[start:end] for start, end in self.words]
+
+    @property
+    def tags(self) -> list[str] | None:
+        """BIO2, a tag a word; spans count as widened to whole words."""
+        return None if self.spans is None else to_tags(self.spans, self.words)
+
+
+# --- rows -> sentences
+
+
+def sentence_of(
+    table: Table, row: Mapping[str, object], types: Mapping[str, str] | None, text: str | None, labels: str | None
+) -> Sentence:
+    """The sentence of one row of `table`; rows are known by what they hold.
+
+    A text that is a list is the tokens, and its labels are tags; a text that is a string has spans for labels:
+    `{"start": ..., "end": ..., "label": ...}` or `[start, end, label]`. Labels that are missing or null are unknown.
+
+    Args:
+        types: folded name -> name of the types there are; None accepts any.
+        text, labels: columns; by default `tokens` and `tags`, or, where a row has spans or no tokens, `text` and
+            `spans`.
+
+    Raises:
+        ValueError: the row is no sentence, and why.
+    """
+    column = text or ("tokens" if "tokens" in row and "spans" not in row else "text")
+    found = _value(row, column)
+    given = row.get("id")
+    uid = None if given is None else str(given)
+    if isinstance(found, str):
+        told = _value(row, labels) if labels else row.get("spans")
+        words = split_words(found)
+        return Sentence(uid, found, words, None if told is None else _spans(told, found, words, types))
+    if not isinstance(found, list) or not all(isinstance(token, str) for token in found):
+        raise ValueError(f"column {column!r} holds neither a text nor a list of tokens: {str(found)[:80]}")
+    told = _value(row, labels) if labels else row.get("tags")
+    joined, words = join_tokens(found)
+    if told is None:
+        return Sentence(uid, joined, words, None)
+    tags = _tags(told, table.classes.get(labels or "tags"))
+    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans(tags, words)]
+    return Sentence(uid, joined, words, tuple(spans))
+
+
+def _value(row: Mapping[str, object], column: str) -> object:
+    if column not in row:
+        raise ValueError(
+            f"there is no column {column!r}{did_you_mean(column, row)}; there are {', '.join(map(repr, row))}"
+        )
+    return row[column]
+
+
+def _tags(found: object, names: Sequence[str] | None) -> list[str]:
+    if not isinstance(found, list):
+        raise ValueError(f"tags are {type(found).__name__}, not a list: {str(found)[:80]}")
+    return [_tag(tag, names) for tag in found]
+
+
+def _tag(tag: object, names: Sequence[str] | None) -> str:
+    if isinstance(tag, str):
+        return tag
+    if not isinstance(tag, int) or isinstance(tag, bool):
+        raise ValueError(f"tag {tag!r} is no text; expected O, or B- or I- and a type, such as 'B-PER'")
+    if names is None:
+        raise ValueError(f"tag {tag} is a number that nothing names; write tags as 'B-PER'")
+    if not 0 <= tag < len(names):
+        raise ValueError(f"tag {tag} is none of the {len(names)} that the data set names")
+    return names[tag]
+
+
+def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, str] | None) -> tuple[Span, ...]:
+    if not isinstance(found, list):
+        raise ValueError(f"spans are {type(found).__name__}, not a list: {str(found)[:80]}")
+    spans = sorted(_span(each, text, types) for each in found)
+    for one, other in pairwise(spans):
+        if other.start < one.end:
+            raise ValueError(
+                f"spans {one.start}:{one.end} {one.type!r} and {other.start}:{other.end} {other.type!r} overlap; "
+                "entities are flat: keep one of them"
+            )
+    widened(spans, words)  # each has a word
+    return tuple(spans)
+
+
+def _span(found: object, text: str, types: Mapping[str, str] | None) -> Span:
+    parts = [found.get(key) for key in ("start", "end", "label")] if isinstance(found, dict) else found
+    match parts:
+        case [int(start), int(end), str(label)] if not isinstance(start, bool) and not isinstance(end, bool):
+            if end > len(text):
+                raise ValueError(f"span {start}:{end} {label!r} ends after the text, which has {len(text)} characters")
+            return Span(start, end, _type(label, types))
+    raise ValueError(
+        f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]'
+    )
+
+
+def _type(written: str, types: Mapping[str, str] | None) -> str:
+    if types is None:
+        return written
+    if fold(written) not in types:
+        known = list(types.values())
+        raise ValueError(
+            f"{written!r} is no type{did_you_mean(written, known)}; types are {', '.join(map(repr, known))}"
+        )
+    return types[fold(written)]
+
+
+# --- sentences -> files
+
+
+def write_conll(path: Path, sentences: Iterable[Sentence]) -> int:
+    """A token and its BIO2 tag a line, a blank line after each sentence, `# id = ...` before it where it has one.
+
+    Spaces in a text are lost, but for one between two tokens. Sentences without spans or words have no form here.
+
+    Returns:
+        How many sentences were left out for that.
+
+    Raises:
+        DataError: a token or id holds a tab or line break; or the file cannot be written.
+    """
+    left_out = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal left_out
+        for sentence in sentences:
+            if sentence.tags:
+                yield _block(path, sentence)
+            else:
+                left_out += 1
+
+    _write(path, lines())
+    return left_out
+
+
+def _block(path: Path, sentence: Sentence) -> str:
+    for value in (sentence.id or "", *sentence.tokens):
+        if any(character in value for character in "\t\r\n"):
+            raise DataError(f"{path}: {value!r} has a tab or line break, which CoNLL has no way to write; use jsonl")
+    head = "" if sentence.id is None else f"# id = {sentence.id}\n"
+    rows = zip(sentence.tokens, sentence.tags or (), strict=True)
+    return head + "".join(f"{token}\t{tag}\n" for token, tag in rows) + "\n"
+
+
+def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
+    """An object a line: `id`, `text` and `spans`, which are null where they are unknown.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    rows = ({"id": each.id, "text": each.text, "spans": _listed(each)} for each in sentences)
+    _write(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _listed(sentence: Sentence) -> list[dict[str, Any]] | None:
+    if sentence.spans is None:
+        return None
+    return [{"start": span.start, "end": span.end, "label": span.type} for span in sentence.spans]
+
+
+def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[str]) -> None:
+    """A Hugging Face data set: `id`, `text`, `tokens`, `tags` (classes named as `tag_vocabulary` has it) and `spans`.
+
+    `tags` and `spans` are null where they are unknown.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    import datasets
+
+    text, number = datasets.Value("string"), datasets.Value("int64")
+    features = datasets.Features(
+        id=text,
+        text=text,
+        tokens=datasets.Sequence(text),
+        tags=datasets.Sequence(datasets.ClassLabel(names=list(tag_vocabulary(types)))),
+        spans=[{"start": number, "end": number, "label": text}],
+    )
+    rows = [
+        {"id": each.id, "text": each.text, "tokens": each.tokens, "tags": each.tags, "spans": _listed(each)}
+        for each in sentences
+    ]
+    columns = {name: [row[name] for row in rows] for name in features}
+    try:
+        datasets.Dataset.from_dict(columns, features).save_to_disk(str(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error}") from error
+
+
+def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "freeal") -> None:
+    """Tasks of Label Studio with their entities as predictions of `model`, to be imported and corrected there.
+
+    They fit a labelling interface with `<Labels name="label" toName="text">` and `<Text name="text" value="$text"/>`.
+    A sentence without spans is a task without a prediction.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    tasks = [
+        {
+            "data": {"id": each.id, "text": each.text},
+            "predictions": [] if each.spans is None else [{"model_version": model, "result": _results(each)}],
+        }
+        for each in sentences
+    ]
+    _write(path, [json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"])
+
+
+def _results(sentence: Sentence) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{span.start}-{span.end}",
+            "from_name": "label",
+            "to_name": "text",
+            "type": "labels",
+            "value": {
+                "start": span.start,
+                "end": span.end,
+                "text": span.of(sentence.text),
+                "labels": [span.type],
+            },
+        }
+        for span in sentence.spans or ()
+    ]
+
+
+def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx") -> None:
+    """A spaCy DocBin, to train with: texts cut by spaCy's rules of `language`, spans widened to its tokens.
+
+    Where two spans come to share a token, the longer is kept; the entities of a sentence without spans are missing.
+
+    Raises:
+        DataError: spaCy is not installed, or the file cannot be written.
+    """
+    try:
+        import spacy
+        from spacy.tokens import DocBin
+        from spacy.util import filter_spans
+    except ImportError as error:
+        raise DataError(
+            f'{path}: this format needs the package spacy; install it with: pip install "freeal[spacy]"'
+        ) from error
+    cut = spacy.blank(language)
+    kept = DocBin()
+    for sentence in sentences:
+        doc = cut.make_doc(sentence.text)
+        if sentence.spans is None:
+            doc.set_ents([], default="missing")
+        else:
+            spans = [doc.char_span(s.start, s.end, s.type, alignment_mode="expand") for s in sentence.spans]
+            doc.set_ents(filter_spans(spans))
+        kept.add(doc)
+    try:
+        path.write_bytes(kept.to_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    """`path` is there whole or as it was before."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error}") from error

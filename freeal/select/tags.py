@@ -1,0 +1,47 @@
+"""How easy the words of texts were to learn. Sizes as in `tasks/tags.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from freeal.select.filters import small_loss_gmm
+from freeal.types import PROBABILITY, BoolArray, FloatArray
+
+
+def loss_of_texts(losses: FloatArray, entity: BoolArray, read: BoolArray) -> FloatArray:
+    """(n,) the mean loss of a text's entity words and that of its other words, half and half.
+
+    A mean over all its words would be that of the words outside, which are easy and many. A text that has only words
+    of one sort gives their mean, a text without a word zero.
+
+    Args:
+        losses: (n, s) in nats of each word under its given tag.
+        entity: (n, s) words whose given tag is not O.
+        read: (n, s) words that count.
+    """
+    means = [_mean_where(losses, read & entity), _mean_where(losses, read & ~entity)]
+    sorts = sum(found.astype(np.int64) for _, found in means)
+    total = sum(np.where(found, mean, 0.0) for mean, found in means)
+    of_texts: FloatArray = (total / np.maximum(sorts, 1)).astype(PROBABILITY)
+    return of_texts
+
+
+def _mean_where(losses: FloatArray, mask: BoolArray) -> tuple[FloatArray, BoolArray]:
+    count = mask.sum(axis=1)
+    return np.where(mask, losses, 0.0).sum(axis=1) / np.maximum(count, 1), count > 0
+
+
+def clean_words(losses: FloatArray, entity: BoolArray, read: BoolArray) -> FloatArray:
+    """(n, s) P(clean) of each word by its loss, among the entity words and among the others apart.
+
+    Words of a sort whose losses do not fall into two heaps are believed, and so are words that do not count.
+
+    Args:
+        losses, entity, read: as `loss_of_texts` takes them.
+    """
+    p_clean = np.ones(losses.shape, PROBABILITY)
+    for sort in (read & entity, read & ~entity):
+        if sort.any():
+            split = small_loss_gmm(losses[sort][None])
+            p_clean[sort] = 1.0 if split.note else split.p_clean
+    return p_clean

@@ -1,0 +1,360 @@
+"""A small encoder fine-tuned to label words: each row has s decisions instead of one.
+
+Arrays are as in `tasks/tags.py`: (rows, s, k), s words of the longest text, k = 2·types+1 classes. Losses and
+distributions of the rows it learned from can be had out of fold, as a fine-tuned encoder repeats what it was taught.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForTokenClassification
+
+from freeal.config import TaggerConfig
+from freeal.errors import DataError, ModelError
+from freeal.events import Emit, Note, ignore
+from freeal.select.tags import clean_words, loss_of_texts
+from freeal.student import Keep
+from freeal.student.encoders import (
+    Tokens,
+    longest_input,
+    mean_of_tokens,
+    open_model,
+    open_tokenizer,
+    pad,
+    padding,
+    pick_device,
+    quiet,
+)
+from freeal.student.finetuning import (
+    NotFiniteError,
+    Pace,
+    begin,
+    bfloat16_is_faster,
+    open_classifier,
+    own_randomness,
+    readings,
+    run_epoch,
+    set_seed,
+    twice_at_most,
+)
+from freeal.student.lessons import Lesson, look_over, losses_under, spread
+from freeal.student.objectives import tagging_loss
+from freeal.tasks.spans import tag_vocabulary
+from freeal.tasks.tokens import MOST_WORDS
+from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, StudentView
+
+Words = Callable[[str], Sequence[tuple[int, int]]]
+"""Words of a text: character offsets, rising, the end exclusive."""
+
+Watch = Callable[[int, Any], None]
+"""Told the number of each epoch and the model after it."""
+
+
+class TaggerStudent:
+    """Any encoder that AutoModelForTokenClassification opens; the first piece of a word speaks for it.
+
+    The same seed and the same inputs give the same bytes on the same machine, whatever ran before in
+    the process, and the process' own random state is left as it was.
+
+    Args:
+        config: how to learn; its `model` is only a name, the weights come from `model_path`.
+        labels: names of the types of entity; the k classes are O, and B and I of each.
+        seed: of the new last layer, the folds, the order of the rows and dropout.
+        model_path: folder or hub name of the encoder; every training starts from it afresh.
+        words: what the words of a text are.
+        emit: listener for progress and notes.
+
+    Raises:
+        ModelError: there is no model at `model_path`, or its tokenizer does not tell where its tokens are.
+    """
+
+    losses_: FloatArray
+    """With folds (1, m), each row's by a training that did not see it; without (epochs, m), after each epoch. Each is
+    the mean of a text's entity words and that of its other words, half and half (`select.tags.loss_of_texts`)."""
+
+    out_of_fold_: FloatArray | None
+    """(m, s, k) with folds, None without."""
+
+    def __init__(
+        self,
+        config: TaggerConfig,
+        labels: Sequence[str],
+        seed: int,
+        model_path: str,
+        words: Words,
+        emit: Emit = ignore,
+    ) -> None:
+        self.config = config
+        self.labels = tuple(labels)
+        self.classes = tag_vocabulary(labels)
+        self.seed = seed
+        self.model_path = model_path
+        self.words = words
+        self.emit = emit
+        self.device = pick_device(config.device)
+        self.tokenizer = open_tokenizer(model_path)
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"{model_path}: its tokenizer does not tell where its tokens are; take one with a fast one"
+            )
+        encoder = open_model(AutoConfig.from_pretrained, model_path)
+        self.max_tokens = longest_input(self.tokenizer, encoder, config.max_tokens)
+        self.losses_ = np.zeros((0, 0), PROBABILITY)
+        self.out_of_fold_ = None
+        self._model: Any = None
+
+    def fit(
+        self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
+    ) -> Self:
+        """Learn the distributions `targets` (m, s, k); `weights` (m,) default to one. `keep` is not asked.
+
+        What is kept has learned from all rows. With `folds` as many trainings on the other folds come before it; the
+        objective `robust` weighs each word by P(clean) of its loss in them.
+
+        Raises:
+            DataError: no rows, no words, or targets that are no distributions.
+            TrainingError: the loss was not finite, and again with half the learning rate.
+        """
+        lesson = look_over(inputs, targets, weights, len(self.classes), slots=True)
+        texts = self._texts(inputs.texts, lesson.targets.shape[1])
+        if not texts.read.any():
+            raise DataError("no word to train on: the texts are empty, or the targets have no slots")
+        with own_randomness(self.device):
+            if self.config.folds < 2:
+                self._fit_watched(lesson, texts)
+            else:
+                self._fit_crossed(lesson, texts)
+        return self
+
+    def view(self, inputs: Inputs, slots: int | None = None) -> StudentView:
+        """`proba` (n, s, k) and `embeddings` (n, d), float32: the mean over the tokens, of length one.
+
+        Words that the encoder does not read, and slots without a word, are a certain O.
+
+        Args:
+            slots: s; by default as many as the longest of these texts has words, MOST_WORDS at most.
+        """
+        return self._view(self._fitted(), self._texts(inputs.texts, slots))
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint in safetensors that transformers opens without freeal, and `student.json`."""
+        model = self._fitted()
+        with quiet():
+            model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        card = {
+            "kind": "tagger",
+            "labels": self.labels,
+            "classes": self.classes,
+            "max_tokens": self.max_tokens,
+        }
+        (folder / "student.json").write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+    def _fit_watched(self, lesson: Lesson, texts: _Texts) -> None:
+        """One training on all rows; their losses after each epoch are its own."""
+        losses: list[FloatArray] = []
+
+        def watch(epoch: int, model: Any) -> None:
+            del losses[epoch:]  # of an attempt that ran away
+            of_words = losses_under(lesson.given, self._view(model, texts).proba)
+            losses.append(loss_of_texts(of_words, lesson.given > 0, texts.read))
+
+        self._model = self._learned(lesson, texts, _every_word(lesson), np.arange(len(lesson)), "training", watch)
+        self.losses_, self.out_of_fold_ = np.stack(losses), None
+
+    def _fit_crossed(self, lesson: Lesson, texts: _Texts) -> None:
+        """A training on the other folds for each fold, and one on all rows, which is kept."""
+        unseen = self._out_of_fold(lesson, texts)
+        of_words = losses_under(lesson.given, unseen)
+        judged = of_words, lesson.given > 0, texts.read
+        weights = _every_word(lesson)
+        if self.config.objective == "robust":
+            weights = weights * clean_words(*judged)
+        self._model = self._learned(lesson, texts, weights, np.arange(len(lesson)), "training")
+        self.losses_, self.out_of_fold_ = loss_of_texts(*judged)[None, :], unseen
+
+    def _out_of_fold(self, lesson: Lesson, texts: _Texts) -> FloatArray:
+        """(m, s, k) of models that have not seen the row; even for a single row, as nothing else was seen."""
+        proba = _certain(texts.at, len(self.classes))
+        proba[texts.read] = 1.0 / len(self.classes)
+        has_entity = np.asarray((lesson.given > 0).any(axis=1), np.int64)
+        fold_of = spread(has_entity, self.config.folds, self.seed)
+        folds = int(fold_of.max()) + 1
+        for fold in range(folds if folds > 1 else 0):
+            rest, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            work = f"training without fold {fold + 1} of {folds}"
+            model = self._learned(lesson, texts, _every_word(lesson), rest, work)
+            proba[held] = self._view(model, texts.take(held)).proba
+        return proba
+
+    def _learned(
+        self,
+        lesson: Lesson,
+        texts: _Texts,
+        weights: FloatArray,
+        rows: IntArray,
+        work: str,
+        watch: Watch = lambda epoch, model: None,
+    ) -> Any:
+        """A model that has learned `rows` (r,) of the lesson, each word by its `weights` (m, s)."""
+        part = texts.take(rows)
+        taught = torch.from_numpy(lesson.targets[rows]).to(self.device)
+        counted = torch.from_numpy(weights[rows]).to(self.device)
+        attempt = partial(self._train, part, taught, counted, work, watch)
+        return twice_at_most(attempt, self.config, self.model_path, self.device, self.emit)
+
+    def _train(self, texts: _Texts, targets: Tensor, weights: Tensor, work: str, watch: Watch, pace: Pace) -> Any:
+        set_seed(self.seed, self.device)
+        loader = AutoModelForTokenClassification.from_pretrained
+        model = open_classifier(loader, self.model_path, self.classes).to(self.device)
+        training = begin(self.config, model, texts.tokens, self.seed, pace)
+
+        def loss(rows: IntArray) -> Tensor:
+            logits = self._forward(model, [texts.tokens[row] for row in rows], pace.autocast).logits
+            found, slots, places = texts.words_of(rows)
+            return tagging_loss(logits[found, places], targets[rows[found], slots], weights[rows[found], slots])
+
+        for epoch in range(training.epochs):
+            run_epoch(training, loss, self.config, self.emit, work)
+            if not all(torch.isfinite(weight).all() for weight in model.parameters()):
+                raise NotFiniteError(f"the weights after epoch {epoch + 1}")
+            watch(epoch, model)
+        return model
+
+    def _view(self, model: Any, texts: _Texts) -> StudentView:
+        proba = _certain(texts.at, len(self.classes))
+        embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
+        forward = partial(self._forward, model, autocast=bfloat16_is_faster(self.device))
+        for rows, read in readings(model, forward, texts.tokens, self.device):
+            found, slots, places = texts.words_of(rows)
+            proba[rows[found], slots] = torch.softmax(read.logits[found, places], dim=-1).cpu().numpy()
+            embeddings[rows] = read.embeddings.cpu().numpy()
+        return StudentView(proba, embeddings)
+
+    def _forward(self, model: Any, tokens: Sequence[Tokens], autocast: bool) -> _Reading:
+        batch = pad(tokens, padding(self.tokenizer), self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            read = model(**batch, output_hidden_states=True)
+        return _Reading(read.logits.float(), mean_of_tokens(read.hidden_states[-1].float(), batch["attention_mask"]))
+
+    def _texts(self, texts: Sequence[str], slots: int | None) -> _Texts:
+        """The texts as tokens, and where in them their words begin; how many words are not read is said."""
+        words = [self.words(text) for text in texts]
+        longest = max(map(len, words), default=0)
+        s = min(longest, MOST_WORDS) if slots is None else slots
+        at = np.full((len(texts), s), -1, np.int64)
+        tokens: list[Tokens] = []
+        if texts:
+            found = self.tokenizer(
+                list(texts), truncation=True, max_length=self.max_tokens, return_offsets_mapping=True
+            )
+            tokens = [ids or [padding(self.tokenizer)] for ids in found["input_ids"]]
+            for row, (spans, offsets) in enumerate(zip(words, found["offset_mapping"], strict=True)):
+                at[row, : len(spans)] = first_pieces(spans, offsets)[:s]
+        total = sum(map(len, words))
+        if unread := total - int((at >= 0).sum()):
+            self.emit(
+                Note(
+                    f"{unread} of {total} words are not read and count as O: they lie behind {self.max_tokens} tokens "
+                    f"(student.max_tokens) or {s} words",
+                    "student",
+                )
+            )
+        return _Texts(tokens, at)
+
+    def _fitted(self) -> Any:
+        if self._model is None:
+            raise ModelError("this student has learned nothing yet: call fit, or open a saved one with load")
+        return self._model
+
+
+def load(folder: Path, words: Words, emit: Emit = ignore) -> TaggerStudent:
+    """The student that `save` wrote, for `view`, with the `words` it was trained with; its `losses_` are not kept.
+
+    Raises:
+        ModelError: there is no such student in `folder`.
+    """
+    try:
+        card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        labels = [str(label) for label in card["labels"]]
+        config = TaggerConfig(model=str(folder), max_tokens=card["max_tokens"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: no tagger that can be read: {error}") from error
+    student = TaggerStudent(config, labels, 0, str(folder), words, emit)
+    model = open_model(AutoModelForTokenClassification.from_pretrained, str(folder), use_safetensors=True)
+    student._model = model.to(student.device)
+    return student
+
+
+def first_pieces(spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> IntArray:
+    """(w,) number of the first token that shares a character with each word, -1 where there is none.
+
+    Args:
+        spans: (w, 2) of the words, in characters, the end exclusive.
+        offsets: (l, 2) of the tokens; those that stand for no character are empty.
+
+    Example:
+        >>> first_pieces([(0, 2), (3, 9), (10, 12)], [(0, 0), (0, 2), (3, 5), (5, 9), (0, 0)])
+        array([ 1,  2, -1])
+    """
+    begin, end = np.array(spans, np.int64).reshape(-1, 2).T
+    starts, ends = np.array(offsets, np.int64).reshape(-1, 2).T
+    told = np.flatnonzero(ends > starts)
+    if not len(told):
+        return np.full(len(begin), -1, np.int64)
+    first = np.searchsorted(ends[told], begin, side="right")
+    place = told[np.minimum(first, len(told) - 1)]
+    return np.where((first < len(told)) & (starts[place] < end), place, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Texts as the encoder reads them: `tokens` of each, and `at` (n, s) the token that speaks for each word or -1."""
+
+    tokens: list[Tokens]
+    at: IntArray
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def read(self) -> BoolArray:
+        """(n, s) words that the encoder reads."""
+        return self.at >= 0
+
+    def take(self, rows: IntArray) -> _Texts:
+        return _Texts([self.tokens[row] for row in rows], self.at[rows])
+
+    def words_of(self, rows: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+        """Of each word read in `rows` (b,), (w,) each: the place of its row among them, its slot and its token."""
+        found, slots = np.nonzero(self.read[rows])
+        return found, slots, self.at[rows][found, slots]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """`logits` (b, longest, k) of the tokens and `embeddings` (b, d) of the texts, float32."""
+
+    logits: Tensor
+    embeddings: Tensor
+
+
+def _every_word(lesson: Lesson) -> FloatArray:
+    """(m, s) the weight of its row for each word."""
+    return np.repeat(lesson.weights[:, None], lesson.targets.shape[1], axis=1)
+
+
+def _certain(at: IntArray, k: int) -> FloatArray:
+    """(n, s, k) O throughout, for words `at` (n, s)."""
+    proba = np.zeros((*at.shape, k), PROBABILITY)
+    proba[..., 0] = 1.0
+    return proba

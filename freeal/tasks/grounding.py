@@ -1,0 +1,490 @@
+"""What an LLM wrote about the entities of a text -> verbatim spans of that text.
+
+Reading is tolerant of form and strict about content. These forms are read, each also inside one Markdown fence and
+with prose around it that names nothing:
+
+- JSON: a list of `{"text": ..., "type": ...}`, one such object after the other, `{"entities": [...]}`, or an object
+  type -> list of words. Trailing commas are forgiven, anything else that is no JSON is not.
+- lines `type: words`, with or without a bullet, several words separated by ` | ` or `;`.
+- `none`, `no entities`, `[]`: an honest "there are none". A `type: none` says it of one type.
+
+Anything else is an abstention. What is named is looked for in the text as it stands there; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from freeal.tasks.classification import fold
+from freeal.tasks.spans import Span, Word, flat, split_words
+
+Cause = Literal["invented", "inside a word", "wrong type", "ambiguous", "overlap"]
+"""Why a named entity is dropped: it is not in the text; only as a part of longer words; its type is none of the types;
+the same words were named under several types; a longer entity, or one named before it, has its place."""
+
+
+class Dropped(NamedTuple):
+    """`words` and `type` as the LLM wrote them, and why they are no entity."""
+
+    cause: Cause
+    words: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """The entities of one text: `spans` sorted, flat, at word borders; None is an abstention with its `problem`.
+
+    `named`: the words of every entity the LLM named, kept or `dropped`, in its order.
+    """
+
+    spans: tuple[Span, ...] | None
+    problem: str | None = None
+    named: tuple[str, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+
+
+def ground(reply: str | None, text: str, types: Sequence[str], words: Sequence[Word] | None = None) -> Grounded:
+    """The spans of `text` that `reply` names.
+
+    - Words are matched as they stand; else without case; else besides without differences of Unicode form, quotes,
+      dashes and of spaces next to punctuation; else without punctuation at their ends and an article before them. The
+      first of these ways that finds any wins.
+    - A match begins and ends at borders of `words` (default: `split_words`); `Ann` is not found in `Anna`.
+    - Words named once stand for all of their occurrences, and naming them again adds nothing. Words named under
+      several types are dropped as ambiguous, unless they occur exactly as often as they were named and the form of the
+      reply has an order (not type -> list): then the first name is that of the first occurrence, and so on.
+    - Of overlapping entities the longer is kept, else the one named first.
+    - Where entities were named and none could be kept, the answer is an abstention: it never becomes "no entities".
+
+    Args:
+        types: the types there are; case, and spaces, hyphens and underscores in them, do not matter in a reply.
+
+    Example:
+        >>> ground('[{"text": "obama", "type": "per"}]', "Obama met Ann.", ["PER"]).spans
+        (Span(start=0, end=5, type='PER'),)
+        >>> ground("PER: Anna", "Obama met Ann.", ["PER"]).problem
+        "nothing that was named can be kept: 'Anna' (invented)"
+    """
+    if reply is None or not reply.strip():
+        return Grounded(None, "empty reply")
+    known = _Types(types)
+    answer = _read(reply, known)
+    if answer is None:
+        return Grounded(None, f"not a list of entities: {reply.strip()[:80]!r}")
+    spans, dropped = _place(answer, _Finder(text, split_words(text) if words is None else words), known)
+    named = tuple(each.words for each in answer.named)
+    if named and not spans:
+        causes = ", ".join(f"{each.words[:40]!r} ({each.cause})" for each in dropped[:3])
+        more = ", ..." if len(dropped) > 3 else ""
+        return Grounded(None, f"nothing that was named can be kept: {causes}{more}", named, tuple(dropped))
+    return Grounded(spans, None, named, tuple(dropped))
+
+
+# --- a reply -> the entities it names
+
+
+class _Named(NamedTuple):
+    words: str
+    type: str
+
+
+class _Answer(NamedTuple):
+    """What is named; `ordered`: in an order that may be that of the text."""
+
+    named: tuple[_Named, ...]
+    ordered: bool = True
+
+
+class _Types:
+    """The types by the forms in which a reply may write them."""
+
+    def __init__(self, types: Sequence[str]) -> None:
+        loose = [self._loose(type_) for type_ in types]
+        self._of = {key: type_ for key, type_ in zip(loose, types, strict=True) if key and loose.count(key) == 1}
+        self._of.update({fold(type_): type_ for type_ in types})
+
+    def find(self, written: str) -> str | None:
+        """The type that `written` names, None if it is none of them."""
+        return self._of.get(fold(written)) or self._of.get(self._loose(written))
+
+    @staticmethod
+    def _loose(written: str) -> str:
+        return re.sub(r"[\s_-]+", " ", fold(written).strip(_EDGES))
+
+
+_EDGES = " .,;:!?\"'`*_()[]{}<>"
+_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
+_NOTHING = re.compile(
+    r"(?:(?:named )?entities: ?)?(?:there (?:is|are) )?"
+    r"(?:none|no (?:named )?entit(?:y|ies)(?: (?:was |were )?(?:found|mentioned|present))?(?: in (?:the|this) text)?)"
+)
+_BULLET = re.compile(r"(?:[-*•+]|\d+[.)])\s+")
+_SEPARATOR = re.compile(r"\s\|\s|;")
+_JSON_LINE = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
+_INTRODUCTION = re.compile(r"([^\n:\[{]*):\s*(?=[\[{])")
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])', re.DOTALL)
+
+
+def _read(reply: str, known: _Types) -> _Answer | None:
+    """The entities that `reply` names; None where it cannot be read."""
+    fences = list(_FENCED.finditer(reply))
+    body = (fences[0][1] if len(fences) == 1 else reply).strip()
+    if len(fences) == 1 and not _names_nothing(_FENCED.sub("\n", reply), known):
+        return None
+    if _says_none(body):
+        return _Answer(())
+    start = _json_start(body, known)
+    return _read_lines(body, known) if start is None else _read_json(body, start, known)
+
+
+def _says_none(text: str) -> bool:
+    return _NOTHING.fullmatch(fold(text).strip(_EDGES)) is not None
+
+
+def _json_start(body: str, known: _Types) -> int | None:
+    """Where JSON begins: at a line that opens a list or object, or after an introduction that names no type."""
+    head = _INTRODUCTION.match(body)
+    if head and known.find(head[1]) is None:
+        return head.end()
+    line = _JSON_LINE.search(body)
+    return line.end() if line else None
+
+
+def _read_json(body: str, start: int, known: _Types) -> _Answer | None:
+    decoder = json.JSONDecoder(object_pairs_hook=_Object, strict=False)  # a line break in a string is a matter of form
+    rest = _TRAILING_COMMA.sub(lambda found: found[1] or "", body[start:])
+    values: list[object] = []
+    try:
+        while rest.startswith(("[", "{")):
+            value, end = decoder.raw_decode(rest)
+            values.append(value)
+            rest = rest[end:].lstrip(" \t\r\n,")
+    except (ValueError, RecursionError):  # cut off, or no JSON at all
+        return None
+    if not _names_nothing(body[:start], known) or not _names_nothing(rest, known):
+        return None
+    return _answer(values[0] if len(values) == 1 else values, known)
+
+
+def _names_nothing(prose: str, known: _Types) -> bool:
+    """There is no JSON in `prose`, and no line of it begins with a type."""
+    heads = (head for line in prose.splitlines() for head, _ in _cuts(line))
+    return not re.search(r"[\[{]", prose) and not any(known.find(head) for head in heads)
+
+
+class _Object(tuple[tuple[str, object], ...]):
+    """The pairs of a JSON object, of which a key may have several."""
+
+    __slots__ = ()
+
+    def values_of(self, *keys: str) -> list[object]:
+        return [value for key, value in self if fold(key) in keys]
+
+
+def _answer(value: object, known: _Types) -> _Answer | None:
+    """What one JSON value names."""
+    if isinstance(value, _Object):
+        inner = value.values_of("entities")
+        if len(inner) == 1 and not any(known.find(key) for key, _ in value):
+            value = inner[0]
+    if isinstance(value, _Object):
+        entity = _entity(value)
+        return _by_type(value, known) if entity is None else _Answer((entity,))
+    if not isinstance(value, list):
+        return None
+    found = [_entity(item) for item in value]
+    named = tuple(each for each in found if each is not None)
+    return _Answer(named) if len(named) == len(found) else None
+
+
+def _entity(item: object) -> _Named | None:
+    """The one entity that an object with words and a type is; other keys do not matter."""
+    if not isinstance(item, _Object):
+        return None
+    words, types = item.values_of("text", "entity", "words"), item.values_of("type", "label")
+    if len(words) != 1 or len(types) != 1 or not _is_text(words[0]) or not _is_text(types[0]):
+        return None
+    return _Named(str(words[0]), str(types[0]))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool)
+
+
+def _by_type(found: _Object, known: _Types) -> _Answer | None:
+    """The entities of an object type -> list of words."""
+    named = []
+    for type_, value in found:
+        listed = _listed(value)
+        if listed is None:
+            return None
+        named += [_Named(words, type_) for words in listed]
+    meant = not found or any(known.find(type_) for type_, _ in found)
+    return _Answer(tuple(named), ordered=False) if named or meant else None
+
+
+def _listed(value: object) -> list[str] | None:
+    """The words of one type; None where they are no list of texts."""
+    if value is None or (isinstance(value, str) and (not value.strip() or _says_none(value))):
+        return []
+    listed = value if isinstance(value, list) else [value]
+    return [str(words) for words in listed] if all(map(_is_text, listed)) else None
+
+
+def _read_lines(body: str, known: _Types) -> _Answer | None:
+    """The entities of lines `type: words`, before which there may be one line of introduction."""
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":") and known.find(lines[0]) is None:
+        del lines[0]
+    named, meant = [], False
+    for line in lines:
+        cuts = list(_cuts(line))
+        if not cuts:
+            return None
+        type_, listed = next((cut for cut in reversed(cuts) if known.find(cut[0])), cuts[0])
+        meant |= known.find(type_) is not None
+        if not _says_none(listed) and listed not in ("-", "–", "—", "[]"):
+            named += [_Named(words.strip(), type_) for words in _SEPARATOR.split(listed) if words.strip()]
+    return _Answer(tuple(named)) if named or meant else None
+
+
+def _cuts(line: str) -> Iterator[tuple[str, str]]:
+    """The ways to cut `line` in two at a colon, without its bullet: a type may have colons in it, and words, too."""
+    line = _BULLET.sub("", line.strip(), count=1)
+    for colon in islice(re.finditer(":", line), 9):  # no type has more
+        yield line[: colon.start()].strip(), line[colon.end() :].strip()
+
+
+# --- the entities named -> spans
+
+
+class _Claim(NamedTuple):
+    """The places in a text that an entity asks for, under a known type."""
+
+    named: _Named
+    type: str
+    places: tuple[Word, ...]
+
+    @property
+    def spans(self) -> list[Span]:
+        return [Span(start, end, self.type) for start, end in self.places]
+
+
+def _place(answer: _Answer, finder: _Finder, known: _Types) -> tuple[tuple[Span, ...], list[Dropped]]:
+    claims: list[_Claim] = []
+    dropped: list[Dropped] = []
+    for named in answer.named:
+        type_, found = known.find(named.type), finder.find(named.words)
+        if type_ is None:
+            dropped.append(Dropped("wrong type", *named))
+        elif not found.places:
+            dropped.append(Dropped("inside a word" if found.inside else "invented", *named))
+        else:
+            claims.append(_Claim(named, type_, found.places))
+    settled, ambiguous = _settle(claims, answer.ordered)
+    spans = flat([span for claim in settled for span in claim.spans])
+    taken = set(spans)
+    lost = [claim for claim in settled if not taken.intersection(claim.spans)]
+    dropped += [Dropped("ambiguous", *claim.named) for claim in ambiguous]
+    dropped += [Dropped("overlap", *claim.named) for claim in lost]
+    return spans, dropped
+
+
+def _settle(claims: Sequence[_Claim], ordered: bool) -> tuple[list[_Claim], list[_Claim]]:
+    """Whose the places are that are claimed more than once; and the claims that cannot be told apart."""
+    by_places: dict[tuple[Word, ...], list[_Claim]] = {}
+    for claim in claims:
+        by_places.setdefault(claim.places, []).append(claim)
+    settled: list[_Claim] = []
+    ambiguous: list[_Claim] = []
+    for places, group in by_places.items():
+        if len({claim.type for claim in group}) == 1:
+            settled.append(group[0])
+        elif ordered and len(group) == len(places):
+            settled += [claim._replace(places=(place,)) for claim, place in zip(group, places, strict=True)]
+        else:
+            ambiguous += group
+    return settled, ambiguous
+
+
+# --- words -> their places in a text
+
+
+class _Found(NamedTuple):
+    """Places at word borders, in order and without overlaps; `inside`: there are some within words."""
+
+    places: tuple[Word, ...]
+    inside: bool
+
+
+@dataclass(frozen=True)
+class _View:
+    """A text in another form: character i of `form` came from the characters starts[i]:ends[i] of the text."""
+
+    form: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+
+class _Finder:
+    """Finds words in one text, in the first of several ways that finds them."""
+
+    def __init__(self, text: str, words: Sequence[Word]) -> None:
+        self._text = text
+        self._starts = {word.start for word in words}
+        self._ends = {word.end for word in words}
+        self._views: dict[Callable[[str], _View], _View] = {}
+        self._found: dict[str, _Found] = {}
+
+    def find(self, words: str) -> _Found:
+        """Where `words` are in the text."""
+        if words not in self._found:
+            self._found[words] = self._search(words)
+        return self._found[words]
+
+    def _search(self, words: str) -> _Found:
+        inside = False
+        for look, trim in (
+            (_as_it_is, str.strip),
+            (_caseless, str.strip),
+            (_plain_caseless, str.strip),
+            (_plain, _trimmed),
+        ):
+            sought = trim(look(words).form)
+            if any(unicodedata.category(c)[0] in "LNS" for c in sought):  # punctuation alone is no entity
+                found = self._matches(self._view(look), sought)
+                inside |= found.inside
+                if found.places:
+                    return found
+        return _Found((), inside)
+
+    def _view(self, look: Callable[[str], _View]) -> _View:
+        if look not in self._views:
+            self._views[look] = look(self._text)
+        return self._views[look]
+
+    def _matches(self, view: _View, sought: str) -> _Found:
+        places, inside = [], False
+        i = view.form.find(sought)
+        while i >= 0:
+            j = i + len(sought)
+            start, end = view.starts[i], view.ends[j - 1]
+            cut = (i > 0 and view.starts[i - 1] == start) or (j < len(view.form) and view.ends[j] == end)
+            whole = not cut and start in self._starts and end in self._ends
+            if whole:
+                places.append(Word(start, end))
+            inside |= not whole
+            i = view.form.find(sought, j if whole else i + 1)
+        return _Found(tuple(places), inside)
+
+
+def _as_it_is(text: str) -> _View:
+    return _View(text, range(len(text)), range(1, len(text) + 1))
+
+
+def _caseless(text: str) -> _View:
+    return _mapped(text, str.casefold)
+
+
+def _plain(text: str) -> _View:
+    return _tight(_mapped(text, _plain_form))
+
+
+def _plain_caseless(text: str) -> _View:
+    return _tight(_mapped(text, lambda part: _plain_form(_plain_form(part).casefold())))
+
+
+def _plain_form(part: str) -> str:
+    """NFKD (a letter and its marks become the same however they were written), typewriter quotes, nothing unseen."""
+    form = unicodedata.normalize("NFKD", part.translate(_TYPEWRITTEN)).translate(_TYPEWRITTEN)
+    return "".join(character for character in form if unicodedata.category(character) != "Cf")
+
+
+_TYPEWRITTEN = {
+    ord(character): plain
+    for plain, characters in {"'": "‘’‚‛′´`", '"': "“”„‟«»″", "-": "‐‑‒–—―−"}.items()
+    for character in characters
+}
+
+
+def _mapped(text: str, form: Callable[[str], str]) -> _View:
+    """`text` with each character and its marks in another form."""
+    forms, starts, ends = [], [], []
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end == len(text) or not unicodedata.combining(text[end]):
+            forms.append(form(text[start:end]))
+            starts += [start] * len(forms[-1])
+            ends += [end] * len(forms[-1])
+            start = end
+    return _View("".join(forms), starts, ends)
+
+
+def _tight(view: _View) -> _View:
+    """One space for each run of white space between letters or digits, none next to anything else: `( U.S. )` and
+    `(U.S.)` are the same."""
+    keep: list[int] = []
+    form = re.sub(r"\s", " ", view.form)
+    for run in re.finditer(r" +|[^ ]+", form):
+        if run[0][0] != " ":
+            keep.extend(range(*run.span()))
+        elif run.start() and _binds(form[run.start() - 1]) and _binds(form[run.end() : run.end() + 1]):
+            keep.append(run.start())
+    return _View("".join(form[i] for i in keep), [view.starts[i] for i in keep], [view.ends[i] for i in keep])
+
+
+def _binds(character: str) -> bool:
+    return character != "" and unicodedata.category(character)[0] in "LNM"
+
+
+def _trimmed(form: str) -> str:
+    """Without punctuation at its ends, a possessive 's and an article."""
+    return re.sub(r"^(?:the|an?) ", "", form.strip(_EDGES).removesuffix("'s"), flags=re.IGNORECASE)
+
+
+# --- an LLM that does not look at the texts
+
+LEAST = 20
+"""Readable answers below which nothing is said of all of them."""
+ALWAYS = 0.98
+"""Share of the readable answers that counts as all of them: a chance text may differ."""
+COPIED = 0.1
+"""Share of the readable answers with an entity taken from a demonstration that counts as a habit."""
+
+
+def alarms(answers: Sequence[Grounded], demonstrations: Collection[str] = ()) -> list[str]:
+    """What is wrong with `answers` as a whole, one sentence each: signs of an LLM that does not look at the texts.
+
+    Args:
+        answers: of many texts; those where nothing could be read do not count.
+        demonstrations: the words of the entities in the demonstrations that were shown. An answer copies one if it
+            names such words where the text does not have them.
+    """
+    told = [each for each in answers if each.spans is not None or each.named]
+    speaking = [each for each in told if each.named]
+    shown = {fold(words) for words in demonstrations}
+    copies = [each for each in speaking if any(d.cause == "invented" and fold(d.words) in shown for d in each.dropped)]
+    said = Counter(words for each in speaking for words in {fold(words) for words in each.named})
+    words, times = max(said.items(), key=lambda item: item[1], default=("", 0))
+    found = []
+    if _always(len(told) - len(speaking), told):
+        found.append(f"the LLM names no entity in {len(told) - len(speaking)} of {len(told)} answers")
+    if _always(single := sum(len(each.named) == 1 for each in told), told):
+        found.append(f"the LLM names exactly one entity in {single} of {len(told)} answers")
+    if _always(times, speaking):
+        found.append(f"the LLM names {words!r} in {times} of the {len(speaking)} answers that name anything")
+    if len(told) >= LEAST and len(copies) >= COPIED * len(told):
+        found.append(f"the LLM copies entities of the demonstrations in {len(copies)} of {len(told)} answers")
+    return found
+
+
+def _always(count: int, answers: Sequence[Grounded]) -> bool:
+    return len(answers) >= LEAST and count >= ALWAYS * len(answers)

@@ -1,0 +1,114 @@
+"""Any number of labels a text: each label is a question of its own, answered by yes or no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from freeal.errors import PromptError
+from freeal.tasks import Kind, Said, rarest
+from freeal.tasks.classification import Classification, fold, validate_labels
+from freeal.types import BoolArray, FloatArray, IntArray, argmax
+
+NO, YES = "no", "yes"
+BETWEEN = "; "
+NONE = "none"
+"""How a text without any label is written."""
+
+
+@dataclass(frozen=True)
+class Multilabel:
+    """Each text has any number of `labels`; distributions are (n, s, 2), a "no" and a "yes" for each of s labels.
+
+    Raises:
+        PromptError: the labels cannot be told apart, or one cannot be told from the others' list.
+
+    Example:
+        >>> task = Multilabel({"joy": "", "love": ""})
+        >>> task.write("a hug", np.array([1, 1])), task.write("a stone", np.array([0, 0]))
+        ('joy; love', 'none')
+    """
+
+    labels: Mapping[str, str]
+    kind: Kind = "multilabel"
+    room: int = 8
+
+    def __post_init__(self) -> None:
+        validate_labels(list(self.labels), least=1)
+        for label in self.labels:
+            if ";" in label or fold(label) == NONE:
+                raise PromptError(f"label {label!r}: with several labels a text no name may be 'none' or have a ';'")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return NO, YES
+
+    answers = classes
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return *self.labels, NONE
+
+    @property
+    def questions(self) -> int:
+        return len(self.labels)
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return ("label", "meaning"), ("label", "meaning", "answer")
+
+    def asked(self, question: int) -> Mapping[str, str]:
+        name = list(self.labels)[question]
+        return {"label": name, "meaning": self.labels[name]}
+
+    def answered(self, label: str, question: int) -> Mapping[str, str]:
+        name = list(self.labels)[question]
+        return {"answer": YES if name in self.parts(label) else NO}
+
+    def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
+        return len(self.labels), 2
+
+    def heard(self, reply: str | None, text: str) -> Said:
+        return self._yes_or_no.heard(reply, text)
+
+    def correction(self, replies: Sequence[str]) -> str:
+        return f"Reply with one of these and nothing else: {', '.join(replies)}"
+
+    def best(self, proba: FloatArray) -> IntArray:
+        return argmax(proba)
+
+    def there(self, best: IntArray) -> BoolArray:
+        labels = best == 1
+        return np.column_stack([labels, (best == 0).all(axis=1)])
+
+    def group(self, best: IntArray) -> IntArray:
+        return rarest(self.there(best))
+
+    def write(self, text: str, best: IntArray) -> str:
+        return BETWEEN.join(self._names(best)) or NONE
+
+    def parts(self, label: str) -> list[str]:
+        """The names in what `write` wrote."""
+        return [] if label == NONE else label.split(BETWEEN)
+
+    def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
+        places = np.arange(len(self.labels))
+        rows = [np.full(len(places), -1) if there is None else np.isin(places, there) for there in true]
+        return np.array(rows, np.int64).reshape(-1, len(places))
+
+    def pretended(self, number: int, text: str) -> str:
+        return list(self.labels)[number % len(self.labels)]
+
+    def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
+        return {"labels": self._names(best) if best[0] >= 0 else None}
+
+    def _names(self, best: IntArray) -> list[str]:
+        return [name for name, there in zip(self.labels, best, strict=True) if there == 1]
+
+    @cached_property
+    def _yes_or_no(self) -> Classification:
+        return Classification({NO: "", YES: ""})

@@ -1,0 +1,150 @@
+"""Entities in the text: the LLM names their words, which are found in the text; arrays hold a BIO tag for each word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, rarest, tags
+from freeal.tasks.classification import validate_labels
+from freeal.tasks.grounding import ground
+from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
+from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray
+
+MOST_WORDS = 128
+"""Words of a text that can be labelled; those behind are left out."""
+
+NONE = "none"
+"""How a text without entities is written."""
+
+BETWEEN = " | "
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Entities of the types `labels`; distributions are (n, s, k) over BIO tags, s words of the longest text.
+
+    Raises:
+        PromptError: the types cannot be told apart.
+
+    Example:
+        >>> task = Tokens({"PER": "", "LOC": ""})
+        >>> text = "Ann met Bob"
+        >>> task.write(text, task.tagged(text, [Span(0, 3, "PER"), Span(8, 11, "PER")]))
+        'PER: Ann | Bob'
+    """
+
+    labels: Mapping[str, str]
+    kind: Kind = "tokens"
+    questions: int = 1
+    room: int = 96
+    answers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        validate_labels(list(self.labels), least=1)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return tag_vocabulary(list(self.labels))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return *self.labels, NONE
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (), ("entities",)
+
+    def asked(self, question: int) -> Mapping[str, str]:
+        return {}
+
+    def answered(self, label: str, question: int) -> Mapping[str, str]:
+        return {"entities": label}
+
+    def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
+        longest = max((len(split_words(text)) for text in texts), default=0)
+        return min(longest, MOST_WORDS), len(self.classes)
+
+    def heard(self, reply: str | None, text: str) -> Said:
+        found = ground(reply, text, list(self.labels))
+        dropped = tuple(each.cause for each in found.dropped)
+        if found.spans is None:
+            return Said(None, found.problem, dropped)
+        best = self.tagged(text, found.spans)
+        k = len(self.classes)
+        proba = np.full((len(best), k), (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
+        proba[np.arange(len(best)), best] = TRUST_IN_A_WORD
+        return Said(proba, None, dropped)
+
+    def correction(self, replies: Sequence[str]) -> str:
+        return (
+            "That could not be read. Reply with a line for each type that occurs, as in  type: words | other words  "
+            f"(types: {', '.join(self.labels)}; the words exactly as they stand in the text), or with  {NONE}"
+        )
+
+    def tagged(self, text: str, spans: Sequence[Span]) -> IntArray:
+        """(w,) classes of the words of `text`, of which those behind MOST_WORDS are left out."""
+        names = to_tags(spans, split_words(text))[:MOST_WORDS]
+        return np.array([self.classes.index(name) for name in names], np.int64)
+
+    def spans(self, text: str, best: IntArray) -> tuple[Span, ...]:
+        """The entities that the classes `best` (s,) give to `text`."""
+        words = split_words(text)[: len(best)]
+        return to_spans([self.classes[c] for c in best[: len(words)]], words)
+
+    def best(self, proba: FloatArray) -> IntArray:
+        return tags.decode(proba)
+
+    def there(self, best: IntArray) -> BoolArray:
+        of_types = ((best[..., None] > 0) & ((best[..., None] - 1) // 2 == np.arange(len(self.labels)))).any(axis=1)
+        return np.column_stack([of_types, (best == 0).all(axis=1)])
+
+    def group(self, best: IntArray) -> IntArray:
+        return rarest(self.there(best))
+
+    def write(self, text: str, best: IntArray) -> str:
+        named: dict[str, dict[str, None]] = {}
+        for span in self.spans(text, best):
+            named.setdefault(span.type, {})[" ".join(span.of(text).split())] = None
+        return "\n".join(f"{type_}: {BETWEEN.join(named[type_])}" for type_ in self.labels if type_ in named) or NONE
+
+    def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
+        slots = self.shape(texts)[0]
+        rows = [self.tagged(text, spans or ()) for text, spans in zip(texts, true, strict=True)]
+        classes = padded(rows, slots)
+        classes[[spans is None for spans in true]] = -1
+        return classes
+
+    def pretended(self, number: int, text: str) -> str:
+        first = next((text[start:end] for start, end in split_words(text)), "-")
+        return f"{list(self.labels)[number % len(self.labels)]}: {first}"
+
+    def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
+        if len(best) and best[0] < 0:
+            return {"spans": None}
+        starts = [start for start, _ in split_words(text)]
+        ends = [end for _, end in split_words(text)]
+        types = list(self.labels)
+        return {
+            "spans": [
+                {
+                    "start": span.start, "end": span.end, "label": span.type, "text": span.of(text),
+                    "probability": round(tags.span_confidence(
+                        proba, starts.index(span.start), ends.index(span.end) + 1, types.index(span.type)
+                    ), 4),
+                }
+                for span in self.spans(text, best)
+            ]
+        }  # fmt: skip
+
+
+def padded(rows: Sequence[IntArray], slots: int) -> IntArray:
+    """(n, slots) classes of words, and O behind the last word of each text."""
+    made = np.zeros((len(rows), slots), np.int64)
+    for place, row in enumerate(rows):
+        made[place, : len(row)] = row[:slots]
+    return made

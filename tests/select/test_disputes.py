@@ -1,0 +1,66 @@
+"""Laws of disputes: what both mark alike is none, and what is settled stays a distribution."""
+
+import doctest
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from freeal.select import disputes
+from freeal.select.disputes import Dispute, disputed, settled
+from freeal.tasks.tags import decode
+
+
+@st.composite
+def markings(draw):
+    """Two valid markings (n, s) of the same texts with two types."""
+    n, s = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    return decode(rng.dirichlet(np.ones(5), (n, s))), decode(rng.dirichlet(np.ones(5), (n, s)))
+
+
+@given(markings())
+def test_what_is_alike_is_not_disputed_and_neither_side_is_preferred(both):
+    first, second = both
+    assert disputed(first, first) == []
+    assert disputed(first, second) == disputed(second, first)
+
+
+@given(markings())
+def test_settling_for_one_side_gives_what_it_marked_in_the_disputed_words(both):
+    first, second = both
+    found = disputed(first, second)
+    proba = np.eye(5)[second]
+    right = np.array([float(_marks(first, each)) for each in found])
+    decided = settled(proba, found, right).argmax(axis=-1)
+    for each, yes in zip(found, right, strict=True):
+        words = slice(each.start, each.end)
+        assert not yes or (decided[each.row, words] == first[each.row, words]).all()
+
+
+@given(markings(), st.integers(0, 100))
+def test_what_is_settled_are_distributions_and_other_rows_stay(both, seed):
+    first, second = both
+    rng = np.random.default_rng(seed)
+    proba = rng.dirichlet(np.ones(5), first.shape)
+    found = disputed(first, second)
+    after = settled(proba, found, rng.random(len(found)))
+    np.testing.assert_allclose(after.sum(axis=-1), 1.0)
+    untouched = sorted(set(range(len(first))) - {each.row for each in found})
+    assert (after[untouched] == proba[untouched]).all()
+
+
+def test_an_abstention_is_no_dispute_and_no_answer_changes_nothing():
+    assert disputed(np.array([[-1, -1]]), np.array([[1, 0]])) == []
+    proba = np.full((1, 2, 3), 1 / 3)
+    assert (settled(proba, [Dispute(0, 0, 1, 0)], np.array([np.nan])) == proba).all()
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    assert doctest.testmod(disputes).failed == 0
+
+
+def _marks(marking, dispute):
+    single = np.zeros_like(marking)
+    single[dispute.row] = marking[dispute.row]
+    return dispute in disputed(single, np.zeros_like(marking))

@@ -1,0 +1,312 @@
+"""Sentences read from every kind of row, written and read back; and faults with their place."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from freeal import formats
+from freeal.config import DataConfig
+from freeal.errors import DataError
+from freeal.formats import Sentence, sentence_of
+from freeal.tables import open_table
+from freeal.tasks.classification import fold
+from freeal.tasks.spans import Span, join_tokens, split_words, tag_vocabulary, to_spans
+
+TYPES = ("PER", "LOC", "side effect")
+
+
+def written(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8", newline="")
+    return path
+
+
+def table(path: Path):
+    return open_table(str(path), "train", DataConfig(pool=str(path)))
+
+
+def read(path: Path, types=TYPES, **columns: str) -> list[Sentence]:
+    return list(read_sentences(table(path), types, **columns))
+
+
+def read_sentences(rows, types, text=None, labels=None):
+    known = None if types is None else {fold(name): name for name in types}
+    for number, row in rows.rows:
+        try:
+            yield sentence_of(rows, row, known, text, labels)
+        except ValueError as error:
+            raise rows.fault(number, str(error)) from error
+
+
+def fault(path: Path, **columns: str) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, **columns)
+    return str(caught.value)
+
+
+def sentence(text: str, *spans: tuple[str, str], uid: str | None = None) -> Sentence:
+    """A text with the first places of some of its words as entities."""
+    found = tuple(Span(text.index(words), text.index(words) + len(words), type_) for words, type_ in spans)
+    return Sentence(uid, text, split_words(text), found)
+
+
+def of_tokens(tokens: list[str], tags: list[str], uid: str | None = None) -> Sentence:
+    text, words = join_tokens(tokens)
+    return Sentence(uid, text, words, to_spans(tags, words))
+
+
+ANN = of_tokens(["Ann", "Lee", "left", "New", "York", "."], ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"], "a")
+BOB = of_tokens(["#", "Bob", "and", "Cy"], ["O", "B-PER", "O", "O"])
+NASTY = sentence("  “Ann’s”\n👍🏽  Zoe\u0308, 東京.", ("Ann", "PER"), ("Zoe\u0308", "PER"), ("東京", "LOC"), uid="é 1")
+SILENT = Sentence("c", "nobody knows", split_words("nobody knows"), None)
+EMPTY = sentence("nothing here", uid="d")
+ALL = [ANN, BOB, NASTY, SILENT, EMPTY]
+
+
+# --- CoNLL
+
+CONLL = """-DOCSTART- -X- O O
+
+EU NNP I-NP I-ORG
+rejects VB I-VP O
+
+# id = s 2
+# a comment
+# text = Peter B-PER
+Peter\tB-PER
+Black burn\tI-PER
+
+
+#\tO
+B L-ORG"""
+
+
+def test_sentences_of_a_conll_file_are_rows_with_their_first_line(tmp_path):
+    rows = list(table(written(tmp_path / "x.conll", CONLL)).rows)
+    assert rows == [
+        (3, {"tokens": ["EU", "rejects"], "tags": ["I-ORG", "O"]}),
+        (6, {"tokens": ["Peter", "Black burn"], "tags": ["B-PER", "I-PER"], "id": "s 2"}),
+        (13, {"tokens": ["#", "B"], "tags": ["O", "L-ORG"]}),
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".conll", ".bio", ".iob", ".IOB2", ".bio.gz"])
+def test_every_suffix_and_line_end_is_read(tmp_path, suffix):
+    content = "\ufeff# id a7\tdomain=train\r\n \r\nx\tB-PER\r\n \r\n".encode()
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    assert [row for _, row in table(path).rows] == [{"tokens": ["x"], "tags": ["B-PER"]}]
+
+
+def test_ids_are_found_in_the_comments_that_are_about(tmp_path):
+    for line, uid in (("# id = a b", "a b"), ("# id a7\tdomain=x", "a7"), ("# sent_id = 3", "3"), ("#id=B-7", None)):
+        rows = table(written(tmp_path / "x.conll", f"{line}\nx O\n")).rows
+        assert next(iter(rows))[1].get("id") == uid
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x O\ny\n", "line 2: 'y' has no tag; expected a token, and in the last column its tag"),
+        ("x O\ny PER\n", "line 2: the last column of 'y': 'PER' is no tag; expected O, or B- or I- and a type"),
+        ("x O\n# a comment\n", "line 2: the last column of '#': 'comment' is no tag"),
+        ("x\tO\n\n\tO\n", "line 3: token 1 ('') is empty or has white space at an end"),
+        ("x O\n\ny B-DOG\nz O\n", "line 3: 'DOG' is no type; types are 'PER', 'LOC', 'side effect'"),
+        ("y B-LOK\n", "line 1: 'LOK' is no type; did you mean 'LOC'?"),
+    ],
+)
+def test_a_broken_conll_file_is_told_with_its_place(tmp_path, content, message):
+    path = written(tmp_path / "x.conll", content)
+    assert fault(path).startswith(f"{path}: {message}")
+
+
+# --- rows of other tables
+
+
+def test_tokens_and_tags_or_text_and_spans(tmp_path):
+    rows = [
+        {"id": 7, "tokens": ["Ann", "left"], "tags": ["S-per", "O"]},
+        {"text": "Ann left", "spans": [{"start": 0, "end": 3, "label": "Per", "text": "Ann"}]},
+        {"text": "Ann left", "tokens": ["?"], "spans": [[0, 3, "PER"]]},
+        {"text": "Ann left", "spans": None},
+        {"text": "Ann left"},
+        {"tokens": ["Ann", "left"]},
+    ]
+    path = written(tmp_path / "x.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    found = read(path)
+    assert {each.text for each in found} == {"Ann left"}
+    assert [each.spans for each in found] == [(Span(0, 3, "PER"),)] * 3 + [None] * 3
+    assert [each.id for each in found] == ["7", *[None] * 5]
+    assert found[0].tags == ["B-PER", "O"]
+    assert found[3].tags is None
+
+
+def test_columns_may_have_other_names(tmp_path):
+    path = written(tmp_path / "x.jsonl", '{"words": ["Ann"], "ner": ["B-PER"]}\n')
+    assert read(path, text="words", labels="ner")[0].spans == (Span(0, 3, "PER"),)
+    assert fault(path, text="word").endswith(
+        "line 1: there is no column 'word'; did you mean 'words'?; there are 'words', 'ner'"
+    )
+    assert "there is no column 'nir'; did you mean 'ner'?" in fault(path, text="words", labels="nir")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"x": 1}, "there is no column 'text'; there are 'x'"),
+        ({"text": 3}, "column 'text' holds neither a text nor a list of tokens: 3"),
+        ({"tokens": ["a", 1]}, "column 'tokens' holds neither a text nor a list of tokens"),
+        ({"tokens": ["a"], "tags": ["O", "O"]}, "2 tag(s) for 1 word(s); each word needs one"),
+        ({"tokens": ["a"], "tags": "O"}, "tags are str, not a list: O"),
+        ({"tokens": ["a"], "tags": [3]}, "tag 3 is a number that nothing names; write tags as 'B-PER'"),
+        ({"tokens": ["a"], "tags": [None]}, "tag None is no text"),
+        ({"tokens": ["a", " "], "tags": ["O", "O"]}, "token 2 (' ') is empty or has white space at an end"),
+        ({"text": "a", "spans": {}}, "spans are dict, not a list"),
+        ({"text": "a", "spans": [[0, 2, "PER"]]}, "span 0:2 'PER' ends after the text, which has 1 characters"),
+        ({"text": "a", "spans": [[1, 1, "PER"]]}, "span 1:1 'PER' is empty or begins before its text"),
+        ({"text": "a", "spans": [[0, "1", "PER"]]}, "[0, '1', 'PER'] is no span; expected {\"start\": 0,"),
+        ({"text": "a", "spans": [{"start": 0, "end": 1, "type": "PER"}]}, "is no span; expected"),
+        ({"text": "a", "spans": ["PER"]}, "PER is no span"),
+        ({"text": "a b", "spans": [[1, 2, "PER"]]}, "span 1:2 'PER' touches no word"),
+        ({"text": "a b", "spans": [[2, 3, "LOC"], [0, 3, "PER"]]}, "spans 0:3 'PER' and 2:3 'LOC' overlap"),
+        ({"text": "a b", "spans": [[0, 1, "PRE"]]}, "'PRE' is no type; did you mean 'PER'?"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_told_with_its_line(tmp_path, row, message):
+    path = written(tmp_path / "x.jsonl", "\n" + json.dumps(row) + "\n")
+    found = fault(path)
+    assert found.startswith(f"{path}: line 2: ")
+    assert message in found
+
+
+# --- what is written is read back
+
+
+def as_conll(folder: Path, sentences: list[Sentence]) -> Path:
+    formats.write_conll(folder / "x.conll", sentences)
+    return folder / "x.conll"
+
+
+def as_jsonl(folder: Path, sentences: list[Sentence]) -> Path:
+    formats.write_jsonl(folder / "x.jsonl", sentences)
+    return folder / "x.jsonl"
+
+
+def as_dataset(folder: Path, sentences: list[Sentence]) -> Path:
+    formats.save_dataset(folder / "saved", sentences, TYPES)
+    return folder / "saved"
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_dataset])
+def test_texts_and_spans_are_read_back_to_the_letter(tmp_path, write):
+    found = read(write(tmp_path, ALL))
+    assert [(each.id, each.text, each.spans) for each in found] == [(each.id, each.text, each.spans) for each in ALL]
+
+
+@pytest.mark.parametrize("write", [as_conll, as_jsonl, as_dataset])
+def test_sentences_of_tokens_are_read_back_with_their_tags(tmp_path, write):
+    found = read(write(tmp_path, [ANN, BOB]))
+    assert [(each.id, each.text, each.tokens, each.tags) for each in found] == [
+        (each.id, each.text, each.tokens, each.tags) for each in (ANN, BOB)
+    ]
+
+
+def test_conll_keeps_the_words_of_any_text_and_tells_what_it_leaves_out(tmp_path):
+    path = tmp_path / "x.conll"
+    assert formats.write_conll(path, [*ALL, sentence("")]) == 2
+    labelled = [each for each in ALL if each.spans is not None]
+    found = read(path)
+    assert [(each.id, each.tokens, each.tags) for each in found] == [(e.id, e.tokens, e.tags) for e in labelled]
+    assert path.read_text(encoding="utf-8").startswith("# id = a\nAnn\tB-PER\nLee\tI-PER\nleft\tO\n")
+
+
+def test_the_tags_of_a_saved_data_set_are_named_classes(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    path = as_dataset(tmp_path, ALL)
+    saved = datasets.load_from_disk(str(path))
+    assert saved.features["tags"].feature.names == list(tag_vocabulary(TYPES))
+    assert saved[0]["tags"] == [1, 2, 0, 3, 4, 0]
+    assert saved[3]["tags"] is None
+    found = read(path, text="tokens", labels="tags")
+    assert [(each.tokens, each.tags) for each in found] == [(each.tokens, each.tags) for each in ALL]
+    saved.to_parquet(str(tmp_path / "x.parquet"))
+    assert read(tmp_path / "x.parquet", text="tokens", labels="tags") == found
+
+
+TOKEN = st.text(st.characters(exclude_categories=["Cs", "C", "Z"]), min_size=1, max_size=5).filter(str.strip)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.tuples(TOKEN, st.sampled_from(tag_vocabulary(TYPES))), min_size=1), min_size=1))
+def test_any_tokens_and_tags_survive_conll_and_jsonl(tmp_path, rows):
+    sentences = [of_tokens([token for token, _ in row], [tag for _, tag in row]) for row in rows]
+    assert read(as_conll(tmp_path, sentences)) == sentences
+    assert [(s.text, s.spans) for s in read(as_jsonl(tmp_path, sentences))] == [(s.text, s.spans) for s in sentences]
+
+
+def test_what_conll_cannot_say_is_told_and_leaves_the_old_file(tmp_path):
+    path = written(tmp_path / "x.conll", "old")
+    with pytest.raises(
+        DataError, match="'a\\\\tb' has a tab or line break, which CoNLL has no way to write; use jsonl"
+    ):
+        formats.write_conll(path, [of_tokens(["a\tb"], ["O"])])
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"x\.jsonl: cannot be written"):
+        formats.write_jsonl(tmp_path / "nowhere" / "x.jsonl", [ANN])
+
+
+# --- what others read
+
+
+def test_label_studio_gets_a_task_a_sentence_with_its_entities_as_a_prediction(tmp_path):
+    formats.write_label_studio(tmp_path / "x.json", [NASTY, SILENT, EMPTY], model="m")
+    tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert [task["data"] for task in tasks] == [{"id": e.id, "text": e.text} for e in (NASTY, SILENT, EMPTY)]
+    (prediction,) = tasks[0]["predictions"]
+    assert prediction["model_version"] == "m"
+    assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
+    for result, span in zip(prediction["result"], NASTY.spans, strict=True):
+        value = result["value"]
+        assert value["text"] == NASTY.text[value["start"] : value["end"]] == span.of(NASTY.text)
+        assert value["labels"] == [span.type]
+    assert tasks[1]["predictions"] == []
+    assert tasks[2]["predictions"] == [{"model_version": "m", "result": []}]
+
+
+def test_spacy_gets_documents_with_entities(tmp_path):
+    spacy = pytest.importorskip("spacy")
+    from spacy.tokens import DocBin
+
+    formats.write_spacy(tmp_path / "x.spacy", ALL)
+    docs = list(DocBin().from_disk(tmp_path / "x.spacy").get_docs(spacy.blank("xx").vocab))
+    assert [doc.text for doc in docs] == [each.text for each in ALL]
+    assert [(ent.text, ent.label_) for ent in docs[0].ents] == [("Ann Lee", "PER"), ("New York", "LOC")]
+    assert [ent.label_ for ent in docs[2].ents] == ["PER", "PER", "LOC"]
+    assert {token.ent_iob_ for token in docs[3]} == {""}
+    assert {token.ent_iob_ for token in docs[4]} == {"O"}
+
+
+def test_without_spacy_it_is_told_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(DataError, match=r'needs the package spacy; install it with: pip install "freeal\[spacy\]"'):
+        formats.write_spacy(tmp_path / "x.spacy", [ANN])
+
+
+# --- the benchmark sets, where they are at hand
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["conll03", "bc5cdr-chem", "bc5cdr-disease"])
+def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
+    folder = shared / "data" / name
+    types = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    sentences = list(read_sentences(table(folder / "test.jsonl"), types))
+    assert formats.write_conll(tmp_path / "x.conll", sentences) == 0
+    assert list(read_sentences(table(tmp_path / "x.conll"), types)) == sentences

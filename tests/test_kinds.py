@@ -1,0 +1,323 @@
+"""Tasks that need several decisions a row go the whole way: entities, and any number of labels a text."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from commandline import freeal
+
+from freeal.config import DataConfig
+from freeal.ledger import Ledger
+from freeal.tables import open_table
+from freeal.tasks.classification import Classification
+from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.tokens import Tokens
+
+PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
+FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
+TOKENS = """---
+task: tokens
+labels: {PER: a person, LOC: a place}
+---
+## user
+Mark the names: {{ text }}
+
+## assistant
+{{ entities }}
+"""
+TOPICS = {"price": ["cheap", "money"], "speed": ["fast", "slow"], "looks": ["ugly", "pretty"]}
+SETS = """---
+task: multilabel
+labels: [price, speed, looks]
+---
+## user
+Review: {{ text }}
+Is it about {{ label }}?
+
+## assistant
+{{ answer }}
+"""
+
+
+def sentences(count):
+    """Rows with tokens and BIO tags."""
+    rows = []
+    for i in range(count):
+        tokens, tags = [], []
+        for part in FRAMES[i % len(FRAMES)].split():
+            names = {"{p}": PEOPLE, "{q}": PEOPLE[::-1], "{l}": PLACES}.get(part)
+            words = names[(i // 2) % 3].split() if names else [part]
+            kind = "LOC" if part == "{l}" else "PER"
+            tokens += words
+            tags += [f"B-{kind}", *[f"I-{kind}"] * (len(words) - 1)] if names else ["O"]
+        rows.append({"id": f"s{i}", "tokens": tokens, "tags": tags})
+    return rows
+
+
+def reviews(count):
+    """Rows with any number of topics."""
+    rows = []
+    for i in range(count):
+        there = [name for place, name in enumerate(TOPICS) if (i >> place) & 1]
+        words = " and ".join(TOPICS[name][i % 2] for name in there) or "a thing"
+        rows.append({"id": f"r{i}", "text": f"number {i}: {words}", "topics": there})
+    return rows
+
+
+def configured(folder, rows, test, prompt, gold, keywords, **settings):
+    for name, some in (("pool", rows), ("test", test)):
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, some)), encoding="utf-8")
+    (folder / "prompt.md").write_text(prompt, encoding="utf-8")
+    chosen = {
+        "prompt": "prompt.md", "data": {"pool": "pool.jsonl", "test": "test.jsonl", "gold": gold},
+        "llm": {"kind": "scripted", "keywords": keywords, "noise": 0.2, "probabilities": gold == "topics"},
+        "embedder": {"kind": "tfidf"}, "stop": {"min_change": 0.0}, **settings,
+    }  # fmt: skip
+    (folder / "job.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    return folder / "job.yaml"
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory, tiny_encoder):
+    """A run on sentences, its student a real tagger."""
+    folder = tmp_path_factory.mktemp("names")
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 2, "min_steps": 0, "device": "cpu"}
+    names = {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(folder, sentences(40), sentences(60)[40:], TOKENS, "tags", names, student=tagger)
+    return job, folder / "run", freeal("run", job, "--out", folder / "run")
+
+
+@pytest.fixture(scope="module")
+def sorted_(tmp_path_factory):
+    """A run on reviews with any number of topics."""
+    folder = tmp_path_factory.mktemp("topics")
+    linear = {"kind": "linear"}
+    job = configured(folder, reviews(64), reviews(96)[64:], SETS, "topics", TOPICS, student=linear)
+    return job, folder / "run", freeal("run", job, "--out", folder / "run")
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+
+def labels(run):
+    with (run / "labels.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_run_goes_through_and_is_measured_by_f1(kind, request):
+    _, run, said = request.getfixturevalue(kind)
+    assert said.code in (0, 3), said.err
+    found = summary(run)
+    assert found["data"]["task"] == ("tokens" if kind == "marked" else "multilabel")
+    for place in ("pool", "test"):
+        for who in ("zero_shot", "llm", "student", "final"):
+            assert 0 <= found[place][who]["micro_f1"] <= 1
+    assert found["pool"]["llm"]["micro_f1"] > 0.6
+    assert "zero-shot F1" in said.out
+    assert "| F1 | precision | recall |" in (run / "summary.md").read_text(encoding="utf-8")
+
+
+def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):
+    _, run, _ = marked
+    found = summary(run)["entities"]
+    assert set(found["by_type"]) == {"PER", "LOC"}
+    noise, there = found["noise"], sum(tag.startswith("B-") for row in sentences(40) for tag in row["tags"])
+    final = summary(run)["pool"]["final"]
+    assert noise["correct"] == pytest.approx(final["recall"] * there)
+    assert noise["correct"] == pytest.approx(final["precision"] * sum(n for k, n in noise.items() if k != "missed"))
+    assert f"{noise['missed']} missed" in (run / "summary.md").read_text(encoding="utf-8")
+    assert "Entities of the pool" in (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("task", "best", "there", "group"),
+    [
+        (Tokens({"PER": "", "LOC": ""}), [[1, 2, 3], [1, 0, 0], [0, 0, 0], [-1, -1, -1]],
+         [[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], [1, 0, 2, -1]),
+        (Multilabel({"a": "", "b": ""}), [[1, 1], [1, 0], [0, 0], [-1, -1]],
+         [[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0]], [1, 0, 2, -1]),
+        (Classification({"a": "", "b": ""}), [1, 0, -1], [[0, 1], [1, 0], [0, 0]], [1, 0, -1]),
+    ],
+)  # fmt: skip
+def test_a_row_belongs_to_its_rarest_group(task, best, there, group):
+    assert task.there(np.array(best)).astype(int).tolist() == there
+    assert task.group(np.array(best)).tolist() == group
+
+
+def test_every_entity_is_verbatim_in_its_text(marked):
+    _, run, _ = marked
+    rows = labels(run)
+    assert len(rows) == 40
+    assert rows[2]["text"] == "It rained all day ."
+    spans = [(row["text"], span) for row in rows for span in json.loads(row["spans"])]
+    assert len(spans) > 20
+    assert all(text[span["start"] : span["end"]] == span["text"] for text, span in spans)
+    assert {span["label"] for _, span in spans} == {"PER", "LOC"}
+
+
+def test_labels_of_a_set_are_lists_of_names(sorted_):
+    _, run, _ = sorted_
+    rows = labels(run)
+    assert all(set(json.loads(row["labels"])) <= set(TOPICS) for row in rows)
+    gold = {row["id"]: set(row["topics"]) for row in reviews(64)}
+    right = sum(set(json.loads(row["labels"])) == gold[row["id"]] for row in rows)
+    assert right / len(rows) == pytest.approx(summary(run)["pool"]["final"]["accuracy"])
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request, tmp_path):
+    _, run, _ = request.getfixturevalue(kind)
+    before = (run / "labels.csv").read_bytes()
+    (run / "summary.json").unlink()
+    assert freeal("run", run).code in (0, 3)
+    assert (run / "labels.csv").read_bytes() == before
+    forked = freeal("run", "--fork", run, "--out", tmp_path / "forked", "--set", "stop.min_change=0.0", "--json")
+    assert forked.code in (0, 3), forked.err
+    assert json.loads(forked.out)["usage"]["calls"] == 0
+    assert (tmp_path / "forked" / "labels.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_the_other_verbs_know_the_kind(kind, request):
+    job, run, _ = request.getfixturevalue(kind)
+    uid = labels(run)[0]["id"]
+    assert "final" in freeal("explain", run, uid).out
+    assert "F1" in freeal("show", run).out
+    assert freeal("report", run).code == 0
+    assert "rows right throughout" in (run / "report.html").read_text(encoding="utf-8")
+    assert freeal("status", run).code == 0
+    assert freeal("preview", job).code == 0
+    assert freeal("audit", run).code == 8
+    questions = 1 if kind == "marked" else 3
+    planned = json.loads(freeal("plan", job, "--json").out)
+    distinct = planned["distinct_texts"]
+    assert planned["calls"]["later_rounds_at_most"] == questions * distinct
+
+
+def test_new_texts_get_entities(marked, tmp_path):
+    _, run, _ = marked
+    (tmp_path / "new.txt").write_text("Ann Lee went to Peru .\n", encoding="utf-8")
+    said = freeal("predict", run, tmp_path / "new.txt", "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert all("Ann Lee went to Peru ."[s["start"] : s["end"]] == s["text"] for s in found["spans"])
+
+
+def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
+    _, run, _ = sorted_
+    (tmp_path / "new.txt").write_text("cheap and fast\n", encoding="utf-8")
+    found = json.loads(freeal("predict", run, tmp_path / "new.txt", "--json").out)
+    assert set(found["probabilities"]) == set(TOPICS)
+    assert set(found["labels"]) == {name for name, p in found["probabilities"].items() if p > 0.5}
+
+
+@pytest.mark.parametrize("name", ["names.conll", "names.jsonl"])
+def test_exported_entities_are_read_back(marked, tmp_path, name):
+    _, run, _ = marked
+    assert freeal("export", run, tmp_path / name).code == 0
+    table = open_table(str(tmp_path / name), "train", DataConfig(pool=name))
+    rows = {row["id"]: row for _, row in table.rows}
+    assert list(rows) == [row["id"] for row in labels(run)]
+    for row in labels(run):
+        count = len(json.loads(row["spans"]))
+        there = rows[row["id"]]
+        written = there["spans"] if "spans" in there else [tag for tag in there["tags"] if tag.startswith("B-")]
+        assert len(written) == count
+
+
+def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(tmp_path, sentences(20), sentences(4), TOKENS, "tags", words, student=tagger, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "fusion.verify=true", "--set", "query.scout=1.0")
+    assert said.code in (0, 3), said.err
+    with Ledger(tmp_path / "run" / "ledger.sqlite", read_only=True) as ledger:
+        asked = sum(work == "round 0 | verification" for work, _, _ in ledger.rows())
+        both = ledger.usage(["round 0"]).calls
+    assert asked > 0
+    assert both > asked, "they count as calls of their round"
+    told = re.search(r"of (\d+) disputed entities are ones", (tmp_path / "run" / "events.jsonl").read_text("utf-8"))
+    assert told
+    assert int(told[1]) >= asked
+    again = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
+    assert json.loads(again.out)["usage"]["calls"] == 0
+    assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path):
+    job, _, _ = request.getfixturevalue(kind)
+    words = [word for name in ("zero-shot", "few-shot", "default", "gold") for word in ("--method", name)]
+    said = freeal("study", job, "--seeds", 1, "--out", tmp_path, "--json", *words)
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert set(found["left_out"]) == ({"few-shot"} if kind == "marked" else {"gold"})
+    assert 0 < found["methods"]["default"]["pool"]["mean"] <= 1
+    if kind == "marked":
+        assert found["methods"]["gold"]["student_test"]["mean"] >= 0
+
+
+def test_only_entities_are_verified(sorted_, tmp_path):
+    said = freeal("run", sorted_[0], "--out", tmp_path / "run", "--set", "fusion.verify=true")
+    assert said.code == 2
+    assert "fusion.verify: is for a task of kind tokens" in said.err
+
+
+def test_an_unknown_form_is_told(marked, tmp_path):
+    assert "say --to with one of conll" in freeal("export", marked[1], tmp_path / "names.xyz").err
+
+
+def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
+    assert "labels.parquet" in freeal("export", sorted_[1], tmp_path / "x.conll").err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "setting", "told"),
+    [
+        (TOKENS, "student.kind=linear", "student.kind: linear cannot learn a task of kind tokens; set tagger or none"),
+        (SETS, "student.kind=transformer", "cannot learn a task of kind multilabel; set linear or none"),
+        (TOKENS, "cold_start.kind=generated", "cold_start.kind: generated writes no entities"),
+    ],
+)
+def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
+    rows, gold = (sentences(6), "tags") if prompt == TOKENS else (reviews(6), "topics")
+    student = {"kind": "none"}
+    job = configured(tmp_path, rows, rows, prompt, gold, {}, student=student)
+    said = freeal("check", job, "--set", setting)
+    assert said.code == 2
+    assert told in said.err
+
+
+@pytest.mark.parametrize(("prompt", "gold"), [(TOKENS, "tags"), (SETS, "topics")])
+def test_without_a_student_the_llms_word_is_the_label(tmp_path, prompt, gold):
+    rows, words = (sentences(30), {"PER": PEOPLE, "LOC": PLACES}) if gold == "tags" else (reviews(30), TOPICS)
+    job = configured(tmp_path, rows, rows[:5], prompt, gold, words, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert said.code in (0, 3), said.err
+    assert summary(tmp_path / "run")["pool"]["final"]["micro_f1"] == 1.0
+
+
+def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):
+    rows = sentences(6)
+    rows[3]["tags"][0] = "B-ORG"
+    job = configured(tmp_path, rows, sentences(2), TOKENS, "tags", {}, student={"kind": "none"})
+    said = freeal("check", job)
+    assert said.code == 2
+    assert "line 4" in said.err
+    assert "'ORG' is no type" in said.err
+
+
+def test_gold_of_sets_may_be_lists_or_names_with_marks_between_them(tmp_path):
+    told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', "none", [], None]
+    rows = [{"id": f"r{i}", "text": f"text {i}", "topics": each} for i, each in enumerate(told)]
+    job = configured(tmp_path, rows, rows, SETS, "topics", TOPICS, student={"kind": "none"}, rounds=1)
+    from freeal import build, config
+
+    chosen = config.load(job)
+    _, corpus = build.inputs(chosen, tmp_path / "prompt.md")
+    assert corpus.gold.tolist() == [[1, 1, 0]] * 4 + [[0, 0, 0]] * 2 + [[-1, -1, -1]]
