@@ -9,7 +9,7 @@ import torch
 from freeal.config import TransformerConfig
 from freeal.errors import DataError, ModelError, TrainingError
 from freeal.events import Note, Progress
-from freeal.student import transformer
+from freeal.student import finetuning, transformer
 from freeal.student.transformer import TransformerStudent, _Network, load
 from freeal.types import CleanSplit, Inputs
 
@@ -135,6 +135,16 @@ def test_a_loss_that_runs_away_is_tried_again_and_then_named(student, reviews):
     ]
 
 
+@pytest.fixture
+def in_float32():
+    """As on a processor that does not multiply bfloat16: what is computed twice is the same to the last digits."""
+    with pytest.MonkeyPatch.context() as patched:
+        for place in (finetuning, transformer):
+            patched.setattr(place, "bfloat16_is_faster", lambda device: False)
+        yield
+
+
+@pytest.mark.usefixtures("in_float32")
 def test_the_second_try_starts_from_the_first_weights_with_half_the_learning_rate(student, reviews, monkeypatch):
     steps, sound = iter(range(100)), transformer.plain_loss
     monkeypatch.setattr(transformer, "plain_loss", lambda *given: sound(*given) * (np.nan if next(steps) == 3 else 1.0))
@@ -152,6 +162,7 @@ def test_progress_ends_at_the_last_batch(student, reviews):
     assert heard[-1] == Progress("training", 6, 6, "batches")
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_features_are_the_input_of_the_last_layer(student, reviews):
     learned = student().fit(reviews, targets_of(reviews))
     view, head = learned.view(reviews), learned._fitted().head
@@ -175,6 +186,7 @@ def test_the_last_layer_of_every_usual_encoder_is_found(family):
     torch.testing.assert_close(network.head(read.features), read.logits)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_saved_student_opens_in_transformers_without_freeal(student, reviews, tmp_path):
     learned = student(epochs=20).fit(reviews, targets_of(reviews))
     learned.save(tmp_path)
