@@ -24,6 +24,7 @@ from freeal.config import (
     OpenAIConfig,
     RecordedConfig,
     ScriptedConfig,
+    StatesConfig,
     TaggerConfig,
     TfidfConfig,
     TransformerConfig,
@@ -133,6 +134,8 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit("cold_start.kind: generated writes no entities; set none for a task of kind tokens")
     if task.kind != "classification" and (config.panel or config.paraphrases):
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
+    if task.questions > 1 and isinstance(config.embedder, StatesConfig):
+        raise Unfit(f"embedder.kind: hidden_states is for one question a text, not for a task of kind {task.kind}")
     if task.kind != "classification" and config.calibration.kind == "prior":
         raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
     if task.questions > 1 and isinstance(config.llm, RecordedConfig) and not Path(config.llm.replies).is_dir():
@@ -259,8 +262,8 @@ def price_of(llm: LLMConfig) -> Price | None:
     return listed.times(money.IN_A_BATCH) if listed and llm.batch else listed
 
 
-def embedder(config: Config, emit: Emit) -> Embedder:
-    """Who turns texts into vectors."""
+def embedder(config: Config, prompt: Prompt, emit: Emit) -> Embedder:
+    """Who turns texts into vectors; `prompt` is what a language model is asked about them."""
     from freeal.student.embedders import EncoderEmbedder, RememberingEmbedder, TfidfEmbedder
 
     match config.embedder:
@@ -268,6 +271,22 @@ def embedder(config: Config, emit: Emit) -> Embedder:
             return RememberingEmbedder(EncoderEmbedder(str(models.locate(encoder.model, emit))))
         case TfidfConfig() as tfidf:
             return TfidfEmbedder(tfidf.dimensions)
+        case StatesConfig() as states:
+            from freeal.llm.states import StatesEmbedder
+
+            return RememberingEmbedder(StatesEmbedder(_states_of(config, states), prompt, states.depth, emit))
+
+
+def _states_of(config: Config, states: StatesConfig) -> LocalConfig:
+    """The language model whose hidden states are read: the one named, else the run's own."""
+    own = config.llm if isinstance(config.llm, LocalConfig) else None
+    if states.model is None and own is None:
+        raise ConfigError(
+            f"embedder.kind: hidden_states reads a model in this process, and llm.kind is {config.llm.kind}; "
+            "name one, as in  embedder.model: qwen2.5-coder-0.5b"
+        )
+    given = own or LocalConfig()
+    return given if states.model is None else given.model_copy(update={"model": states.model})
 
 
 def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emit: Emit, number: int) -> Student:
@@ -303,7 +322,7 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
             return UniformStudent(task.shape)
 
 
-def load_student(config: Config, task: Task, folder: Path, emit: Emit) -> Student:
+def load_student(config: Config, prompt: Prompt, folder: Path, emit: Emit) -> Student:
     """The student that a round kept in `folder`."""
     match config.student:
         case TransformerConfig():
@@ -313,9 +332,8 @@ def load_student(config: Config, task: Task, folder: Path, emit: Emit) -> Studen
         case LinearConfig():
             from freeal.student import each_label, linear
 
-            if task.kind == "multilabel":
-                return each_label.load(folder, embedder(config, emit))
-            return linear.load(folder, embedder(config, emit))
+            load = each_label.load if prompt.task.kind == "multilabel" else linear.load
+            return load(folder, embedder(config, prompt, emit))
         case TaggerConfig():
             from freeal.student import tagger
 
@@ -332,7 +350,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
-    shared = cache(partial(embedder, config, emit))
+    shared = cache(partial(embedder, config, annotator.prompt, emit))
     texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)

@@ -222,7 +222,15 @@ class TfidfConfig(Section):
     dimensions: Positive = 256
 
 
-EmbedderConfig = Annotated[EncoderConfig | TfidfConfig, Field(discriminator="kind")]
+class StatesConfig(Section):
+    """Hidden states of a language model in this process that is asked the run's question: the vectors it thinks in."""
+
+    kind: Literal["hidden_states"] = "hidden_states"
+    model: str | None = Field(None, description="embedded name, folder or hub name; default: the run's own local LLM")
+    depth: Share = Field(0.7, description="which layer, as a share of all")
+
+
+EmbedderConfig = Annotated[EncoderConfig | TfidfConfig | StatesConfig, Field(discriminator="kind")]
 
 
 class TransformerConfig(Section):
@@ -585,7 +593,7 @@ def _absolute(config: Config, folder: Path) -> Config:
     changes |= {"llm": _llm_at(config.llm, folder), "panel": tuple(_llm_at(each, folder) for each in config.panel)}
     for key in ("student", "embedder"):
         section = getattr(config, key)
-        if isinstance(section, (TransformerConfig, TaggerConfig, EncoderConfig)):
+        if isinstance(section, (TransformerConfig, TaggerConfig, EncoderConfig, StatesConfig)):
             changes[key] = _update(section, {"model": _place(section.model, folder)})
     return _update(config, changes)
 

@@ -31,8 +31,8 @@ TOGETHER = {"cli", "annotator", "demonstrations", "store", "pipeline", "report",
 """Within these layers one module may use another, as long as there is no cycle."""
 
 HEAVY = {
-    "torch": {"llm/local.py", "models.py", "student/"},
-    "transformers": {"llm/chats.py", "llm/local.py", "models.py", "student/"},
+    "torch": {"llm/local.py", "llm/states.py", "models.py", "student/"},
+    "transformers": {"llm/chats.py", "llm/local.py", "llm/states.py", "models.py", "student/"},
     "openai": {"llm/openai_api.py"},
     "vllm": {"llm/vllm_engine.py"},
     "datasets": {"tables.py", "formats.py"},

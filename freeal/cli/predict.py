@@ -42,11 +42,12 @@ def predict(
             f"freeal repair {run}  and then  freeal run --resume {run}"
         )
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
-    task = prompts.load(run / "prompt.md").task
+    prompt = prompts.load(run / "prompt.md")
+    task = prompt.task
     wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)
     pool = data.load(wanted, task, 0).pool
     with listening() as emit:
-        proba = build.load_student(config, task, chosen / STUDENT, emit).view(pool.inputs()).proba
+        proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
     best, sure = task.best(proba), surest(proba)
     writer = csv.writer(sys.stdout)
     for number, (example, said, row) in enumerate(zip(pool.examples, best, proba, strict=True)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,5 +76,6 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     state = store.resume()
     if state is None:
         raise RunError(f"{run}: no finished round, so no demonstrations yet")
-    demos = build.demonstrations(config, prompt, lambda requests: [], lambda: build.embedder(config, ignore), ignore)
+    vectors = partial(build.embedder, config, prompt, ignore)
+    demos = build.demonstrations(config, prompt, lambda requests: [], vectors, ignore)
     return demos.retrieve(corpus.pool, np.array([row]), state)[0]

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from freeal import models
 from freeal.config import LocalConfig
@@ -87,6 +88,9 @@ class LocalLLM(InProcessModel):
 
 _WRITE_TOGETHER = 16
 
+_in_use: WeakValueDictionary[tuple[Path, str, str], Any] = WeakValueDictionary()
+"""Weights that somebody in this process uses: whoever else wants them has the same ones."""
+
 
 @dataclass
 class _Reader:
@@ -110,11 +114,15 @@ class _Reader:
         import torch
         from transformers import AutoModelForCausalLM
 
-        with loading(self.folder):
-            model = AutoModelForCausalLM.from_pretrained(
-                self.folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
-            )
-        return model.to(self.device).eval().requires_grad_(False)
+        key = self.folder, self.dtype, self.device
+        model = _in_use.get(key)
+        if model is None:
+            with loading(self.folder):
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
+                )
+            model = _in_use[key] = model.to(self.device).eval().requires_grad_(False)
+        return model
 
     # ---- scoring
 

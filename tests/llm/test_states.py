@@ -1,0 +1,139 @@
+"""Hidden states of a tiny causal model: those transformers gives, whatever else is read before or beside."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freeal import build, prompts
+from freeal.cli import app
+from freeal.config import LocalConfig, parse
+from freeal.errors import ConfigError, Unfit
+from freeal.events import Progress, ignore
+from freeal.llm.local import LocalLLM
+from freeal.types import Example
+
+torch = pytest.importorskip("torch")
+
+TEXTS = ["a fine film", "dull", "", "a very very dull and boring movie", "fine!"]
+SERVER = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"}
+PROMPT = Path(__file__).parents[2] / "prompts" / "mr.md"
+
+
+@pytest.fixture(scope="module")
+def prompt():
+    return prompts.load(PROMPT)
+
+
+def embedder(folder, prompt, depth=0.5, emit=ignore, **settings):
+    from freeal.llm.states import StatesEmbedder
+
+    return StatesEmbedder(
+        LocalConfig(model=str(folder), device="cpu", dtype="float32", **settings), prompt, depth, emit
+    )
+
+
+def plain(llm, prompt, text, layer):
+    """The state as transformers gives it, of a whole prompt read by the whole model."""
+    tokens = llm.chats.tokens(prompt.render(Example("", text)))
+    with torch.inference_mode():
+        states = llm.reader.model(torch.tensor([tokens]), output_hidden_states=True).hidden_states
+    return states[layer + 1][0, -1].numpy()
+
+
+def test_vectors_are_roots_of_what_the_text_changes_in_the_layers_state(tiny_chat, prompt):
+    made = embedder(tiny_chat, prompt)
+    found = made.encode(TEXTS)
+    assert made.description["layer"] == 0
+    for text, vector in zip(TEXTS, found, strict=True):
+        apart = plain(made.llm, prompt, text, 0) - plain(made.llm, prompt, "", 0)
+        wanted = np.sign(apart) * np.sqrt(np.abs(apart))
+        if text:
+            np.testing.assert_allclose(vector, wanted / np.linalg.norm(wanted), atol=1e-3)
+    assert found.dtype == np.float32
+    assert found.shape == (5, made.description["dimensions"])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
+
+
+def test_a_vector_depends_on_no_other_text_to_the_last_bit(tiny_chat, prompt):
+    made = embedder(tiny_chat, prompt)
+    together = made.encode(TEXTS)
+    assert b"".join(made.encode([text]).tobytes() for text in TEXTS) == together.tobytes()
+    assert embedder(tiny_chat, prompt).encode(TEXTS[::-1])[::-1].tobytes() == together.tobytes()
+    assert made.encode([]).shape == (0, 32)
+
+
+@pytest.mark.parametrize("family", ["GPT2", "Llama", "Mistral", "Gemma2"])
+def test_other_families_are_read_too(tiny_chat, prompt, tmp_path, family):
+    import shutil
+
+    import transformers
+
+    shutil.copytree(tiny_chat, tmp_path / "model")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096}
+    if family == "GPT2":
+        sizes, heads = {"n_embd": 32, "n_layer": 2}, {"n_head": 4, "n_positions": 4096}
+    if family == "Gemma2":
+        heads["sliding_window"] = 16
+    config = getattr(transformers, f"{family}Config")(vocab_size=300, initializer_range=0.3, **sizes, **heads)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    getattr(transformers, "GPT2LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM")(config).save_pretrained(
+        tmp_path / "model"
+    )
+    made = embedder(tmp_path / "model", prompt)
+    apart = plain(made.llm, prompt, TEXTS[0], 0) - plain(made.llm, prompt, "", 0)
+    wanted = np.sign(apart) * np.sqrt(np.abs(apart))
+    np.testing.assert_allclose(made.encode(TEXTS[:1])[0], wanted / np.linalg.norm(wanted), atol=1e-3)
+
+
+def test_a_text_that_is_too_long_is_cut_and_progress_is_told(tiny_chat, prompt):
+    heard = []
+    made = embedder(tiny_chat, prompt, emit=heard.append, max_prompt_tokens=600)
+    long, *others = made.encode(["fine film " * 200, *map(str, range(40))])
+    np.testing.assert_allclose(np.linalg.norm(long), 1.0, rtol=1e-5)
+    assert len(others) == 40
+    assert heard[-1] == Progress("reading hidden states", 41, 41, "texts")
+
+
+def test_the_weights_are_those_of_the_llm_that_reads_the_pool(tiny_chat, prompt):
+    made = embedder(tiny_chat, prompt)
+    reader = LocalLLM(LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32"))
+    assert made.llm.reader.model is reader.reader.model
+
+
+def config(tmp_path, llm, **settings):
+    (tmp_path / "pool.csv").write_text("text\n" + "".join(f"{text} {i}\n" for i in range(4) for text in TEXTS))
+    data = {"pool": str(tmp_path / "pool.csv")}
+    return parse({"data": data, "prompt": str(PROMPT), "llm": llm, "rounds": 2, **settings}, "here")
+
+
+def test_without_a_model_in_this_process_one_must_be_named(tmp_path, prompt):
+    wanted = config(tmp_path, SERVER, embedder={"kind": "hidden_states"})
+    with pytest.raises(ConfigError, match=r"embedder\.model"):
+        build.embedder(wanted, prompt, ignore)
+
+
+def test_several_questions_a_text_have_no_one_state(tmp_path):
+    reviews = PROMPT.parent / "reviews.md"
+    wanted = config(tmp_path, SERVER, embedder={"kind": "hidden_states", "model": "x"}, student={"kind": "linear"})
+    with pytest.raises(Unfit, match="hidden_states"):
+        build.inputs(wanted, reviews)
+
+
+def test_a_run_learns_from_them_and_predicts(tmp_path, tiny_chat):
+    import yaml
+    from typer.testing import CliRunner
+
+    from freeal.config import to_yaml
+
+    local = {"kind": "local", "model": str(tiny_chat), "device": "cpu", "dtype": "float32"}
+    made = config(tmp_path, local, embedder={"kind": "hidden_states"}, student={"kind": "linear"})
+    (tmp_path / "run.yaml").write_text(to_yaml(made))
+    assert yaml.safe_load((tmp_path / "run.yaml").read_text())["embedder"]["kind"] == "hidden_states"
+    runner = CliRunner()
+    done = runner.invoke(app, ["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "run")])
+    assert done.exit_code in (0, 3), done.output
+    said = runner.invoke(app, ["predict", str(tmp_path / "run"), str(tmp_path / "pool.csv")])
+    assert said.exit_code == 0, said.output
+    assert len(said.stdout.splitlines()) == 21
