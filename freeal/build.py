@@ -130,8 +130,6 @@ def _check_task(config: Config, task: Task) -> None:
     student, wanted = config.student.kind, STUDENTS[task.kind]
     if student not in wanted:
         raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
-    if task.kind == "tokens" and config.cold_start.kind == "generated":
-        raise Unfit("cold_start.kind: generated writes no entities; set none for a task of kind tokens")
     if task.kind != "classification" and (config.panel or config.paraphrases):
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
     if task.questions > 1 and isinstance(config.embedder, StatesConfig):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,18 +47,18 @@ class Demonstrations:
         return list(self.task.groups)
 
     def begin(self, pool: Pool) -> Sequence[Demonstration]:
-        """None, or labelled texts the LLM writes from label names and a few pool texts (FreeAL, sec. 3.1)."""
+        """None, or labelled texts that the LLM writes from label names and a few pool texts (FreeAL, sec. 3.1)."""
         if self.cold_start.kind == "none":
             return ()
         requests, wanted = self._writing(pool)
         replies = self.ask(requests)
         seen = {text.strip().casefold() for text in pool.texts}
         demos = []
-        for label, reply in zip(wanted, replies, strict=True):
-            text = cleaned(reply.text or "")
+        for group, reply in zip(wanted, replies, strict=True):
+            text, label = self.task.composed(cleaned(reply.text or ""), group) or ("", "")
             if text and text.casefold() not in seen and len(text.split()) <= self.config.max_words:
                 seen.add(text.casefold())
-                demos.append(Demonstration(text, label))
+                demos.append(Demonstration(text, label, group=self.labels.index(group)))
         self.emit(Note(f"the LLM wrote {len(demos)} usable demonstrations of {len(requests)} asked for", WORK))
         return demos
 
@@ -130,16 +130,16 @@ class Demonstrations:
         ]  # fmt: skip
 
     def _writing(self, pool: Pool) -> tuple[list[Request], list[str]]:
-        """One request a text to be written, labels in turn, and the label each is for."""
-        rng, meanings = np.random.default_rng([self.seed, 1]), self.task.labels
+        """One request a text to be written, groups in turn, and the group each is for."""
+        rng = np.random.default_rng([self.seed, 1])
         requests, wanted = [], []
-        for label, count in zip(meanings, choose.quotas(self.cold_start.total, len(meanings)), strict=True):
+        for group, count in zip(self.labels, choose.quotas(self.cold_start.total, len(self.labels)), strict=True):
             for _ in range(count):
                 rows = rng.choice(len(pool), min(self.cold_start.seen, len(pool)), replace=False)
-                chat = writing_chat([pool[int(row)].text for row in rows], meanings, label)
+                chat = writing_chat([pool[int(row)].text for row in rows], self.task.commission(group))
                 seed = int(rng.integers(2**31))
                 requests.append(Request(chat, (), 96, self.cold_start.temperature, seed))
-                wanted.append(label)
+                wanted.append(group)
         return requests, wanted
 
     def _vectors(self, pool: Pool) -> FloatArray:
@@ -166,17 +166,15 @@ def _without_own_text(
     return shown
 
 
-def writing_chat(seen: Sequence[str], meanings: Mapping[str, str], label: str) -> tuple[Message, ...]:
-    """The chat that asks for one new text of a label, in the style of the `seen` ones."""
-    means = f"{label} ({meanings[label]})" if meanings[label] else label
-    others = ", ".join(other for other in meanings if other != label)
+def writing_chat(seen: Sequence[str], commission: str) -> tuple[Message, ...]:
+    """The chat that asks for one new text as `commission` has it, in the style of the `seen` ones."""
     texts = "\n".join(f"- {' '.join(text.split()[:60])}" for text in seen)
     return (
         Message("system", "You write texts for a data set. Reply with one text on one line and nothing else."),
         Message(
             "user",
             f"Some texts of the data set:\n{texts}\n\nWrite one new text in the same style, about something else, "
-            f"that is clearly: {means}. It must not be: {others}.",
+            + commission,
         ),
     )
 

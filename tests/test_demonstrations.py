@@ -119,7 +119,7 @@ def test_a_pool_of_one_text_is_enough_to_write_from():
 
 
 def test_the_chat_names_the_label_its_meaning_and_what_it_must_not_be():
-    system, user = writing_chat(["a joy\nto see"], MEANINGS, "negative")
+    system, user = writing_chat(["a joy\nto see"], Classification(MEANINGS).commission("negative"))
     assert system.role == "system"
     assert "- a joy to see" in user.content
     assert "clearly: negative (not liked)" in user.content

@@ -256,7 +256,7 @@ def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path
     said = freeal("study", job, "--seeds", 1, "--out", tmp_path, "--json", *words)
     assert said.code == 0, said.err
     found = json.loads(said.out)
-    assert set(found["left_out"]) == ({"few-shot"} if kind == "marked" else {"gold"})
+    assert set(found["left_out"]) == (set() if kind == "marked" else {"gold"})
     assert 0 < found["methods"]["default"]["pool"]["mean"] <= 1
     if kind == "marked":
         assert found["methods"]["gold"]["student_test"]["mean"] >= 0
@@ -281,7 +281,6 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
     [
         (TOKENS, "student.kind=linear", "student.kind: linear cannot learn a task of kind tokens; set tagger or none"),
         (SETS, "student.kind=transformer", "cannot learn a task of kind multilabel; set linear or none"),
-        (TOKENS, "cold_start.kind=generated", "cold_start.kind: generated writes no entities"),
     ],
 )
 def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
@@ -291,6 +290,20 @@ def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting,
     said = freeal("check", job, "--set", setting)
     assert said.code == 2
     assert told in said.err
+
+
+@pytest.mark.parametrize(("prompt", "gold"), [(TOKENS, "tags"), (SETS, "topics")])
+def test_the_llm_writes_its_first_demonstrations_for_every_kind(tmp_path, prompt, gold):
+    rows, words = (sentences(30), {"PER": PEOPLE, "LOC": PLACES}) if gold == "tags" else (reviews(30), TOPICS)
+    cold = {"kind": "generated", "total": 12}
+    settings = {"student": {"kind": "none"}, "rounds": 1, "cold_start": cold, "preset": "zero-shot"}
+    job = configured(tmp_path, rows, rows[:5], prompt, gold, words, **settings)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert said.code == 0, said.err
+    written = int(re.search(r"the LLM wrote (\d+) usable demonstrations of 12", said.err)[1])
+    assert written >= 6
+    read = [json.loads(line) for line in (tmp_path / "run/rounds/00/demonstrations.jsonl").read_text().splitlines()]
+    assert not any("](" in demo["text"] for demo in read)
 
 
 @pytest.mark.parametrize(("prompt", "gold"), [(TOKENS, "tags"), (SETS, "topics")])

@@ -88,9 +88,10 @@ class _Keywords:
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
         if self.kind == "tokens":
-            return (
-                self._entities(text) if not request.choices else self._chosen(request, self._is_one(text), text, True)
-            )
+            if not request.choices:
+                writes = "You write texts" in request.messages[0].content
+                return self._write(request, text) if writes else self._entities(text)
+            return self._chosen(request, self._is_one(text), text, True)
         if not request.choices:
             return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)
         if self._dice("unreadable", text) < self.config.unreadable:
@@ -160,6 +161,9 @@ class _Keywords:
     def _write(self, request: Request, text: str) -> str:
         """A few lines with keywords of the label that `text` names, or of any."""
         named = [name for name in self.labels if re.search(rf"\b{re.escape(name.casefold())}\b", text.casefold())]
+        if self.kind == "tokens":  # of the types named, that which is to occur comes first, if one is to
+            wanted = text.casefold().rpartition("at least one")[1:]
+            named = sorted(named, key=lambda name: wanted[1].find(name.casefold()))[:1] if wanted[0] else []
         pool = named or list(self.labels)
         label = pool[int(self._dice("label", text, request.seed) * len(pool))]
         words = self.config.keywords.get(label) or [label]
@@ -167,6 +171,8 @@ class _Keywords:
         for number in range(max(2, min(8, request.max_tokens // 8))):
             word = words[int(self._dice("word", text, request.seed, number) * len(words))]
             frame = _FRAMES[int(self._dice("frame", text, request.seed, number) * len(_FRAMES))]
+            if self.kind == "tokens":
+                word = f"[{word}]({label})" if named else "it"
             lines.append(frame.format(word))
         return "\n".join(lines)
 

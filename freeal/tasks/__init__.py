@@ -40,6 +40,16 @@ def rarest(there: BoolArray) -> IntArray:
     return np.where(there.any(axis=1), rarity.argmax(axis=1), -1)
 
 
+def with_meaning(labels: Mapping[str, str], label: str) -> str:
+    """A label with what it means, if that is said.
+
+    Example:
+        >>> with_meaning({"joy": "glad", "fear": ""}, "joy"), with_meaning({"joy": "glad", "fear": ""}, "fear")
+        ('joy (glad)', 'fear')
+    """
+    return f"{label} ({labels[label]})" if labels[label] else label
+
+
 class Task(Protocol):
     """One kind of label. `labels` maps the names of the prompt file to their meanings."""
 
@@ -99,6 +109,12 @@ class Task(Protocol):
 
     def write(self, text: str, best: IntArray) -> str:
         """A row's label as the LLM is to write it, and as a demonstration has it."""
+
+    def commission(self, group: str) -> str:
+        """What a new text of one of `groups` must be, as the LLM is told that writes it."""
+
+    def composed(self, written: str, group: str) -> tuple[str, str] | None:
+        """The text, and its label as `write` has it, in the line the LLM wrote of a group; None if it is no use."""
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         """(n,) or (n, s) the classes of what `data` read of each of `texts`; -1 where that is unknown."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from freeal.errors import PromptError
-from freeal.tasks import TRUST_IN_A_WORD, Kind, Said
+from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, with_meaning
 from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray, argmax
 
 
@@ -89,6 +89,13 @@ class Classification:
 
     def write(self, text: str, best: IntArray) -> str:
         return self.classes[int(best)]
+
+    def commission(self, group: str) -> str:
+        others = ", ".join(other for other in self.labels if other != group)
+        return f"that is clearly: {with_meaning(self.labels, group)}. It must not be: {others}."
+
+    def composed(self, written: str, group: str) -> tuple[str, str] | None:
+        return (written, group) if written else None
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         return np.array([-1 if label is None else label for label in true], np.int64)

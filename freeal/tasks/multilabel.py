@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from freeal.errors import PromptError
-from freeal.tasks import Kind, Said, rarest
+from freeal.tasks import Kind, Said, rarest, with_meaning
 from freeal.tasks.classification import Classification, fold, validate_labels
 from freeal.types import BoolArray, FloatArray, IntArray, argmax
 
@@ -94,6 +94,15 @@ class Multilabel:
     def parts(self, label: str) -> list[str]:
         """The names in what `write` wrote."""
         return [] if label == NONE else label.split(BETWEEN)
+
+    def commission(self, group: str) -> str:
+        others = ", ".join(with_meaning(self.labels, other) for other in self.labels if other != group)
+        if group == NONE:
+            return f"that is about none of these: {others}."
+        return f"that is clearly about: {with_meaning(self.labels, group)}. It must not be about: {others}."
+
+    def composed(self, written: str, group: str) -> tuple[str, str] | None:
+        return (written, group) if written else None
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         places = np.arange(len(self.labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, rarest, tags
-from freeal.tasks.classification import validate_labels
+from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, rarest, tags, with_meaning
+from freeal.tasks.classification import fold, validate_labels
 from freeal.tasks.grounding import ground
 from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
 from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray
@@ -22,6 +23,9 @@ NONE = "none"
 """How a text without entities is written."""
 
 BETWEEN = " | "
+
+MARK = re.compile(r"\[(?P<words>[^\[\]]+)\]\s?\((?P<kind>[^()\[\]]+)\)")
+"""How the LLM marks an entity in a text that it writes itself."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,31 @@ class Tokens:
         for span in self.spans(text, best):
             named.setdefault(span.type, {})[" ".join(span.of(text).split())] = None
         return "\n".join(f"{type_}: {BETWEEN.join(named[type_])}" for type_ in self.labels if type_ in named) or NONE
+
+    def commission(self, group: str) -> str:
+        types = "; ".join(with_meaning(self.labels, label) for label in self.labels)
+        if group == NONE:
+            return f"in which nothing of these kinds is named: {types}."
+        return (
+            f"in which at least one {with_meaning(self.labels, group)} is named. Mark all that it names of these "
+            f"kinds: {types}. A mark is [the exact words](kind), as in [the words]({group})."
+        )
+
+    def composed(self, written: str, group: str) -> tuple[str, str] | None:
+        names = {fold(label): label for label in self.labels}
+        text, spans, read = "", [], 0
+        for mark in MARK.finditer(written):
+            text += written[read : mark.start()]
+            words, kind = mark["words"].strip(), names.get(fold(mark["kind"]))
+            if kind is None or not words:
+                return None
+            spans.append(Span(len(text), len(text) + len(words), kind))
+            text, read = text + words, mark.end()
+        text += written[read:]
+        here = {span.type for span in spans} or {NONE}
+        if not text or set("[]") & set(text) or group not in here:
+            return None
+        return text, self.write(text, self.tagged(text, spans))
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         slots = self.shape(texts)[0]
