@@ -331,7 +331,8 @@ def more(apart: Mapping[str, float] | None) -> str:
     """
     if apart is None:
         return "–"
-    return f"{100 * -apart['mean']:+.1f} ({100 * -apart['high']:+.1f} to {100 * -apart['low']:+.1f})"
+    mean, low, high = (round(-100 * apart[name], 1) + 0.0 for name in ("mean", "high", "low"))  # no -0.0
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def told(figure: Mapping[str, Any], name: str) -> str:
