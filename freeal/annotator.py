@@ -16,6 +16,8 @@ from freeal.ledger import MEMBER, Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Capabilities, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
+from freeal.select import habits
+from freeal.select.habits import Named
 from freeal.tasks import Said
 from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
 
@@ -87,6 +89,7 @@ class Annotator:
         order = _by_demonstrations(rows, shown)
         size, done, shortened = max(1, self.llm.capabilities.chunk // questions), 0, 0
         dropped: Counter[str] = Counter()
+        named: list[Named] = []
         for start in range(0, len(order), size):
             places = order[start : start + size]
             tries = [
@@ -96,7 +99,9 @@ class Annotator:
             self._ask_until_read(tries, work, done, len(rows), all_or_none)
             for place, i in enumerate(places):
                 of_row = tries[place * questions : (place + 1) * questions]
-                proba[i], scored[i], problems[i] = self._row([self._read(each) for each in of_row], shape, dropped)
+                read = [self._read(each) for each in of_row]
+                proba[i], scored[i], problems[i] = self._row(read, shape, dropped)
+                named += self._named(of_row, [said for said, _ in read])
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
             self.emit(Progress(work, done, len(rows)))
@@ -106,7 +111,10 @@ class Annotator:
             told = ", ".join(f"{count} × {cause}" for cause, count in dropped.most_common())
             self.emit(Note(f"of what the LLM named, this was left out: {told}", work))
         self._tell(problems.tolist(), work)
-        return Answers(np.asarray(rows), proba, scored, tuple(problems))
+        alarms = habits.alarms(named, questions if self.prompt.task.answers else None)
+        for alarm in alarms:
+            self.emit(Note(alarm, work))
+        return Answers(np.asarray(rows), proba, scored, tuple(problems), tuple(alarms))
 
     def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
@@ -220,6 +228,20 @@ class Annotator:
         given = found[0] if found[0].ndim == len(shape) else np.stack(found)
         whole[: len(given)] = given
         return whole, all(scored for _, scored in answers), None
+
+    def _named(self, tries: Sequence[_Try], answers: Sequence[Said]) -> list[Named]:
+        """What the replies to a row's questions named; nothing where one was not read, or gave probabilities."""
+        if any(said.named is None for said in answers):
+            return []
+        words = tuple(each for said in answers for each in said.named or ())
+        return [Named(words, any(map(self._copied, tries, answers)))]
+
+    def _copied(self, tried: _Try, said: Said) -> bool:
+        """Whether the reply names entities of a demonstration that the text does not have."""
+        heard = self.prompt.task.heard
+        return bool(said.invented) and any(
+            not set(said.invented).isdisjoint(heard(demo.label, demo.text).named or ()) for demo in tried.shown
+        )
 
     def _tell(self, problems: Sequence[str | None], work: str) -> None:
         kinds = Counter(problem.partition(":")[0] for problem in problems if problem)

@@ -528,7 +528,9 @@ class Scorekeeper:
         self.started = time.perf_counter()
         self.test_answers: Answers | None = None
 
-    def __call__(self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]]) -> Measured:
+    def __call__(
+        self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]], answers: Answers
+    ) -> Measured:
         number = state.next_round - 1
         works = [*works_of(number), *([COLD_START] if number == 0 else [])]
         said = state.annotations
@@ -546,6 +548,7 @@ class Scorekeeper:
             "demonstrations": len(state.demos),
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
+            "alarms": list(answers.alarms),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),

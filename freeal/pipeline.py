@@ -62,7 +62,7 @@ class Parts:
     fuse: Callable[[Annotations, FloatArray, BoolArray], FloatArray]
     believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
     stop: Callable[[LoopState], str | None]
-    measure: Callable[[LoopState, Student, Sequence[Sequence[Demonstration]]], Measured]
+    measure: Callable[[LoopState, Student, Sequence[Sequence[Demonstration]], Answers], Measured]
     emit: Emit
 
 
@@ -99,7 +99,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
             posterior = parts.fuse(annotations, view.proba, believed)       #    one distribution a row
             demos = parts.demos.build(pool, posterior, believed, view)      # 5. the clean teach the LLM
             state = after(state, annotations, view, clean, believed, posterior, demos)
-            figures = record.save(state, student, parts.measure(state, student, shown))
+            figures = record.save(state, student, parts.measure(state, student, shown, answers))
         if split.note:
             parts.emit(Note(split.note, f"round {number}"))
         parts.emit(RoundFinished(number, figures))

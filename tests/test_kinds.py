@@ -293,6 +293,34 @@ def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting,
     assert told in said.err
 
 
+@pytest.mark.parametrize(
+    ("prompt", "gold", "told"),
+    [
+        (TOKENS, "tags", "in round 0 the LLM names no entity in 40 of 40 answers"),
+        (SETS, "topics", "in round 0 the LLM says no to every label in 40 of 40 answers"),
+    ],
+)
+def test_answers_that_are_all_alike_are_a_warning_everywhere(tmp_path, prompt, gold, told):
+    rows = sentences(40) if gold == "tags" else reviews(40)
+    settings = {"student": {"kind": "none"}, "rounds": 1}
+    job = configured(tmp_path, rows, rows[:2], prompt, gold, {}, **settings)
+    words = ("--set", "llm.noise=0.0", "--set", "llm.probabilities=false")
+    said = freeal("run", job, "--out", tmp_path / "run", *words)
+    assert said.code == 3, said.err
+    assert f"look at this before you use the labels: {told}: " in said.err
+    assert any(warning.startswith(told) for warning in summary(tmp_path / "run")["warnings"])
+    assert summary(tmp_path / "run")["rounds"][0]["alarms"] != []
+    for name in ("summary.md", "report.html"):
+        assert told in (tmp_path / "run" / name).read_text(encoding="utf-8")
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()]
+    assert any(told.endswith(e["message"].partition(":")[0]) for e in events if e["event"] == "Note")
+
+
+def test_a_run_in_which_the_llm_reads_has_no_such_warning(marked, sorted_):
+    for _, run, _ in (marked, sorted_):
+        assert [each["alarms"] for each in summary(run)["rounds"]] == [[], []]
+
+
 @pytest.mark.parametrize(("prompt", "gold"), [(TOKENS, "tags"), (SETS, "topics")])
 def test_without_a_student_the_llms_word_is_the_label(tmp_path, prompt, gold):
     rows, words = (sentences(30), {"PER": PEOPLE, "LOC": PLACES}) if gold == "tags" else (reviews(30), TOPICS)

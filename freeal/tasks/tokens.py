@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, rarest, tags
-from freeal.tasks.classification import validate_labels
+from freeal.tasks.classification import fold, validate_labels
 from freeal.tasks.grounding import ground
 from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
 from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray
@@ -72,13 +72,15 @@ class Tokens:
     def heard(self, reply: str | None, text: str) -> Said:
         found = ground(reply, text, list(self.labels))
         dropped = tuple(each.cause for each in found.dropped)
+        named = tuple(map(fold, found.named)) if found.spans is not None or found.named else None
+        invented = tuple(fold(each.words) for each in found.dropped if each.cause == "invented")
         if found.spans is None:
-            return Said(None, found.problem, dropped)
+            return Said(None, found.problem, dropped, named, invented)
         best = self.tagged(text, found.spans)
         k = len(self.classes)
         proba = np.full((len(best), k), (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
         proba[np.arange(len(best)), best] = TRUST_IN_A_WORD
-        return Said(proba, None, dropped)
+        return Said(proba, None, dropped, named, invented)
 
     def correction(self, replies: Sequence[str]) -> str:
         return (
