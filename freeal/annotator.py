@@ -19,7 +19,7 @@ from freeal.prompts import Prompt
 from freeal.select import habits
 from freeal.select.habits import Named
 from freeal.tasks import Said
-from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
+from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
 
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
@@ -44,6 +44,8 @@ class Annotator:
     purse: Purse = field(default_factory=Purse)
     name: str | None = None
     """Of its LLM, where a panel has several; None for the first, or only, one."""
+    unit: str = "rows"
+    """What the rows of its pools are, to be told."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -64,6 +66,10 @@ class Annotator:
     def told(self, meanings: Mapping[str, str] | None) -> Annotator:
         """The same, but what the labels mean is told in other words; None: as the prompt has it."""
         return self if meanings is None else replace(self, prompt=self.prompt.with_meanings(meanings))
+
+    def after(self, state: LoopState) -> Annotator:
+        """The same, for the round that begins with `state`."""
+        return self.told(state.meanings)
 
     def annotate(
         self,
@@ -104,9 +110,9 @@ class Annotator:
                 named += self._named(of_row, [said for said, _ in read])
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
-            self.emit(Progress(work, done, len(rows)))
+            self.emit(Progress(work, done, len(rows), self.unit))
         if shortened:
-            self.emit(Note(f"{shortened} rows were too long: asked with fewer demonstrations or cut", work))
+            self.emit(Note(f"{shortened} {self.unit} were too long: asked with fewer demonstrations or cut", work))
         if dropped:
             told = ", ".join(f"{count} × {cause}" for cause, count in dropped.most_common())
             self.emit(Note(f"of what the LLM named, this was left out: {told}", work))
@@ -159,7 +165,7 @@ class Annotator:
 
     def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int, all_or_none: bool) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""
-        asked, tick = list(tries), _Tick(self.emit, work, done, total)
+        asked, tick = list(tries), _Tick(self.emit, work, done, total, self.unit)
         while asked:
             requests = [tried.request(self) for tried in asked]
             try:
@@ -247,7 +253,7 @@ class Annotator:
         kinds = Counter(problem.partition(":")[0] for problem in problems if problem)
         if kinds:
             told = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(3))
-            self.emit(Note(f"{sum(kinds.values())} of {len(problems)} rows got no label: {told}", work))
+            self.emit(Note(f"{sum(kinds.values())} of {len(problems)} {self.unit} got no label: {told}", work))
 
 
 @dataclass(slots=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import data, entity_metrics, guidelines, metrics, models, money, prompts
+from freeal import candidates, data, entity_metrics, guidelines, metrics, models, money, prompts
 from freeal.annotator import Annotator
+from freeal.candidates import Candidates
 from freeal.config import (
     Config,
     EncoderConfig,
@@ -48,7 +49,7 @@ from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
 from freeal.tasks.spans import split_words
-from freeal.tasks.tokens import Tokens
+from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import (
     Annotations,
     Answers,
@@ -97,7 +98,7 @@ def job(
         raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
-        annotator = reader(config, prompt, ledger, emit)
+        annotator = reader(config, prompt, corpus.pool, ledger, emit)
         annotator.prepare()
         store = RunStore(folder, prompt.task, tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
@@ -135,6 +136,10 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
     if task.kind != "classification" and config.calibration.kind == "prior":
         raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
+    if config.reading != "written" and task.kind != "tokens":
+        raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
+    if config.reading != "written" and NONE in task.labels:
+        raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
     if task.questions > 1 and isinstance(config.llm, RecordedConfig) and not Path(config.llm.replies).is_dir():
         raise Unfit(f"llm.kind: recorded has one label a row, and a task of kind {task.kind} asks about each label")
 
@@ -146,11 +151,11 @@ STUDENTS: Mapping[str, tuple[str, ...]] = {
 }
 """Kind of task -> kinds of student that learn it."""
 
-Reader = Annotator | Panel
+Reader = Annotator | Panel | Candidates
 
 
-def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader:
-    """Who reads the rows: one LLM with one prompt, or a panel of every LLM with every prompt."""
+def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emit) -> Reader:
+    """Who reads the rows of `pool`: one LLM with one prompt, also by candidates, or a panel of all LLMs and prompts."""
     wanted = [config.llm, *config.panel]
     llms = [
         (llm(each, prompt, config.seed, emit), purse, name)
@@ -160,9 +165,24 @@ def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader
         Annotator(wording, each, ledger, emit, purse, name)
         for (each, purse, name), wording in product(llms, prompt.wordings)
     ]
+    if config.reading != "written":
+        calls = -(-len(candidates.questions_of(pool, config.reading)) // max(1, len(pool)))
+        shared = cache(partial(embedder, config, emit))
+        return Candidates(members[0], config.reading, max(1, calls), partial(_of_phrases, config, shared))
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
+
+
+def _of_phrases(config: Config, shared: Callable[[], Embedder], phrases: Sequence[str]) -> Calibrator:
+    """How answers about these phrases are calibrated; how much they must tell has no measure yet."""
+    settings = config.calibration
+    vectors = partial(_encoded, shared, phrases)
+    return Calibrator(settings.kind, settings.passes, vectors=vectors)
+
+
+def _encoded(shared: Callable[[], Embedder], texts: Sequence[str], rows: IntArray) -> FloatArray:
+    return shared().encode([texts[int(row)] for row in rows])
 
 
 def names_of(llms: Sequence[LLMConfig], prompt_files: Sequence[str] = ()) -> list[str]:
@@ -333,10 +353,9 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, emit))
-    texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)
-    calibrate = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
+    calibrate = calibrator(config, tuple(task.labels), partial(_encoded, shared, corpus.pool.texts))
     return Parts(
         query=partial(_query, config=config, annotator=annotator, pool=corpus.pool, rewriting=refine is not None),
         demos=demos,
@@ -487,7 +506,7 @@ def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
     task = annotator.prompt.task
     if not isinstance(task, Tokens) or isinstance(annotator, Panel):
         raise ConfigError(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
-    return Verifier(annotator, task, pool)
+    return Verifier(annotator.annotator if isinstance(annotator, Candidates) else annotator, task, pool)
 
 
 def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:

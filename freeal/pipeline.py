@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from freeal.annotator import Annotator
+from freeal.candidates import Candidates
 from freeal.events import Emit, Note, RoundFinished
 from freeal.panel import Panel
 from freeal.select.beliefs import Lessons
@@ -54,7 +55,7 @@ class Parts:
     query: Callable[[LoopState], IntArray]
     demos: Demos
     refine: Callable[[Pool, LoopState], LoopState]
-    annotator: Annotator | Panel
+    annotator: Annotator | Panel | Candidates
     calibrate: Callable[[LoopState, Answers], Annotations]
     lessons: Callable[[Annotations, LoopState], Lessons]
     new_student: Callable[[int], Student]
@@ -88,7 +89,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
         with store.round(number) as record:
             shown = parts.demos.retrieve(pool, asked, state)                #    and what to show with each
             state = parts.refine(pool, state)                               #    what the labels mean, said anew
-            answers = parts.annotator.told(state.meanings).annotate(pool, asked, shown, f"round {number}")
+            answers = parts.annotator.after(state).annotate(pool, asked, shown, f"round {number}")
             annotations = parts.calibrate(state, answers)                   # 2. the LLM labels
             lessons = parts.lessons(annotations, state)                     #    abstentions drop out here
             student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)

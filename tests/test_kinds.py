@@ -249,6 +249,23 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
 
 
+@pytest.mark.parametrize("reading", ["names", "phrases"])
+def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, reading):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = {"PER": PEOPLE, "LOC": PLACES}
+    settings = {"student": tagger, "reading": reading, "calibration": {"kind": "none"}}
+    job = configured(tmp_path, sentences(40), sentences(60)[40:], TOKENS, "tags", words, **settings)
+    words_ = ("--set", "llm.noise=0.0", "--set", "llm.probabilities=true")
+    said = freeal("run", job, "--out", tmp_path / "run", *words_)
+    assert said.code in (0, 3), said.err
+    found = summary(tmp_path / "run")
+    assert found["pool"]["llm"]["micro_f1"] == 1.0
+    assert found["test"]["zero_shot"]["micro_f1"] == 1.0
+    forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
+    assert json.loads(forked.out)["usage"]["calls"] == 0
+    assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
 def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path):
     job, _, _ = request.getfixturevalue(kind)

@@ -88,9 +88,10 @@ class _Keywords:
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
         if self.kind == "tokens":
-            return (
-                self._entities(text) if not request.choices else self._chosen(request, self._is_one(text), text, True)
-            )
+            if not request.choices:
+                return self._entities(text)
+            index = self._is_one(text) if len(request.choices) == 2 else self._which(request, text)
+            return self._chosen(request, index, text, True)
         if not request.choices:
             return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)
         if self._dice("unreadable", text) < self.config.unreadable:
@@ -117,6 +118,12 @@ class _Keywords:
         words = quoted.partition('"')[2].casefold()
         asked = next((name for name in self.labels if name in about), self.labels[0])
         return int(words in [each.casefold() for each in self.config.keywords.get(asked, ())])
+
+    def _which(self, request: Request, text: str) -> int:
+        """The choice that has the words in quotes as a keyword, the last one if none has."""
+        words = text.rpartition("\n")[2].partition('"')[2].rpartition('"')[0].casefold()
+        known = {each.casefold(): name for name, listed in self.config.keywords.items() for each in listed}
+        return request.choices.index(known.get(words, request.choices[-1]))
 
     def _yes(self, text: str) -> int:
         """1 if the text has a keyword of the label that its last line names, else 0."""

@@ -1,0 +1,217 @@
+"""Entities without writing: the LLM is asked what each candidate of a text is, as of texts with one label each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from freeal import prompts
+from freeal.annotator import Annotator
+from freeal.errors import ConfigError
+from freeal.events import Emit
+from freeal.ledger import Ledger
+from freeal.llm import Capabilities, Reply, Request
+from freeal.prompts import Prompt
+from freeal.select.calibration import Calibrator, Correction, Corrections
+from freeal.select.composing import composed
+from freeal.select.disputes import entities
+from freeal.tasks import TRUST_IN_A_WORD
+from freeal.tasks.candidates import Candidate, Kind, proposed
+from freeal.tasks.grounding import ground
+from freeal.tasks.spans import split_words
+from freeal.tasks.tokens import NONE
+from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
+
+FACT = "candidates"
+"""Under this name the ledger remembers how the first round's answers were calibrated."""
+
+NEITHER = "none of these, only a part of one, or more than one"
+
+QUESTION = """
+## system
+You say what words of a text are. Reply with one of these and nothing else:
+{% for label, meaning in labels.items() %}
+- {{ label }}{{ ": " ~ meaning if meaning else "" }}
+{% endfor %}
+
+## user
+Text: {{ text }}
+What is "{{ words }}", exactly these words, here?
+
+## assistant
+{{ label }}
+"""
+
+
+class _Asked(NamedTuple):
+    """A candidate of the row of the pool that is asked about in the `place`-th place."""
+
+    place: int
+    row: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """It stands where one `Annotator` does: what that one's LLM says of each candidate becomes what is said of a row.
+
+    Answers are freed of the LLM's taste as those about texts are, `calibrator` for these words; what comes out are
+    words of an LLM to all that follows. `known`: what is known of the pool; what was marked there is a candidate, too.
+    """
+
+    annotator: Annotator
+    kind: Kind
+    calls_a_row: int
+    calibrator: Callable[[Sequence[str]], Calibrator]
+    known: LoopState | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.annotator.prompt
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.annotator.ledger
+
+    @property
+    def emit(self) -> Emit:
+        return self.annotator.emit
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.annotator.capabilities
+
+    def prepare(self) -> None:
+        """Let the LLM find out what it needs to know.
+
+        Raises:
+            ConfigError: it gives no probabilities.
+        """
+        self.annotator.prepare()
+        if not self.capabilities.probabilities or self.capabilities.by_uid:
+            raise ConfigError(
+                f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none"
+            )
+
+    def told(self, meanings: Mapping[str, str] | None) -> Candidates:
+        """The same, but what the types mean is told in other words; None: as the prompt has it."""
+        return replace(self, annotator=self.annotator.told(meanings))
+
+    def after(self, state: LoopState) -> Candidates:
+        """The same, for the round that begins with `state`."""
+        return replace(self.told(state.meanings), known=state)
+
+    def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
+        """Replies to any requests."""
+        return self.annotator.ask(requests, work)
+
+    def annotate(
+        self,
+        pool: Pool,
+        rows: IntArray,
+        shown: Sequence[Sequence[Demonstration]],
+        work: str,
+        all_or_none: bool = False,
+    ) -> Answers:
+        """What the LLM says of `rows`; as `Annotator.annotate`. A row of which one candidate got no answer abstains."""
+        asked = [
+            _Asked(place, int(row), candidate)
+            for place, row in enumerate(rows)
+            for candidate in proposed(pool[int(row)].text, self.kind, self._marked(int(row)))
+        ]
+        questions = Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
+        turns = {id(demos): self._turns(demos) for demos in shown}
+        theirs = [turns[id(shown[each.place])] for each in asked]
+        asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
+        said = asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
+        proba = self._correction(said, asked, questions, work)(said.proba, said.scored)
+        return self._composed(pool, rows, asked, replace(said, proba=proba))
+
+    def _marked(self, row: int) -> list[Candidate]:
+        """What the LLM and the student have marked in `row` so far."""
+        if self.known is None:
+            return []
+        said = (self.known.annotations.proba, self.known.student)
+        best = (self.prompt.task.best(proba[row : row + 1])[0] for proba in said)
+        return sorted({(start, end) for tags in best for start, end, _ in entities(tags)})
+
+    def _turns(self, demos: Sequence[Demonstration]) -> tuple[Demonstration, ...]:
+        """Questions about each demonstration: one entity of each type, and the first candidate apart from all."""
+        return tuple(turn for demo in demos for turn in _turns_of(demo, list(self.prompt.labels), self.kind))
+
+    def _correction(
+        self, said: Answers, asked: Sequence[_Asked], questions: Pool, work: str
+    ) -> Correction | Corrections:
+        """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
+        if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
+            return Correction(np.array(kept["bias"]), float(kept["trust"]))
+        believed = np.array([self._believed(each) for each in asked]).reshape(said.proba.shape)
+        found = self.calibrator([each.fields["words"] for each in questions.examples]).correction(said, believed)
+        if work == "round 0" and isinstance(found, Correction):
+            self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
+        return found
+
+    def _believed(self, asked: _Asked) -> FloatArray:
+        """(t+1,) what is believed of a candidate so far, NaN where that is nothing."""
+        count = len(self.prompt.labels) + 1
+        if self.known is None or not self.known.annotations.labelled[asked.row]:
+            return np.full(count, np.nan)
+        found = entities(self.prompt.task.best(self.known.posterior[asked.row : asked.row + 1])[0])
+        types = [type_ for start, end, type_ in found if (start, end) == asked.candidate]
+        believed: FloatArray = np.eye(count)[types[0] if types else -1]
+        return believed
+
+    def _composed(self, pool: Pool, rows: IntArray, asked: Sequence[_Asked], said: Answers) -> Answers:
+        """What is said of the rows, from what is said of their candidates; words, for it is calibrated already."""
+        slots, classes = self.prompt.task.shape(pool.texts)
+        proba = np.full((len(rows), slots, classes), np.nan, PROBABILITY)
+        problems = np.full(len(rows), None, object)
+        mine: list[list[int]] = [[] for _ in rows]
+        for number, each in enumerate(asked):
+            mine[each.place].append(number)
+        for place, row in enumerate(rows):
+            problems[place] = next((said.problems[i] for i in mine[place] if said.problems[i]), None)
+            if problems[place] is None:
+                found = [asked[i].candidate for i in mine[place]]
+                proba[place] = composed(found, said.proba[mine[place]], slots, TRUST_IN_A_WORD)
+                proba[place, len(split_words(pool[int(row)].text)) :] = np.eye(1, classes)
+        return Answers(np.asarray(rows), proba, np.zeros(len(rows), bool), tuple(problems))
+
+
+def prompt_of(prompt: Prompt) -> Prompt:
+    """The prompt that asks what one candidate is: one of the types of `prompt`, or none."""
+    front = yaml.safe_dump({"labels": {**prompt.labels, NONE: NEITHER}}, sort_keys=False, allow_unicode=True)
+    return prompts.parse(prompt.path, f"---\n{front}---\n{QUESTION}")
+
+
+def question(example: Example, candidate: Candidate) -> Example:
+    """A candidate of `example` as a text of its own to be labelled."""
+    places = split_words(example.text)
+    words = example.text[places[candidate[0]].start : places[candidate[1] - 1].end]
+    return replace(example, fields={**example.fields, "words": words})
+
+
+def questions_of(pool: Pool, kind: Kind) -> Pool:
+    """Every candidate of every text, as the first round asks about them."""
+    return Pool(tuple(question(each, candidate) for each in pool.examples for candidate in proposed(each.text, kind)))
+
+
+def _turns_of(demo: Demonstration, types: Sequence[str], kind: Kind) -> list[Demonstration]:
+    spans = ground(demo.label, demo.text, types).spans or ()
+    named = {span.type: span.of(demo.text) for span in reversed(spans)}
+    places = split_words(demo.text)
+    apart = (
+        demo.text[places[start].start : places[end - 1].end]
+        for start, end in proposed(demo.text, kind)
+        if all(places[end - 1].end <= span.start or span.end <= places[start].start for span in spans)
+    )
+    named_and_not = [*named.items(), *((NONE, words) for words in islice(apart, 1))]
+    return [
+        Demonstration(demo.text, label, demo.row, demo.probability, {**demo.fields, "words": words})
+        for label, words in named_and_not
+    ]
