@@ -166,12 +166,24 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
         for (each, purse, name), wording in product(llms, prompt.wordings)
     ]
     if config.reading != "written":
-        calls = -(-len(candidates.questions_of(pool, config.reading)) // max(1, len(pool)))
+        calls = -(-len(as_asked(config, prompt, pool)[1]) // max(1, len(pool)))
         shared = cache(partial(embedder, config, emit))
         return Candidates(members[0], config.reading, max(1, calls), partial(_of_phrases, config, shared))
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
+
+
+def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
+    """What is put to the LLM at first: the prompt about the rows of `pool`, or a question about each candidate."""
+    if config.reading == "written":
+        return prompt, pool
+    return candidates.prompt_of(prompt), candidates.questions_of(pool, config.reading)
+
+
+def shown_as_asked(config: Config, prompt: Prompt, shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
+    """What `shown` is where questions are put as `as_asked` has them."""
+    return shown if config.reading == "written" else candidates.turns_of(shown, prompt, config.reading)
 
 
 def _of_phrases(config: Config, shared: Callable[[], Embedder], phrases: Sequence[str]) -> Calibrator:

@@ -21,8 +21,8 @@ from freeal.select.calibration import Calibrator, Correction, Corrections
 from freeal.select.composing import composed
 from freeal.select.disputes import entities
 from freeal.tasks import TRUST_IN_A_WORD
-from freeal.tasks.candidates import Candidate, Kind, proposed
 from freeal.tasks.grounding import ground
+from freeal.tasks.proposals import Candidate, Kind, proposed
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import NONE
 from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
@@ -121,50 +121,54 @@ class Candidates:
         """What the LLM says of `rows`; as `Annotator.annotate`. A row of which one candidate got no answer abstains."""
         asked = [
             _Asked(place, int(row), candidate)
-            for place, row in enumerate(rows)
-            for candidate in proposed(pool[int(row)].text, self.kind, self._marked(int(row)))
+            for place, (row, marked) in enumerate(zip(rows, self._marked(rows), strict=True))
+            for candidate in proposed(pool[int(row)].text, self.kind, marked)
         ]
         questions = Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
-        turns = {id(demos): self._turns(demos) for demos in shown}
+        turns = {id(demos): turns_of(demos, self.prompt, self.kind) for demos in shown}
         theirs = [turns[id(shown[each.place])] for each in asked]
         asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
         said = asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
-        proba = self._correction(said, asked, questions, work)(said.proba, said.scored)
-        return self._composed(pool, rows, asked, replace(said, proba=proba))
+        believed = self._believed(rows, asked)
+        correct = self._correction(said, believed, [each.fields["words"] for each in questions.examples], work)
+        return self._composed(pool, rows, asked, replace(said, proba=correct(said.proba, said.scored)))
 
-    def _marked(self, row: int) -> list[Candidate]:
-        """What the LLM and the student have marked in `row` so far."""
+    def _marked(self, rows: IntArray) -> list[list[Candidate]]:
+        """What the LLM and the student have marked in each of `rows` so far."""
         if self.known is None:
-            return []
-        said = (self.known.annotations.proba, self.known.student)
-        best = (self.prompt.task.best(proba[row : row + 1])[0] for proba in said)
-        return sorted({(start, end) for tags in best for start, end, _ in entities(tags)})
+            return [[] for _ in rows]
+        said, read = (self._entities(rows, each) for each in (self.known.annotations.proba, self.known.student))
+        return [
+            sorted({(start, end) for start, end, _ in first | second}) for first, second in zip(said, read, strict=True)
+        ]
 
-    def _turns(self, demos: Sequence[Demonstration]) -> tuple[Demonstration, ...]:
-        """Questions about each demonstration: one entity of each type, and the first candidate apart from all."""
-        return tuple(turn for demo in demos for turn in _turns_of(demo, list(self.prompt.labels), self.kind))
+    def _entities(self, rows: IntArray, proba: FloatArray) -> list[set[tuple[int, int, int]]]:
+        """(start, end, type) of the entities that `proba` (n, s, k) comes to in each of `rows`."""
+        return [entities(tags) for tags in self.prompt.task.best(proba[rows])]
+
+    def _believed(self, rows: IntArray, asked: Sequence[_Asked]) -> FloatArray:
+        """(c, t+1) what is believed of each candidate so far, NaN of rows of which that is nothing."""
+        count = len(self.prompt.labels) + 1
+        believed = np.full((len(asked), count), np.nan)
+        if self.known is None:
+            return believed
+        labelled, found = self.known.annotations.labelled, self._entities(rows, self.known.posterior)
+        for number, each in enumerate(asked):
+            types = [type_ for start, end, type_ in found[each.place] if (start, end) == each.candidate]
+            if labelled[each.row]:
+                believed[number] = np.eye(count)[types[0] if types else -1]
+        return believed
 
     def _correction(
-        self, said: Answers, asked: Sequence[_Asked], questions: Pool, work: str
+        self, said: Answers, believed: FloatArray, phrases: Sequence[str], work: str
     ) -> Correction | Corrections:
         """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
             return Correction(np.array(kept["bias"]), float(kept["trust"]))
-        believed = np.array([self._believed(each) for each in asked]).reshape(said.proba.shape)
-        found = self.calibrator([each.fields["words"] for each in questions.examples]).correction(said, believed)
+        found = self.calibrator(phrases).correction(said, believed)
         if work == "round 0" and isinstance(found, Correction):
             self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
         return found
-
-    def _believed(self, asked: _Asked) -> FloatArray:
-        """(t+1,) what is believed of a candidate so far, NaN where that is nothing."""
-        count = len(self.prompt.labels) + 1
-        if self.known is None or not self.known.annotations.labelled[asked.row]:
-            return np.full(count, np.nan)
-        found = entities(self.prompt.task.best(self.known.posterior[asked.row : asked.row + 1])[0])
-        types = [type_ for start, end, type_ in found if (start, end) == asked.candidate]
-        believed: FloatArray = np.eye(count)[types[0] if types else -1]
-        return believed
 
     def _composed(self, pool: Pool, rows: IntArray, asked: Sequence[_Asked], said: Answers) -> Answers:
         """What is said of the rows, from what is said of their candidates; words, for it is calibrated already."""
@@ -201,9 +205,16 @@ def questions_of(pool: Pool, kind: Kind) -> Pool:
     return Pool(tuple(question(each, candidate) for each in pool.examples for candidate in proposed(each.text, kind)))
 
 
+def turns_of(demos: Sequence[Demonstration], prompt: Prompt, kind: Kind) -> tuple[Demonstration, ...]:
+    """Questions about each demonstration: one entity of each type, and the first candidate apart from all."""
+    return tuple(turn for demo in demos for turn in _turns_of(demo, list(prompt.labels), kind))
+
+
 def _turns_of(demo: Demonstration, types: Sequence[str], kind: Kind) -> list[Demonstration]:
     spans = ground(demo.label, demo.text, types).spans or ()
-    named = {span.type: span.of(demo.text) for span in reversed(spans)}
+    named: dict[str, str] = {}
+    for span in spans:
+        named.setdefault(span.type, span.of(demo.text))
     places = split_words(demo.text)
     apart = (
         demo.text[places[start].start : places[end - 1].end]

@@ -69,7 +69,8 @@ def _names(words: Sequence[str], capital: Sequence[bool]) -> list[Candidate]:
         for first, second in pairwise(runs)
         if second[0] - first[1] == 1 and words[first[1]].casefold() in LINKS
     ]
-    headline = [part for run in runs if run[1] - run[0] > LONGEST for part in _parts(run)]
+    long = [(start, end) for start, end in runs if end - start > LONGEST and "." not in words[start:end]]
+    headline = [part for run in long for part in _parts(run)]
     return [*runs, *linked, *headline]
 
 
