@@ -261,6 +261,13 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     found = summary(tmp_path / "run")
     assert found["pool"]["llm"]["micro_f1"] == 1.0
     assert found["test"]["zero_shot"]["micro_f1"] == 1.0
+    planned = json.loads(freeal("plan", job, *words_, "--json").out)
+    assert planned["calls"]["first_round"] == pytest.approx(found["rounds"][0]["usage"]["calls"], rel=0.3)
+    assert "What is" in planned["prompts"][0][1][1]
+    assert "and so for the other candidates: " in freeal("preview", job, "--id", "s1").out
+    shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
+    assert "── assistant" in shown
+    assert "final" in freeal("explain", tmp_path / "run", "s1").out
     forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
     assert json.loads(forked.out)["usage"]["calls"] == 0
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
@@ -298,11 +305,13 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
     [
         (TOKENS, "student.kind=linear", "student.kind: linear cannot learn a task of kind tokens; set tagger or none"),
         (SETS, "student.kind=transformer", "cannot learn a task of kind multilabel; set linear or none"),
+        (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
+        (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
         (TOKENS, "cold_start.kind=generated", "cold_start.kind: generated writes no entities"),
     ],
 )
 def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
-    rows, gold = (sentences(6), "tags") if prompt == TOKENS else (reviews(6), "topics")
+    rows, gold = (sentences(6), "tags") if "tokens" in prompt else (reviews(6), "topics")
     student = {"kind": "none"}
     job = configured(tmp_path, rows, rows, prompt, gold, {}, student=student)
     said = freeal("check", job, "--set", setting)
