@@ -22,10 +22,10 @@ from freeal.select.composing import composed
 from freeal.select.disputes import entities
 from freeal.tasks import TRUST_IN_A_WORD
 from freeal.tasks.grounding import ground
-from freeal.tasks.proposals import Candidate, Kind, proposed
+from freeal.tasks.proposals import Candidate, Kind, proposed, question
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import NONE
-from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
+from freeal.types import PROBABILITY, Answers, Demonstration, FloatArray, IntArray, LoopState, Pool
 
 FACT = "candidates"
 """Under this name the ledger remembers how the first round's answers were calibrated."""
@@ -191,13 +191,6 @@ def prompt_of(prompt: Prompt) -> Prompt:
     """The prompt that asks what one candidate is: one of the types of `prompt`, or none."""
     front = yaml.safe_dump({"labels": {**prompt.labels, NONE: NEITHER}}, sort_keys=False, allow_unicode=True)
     return prompts.parse(prompt.path, f"---\n{front}---\n{QUESTION}")
-
-
-def question(example: Example, candidate: Candidate) -> Example:
-    """A candidate of `example` as a text of its own to be labelled."""
-    places = split_words(example.text)
-    words = example.text[places[candidate[0]].start : places[candidate[1] - 1].end]
-    return replace(example, fields={**example.fields, "words": words})
 
 
 def questions_of(pool: Pool, kind: Kind) -> Pool:

@@ -9,7 +9,7 @@ import pytest
 from test_annotator import Billed
 
 from freeal.annotator import Annotator
-from freeal.candidates import Candidates, prompt_of, question, turns_of
+from freeal.candidates import Candidates, prompt_of, turns_of
 from freeal.errors import CallsSpent, ConfigError
 from freeal.events import Note, Progress
 from freeal.ledger import Ledger
@@ -18,6 +18,7 @@ from freeal.llm.scripted import ScriptedLLM
 from freeal.money import Purse
 from freeal.prompts import load
 from freeal.select.calibration import Calibrator
+from freeal.tasks.proposals import question
 from freeal.types import Annotations, Demonstration, Example, LoopState, Pool
 
 PROMPT = load(Path(__file__).parent.parent / "prompts" / "conll03.md")

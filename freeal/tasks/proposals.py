@@ -6,11 +6,13 @@ A candidate is `(start, end)`, places among the words of a text, `end` exclusive
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import MOST_WORDS
+from freeal.types import Example
 
 Kind = Literal["names", "phrases"]
 Candidate = tuple[int, int]
@@ -60,6 +62,13 @@ def proposed(text: str, kind: Kind, marked: Iterable[Candidate] = ()) -> list[Ca
         runs = _runs([word[0].isalnum() and word.casefold() not in FUNCTION for word in words])
         found += [*runs, *(part for run in runs for part in _parts(run))]
     return sorted(list(dict.fromkeys(found))[:MOST])
+
+
+def question(example: Example, candidate: Candidate, **more: str) -> Example:
+    """A candidate of `example` as a text to be labelled itself: its words are in the column `words`, beside `more`."""
+    places = split_words(example.text)
+    words = example.text[places[candidate[0]].start : places[candidate[1] - 1].end]
+    return replace(example, fields={**example.fields, "words": words, **more})
 
 
 def _names(words: Sequence[str], capital: Sequence[bool]) -> list[Candidate]:
