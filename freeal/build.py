@@ -167,8 +167,8 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
     ]
     if config.reading != "written":
         calls = -(-len(as_asked(config, prompt, pool)[1]) // max(1, len(pool)))
-        shared = cache(partial(embedder, config, emit))
-        return Candidates(members[0], config.reading, max(1, calls), partial(_of_phrases, config, shared))
+        even = Calibrator("none" if config.calibration.kind == "none" else "batch", config.calibration.passes)
+        return Candidates(members[0], config.reading, max(1, calls), even)
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
@@ -184,17 +184,6 @@ def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
 def shown_as_asked(config: Config, prompt: Prompt, shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
     """What `shown` is where questions are put as `as_asked` has them."""
     return shown if config.reading == "written" else candidates.turns_of(shown, prompt, config.reading)
-
-
-def _of_phrases(config: Config, shared: Callable[[], Embedder], phrases: Sequence[str]) -> Calibrator:
-    """How answers about these phrases are calibrated; how much they must tell has no measure yet."""
-    settings = config.calibration
-    vectors = partial(_encoded, shared, phrases)
-    return Calibrator(settings.kind, settings.passes, vectors=vectors)
-
-
-def _encoded(shared: Callable[[], Embedder], texts: Sequence[str], rows: IntArray) -> FloatArray:
-    return shared().encode([texts[int(row)] for row in rows])
 
 
 def names_of(llms: Sequence[LLMConfig], prompt_files: Sequence[str] = ()) -> list[str]:
@@ -365,9 +354,10 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     if robust and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, emit))
+    texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)
-    calibrate = calibrator(config, tuple(task.labels), partial(_encoded, shared, corpus.pool.texts))
+    calibrate = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
     return Parts(
         query=partial(_query, config=config, annotator=annotator, pool=corpus.pool, rewriting=refine is not None),
         demos=demos,

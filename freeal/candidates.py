@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -60,14 +60,14 @@ class _Asked(NamedTuple):
 class Candidates:
     """It stands where one `Annotator` does: what that one's LLM says of each candidate becomes what is said of a row.
 
-    Answers are freed of the LLM's taste as those about texts are, `calibrator` for these words; what comes out are
-    words of an LLM to all that follows. `known`: what is known of the pool; what was marked there is a candidate, too.
+    `calibrator` frees the answers about candidates of the LLM's taste; what comes out are words of an LLM to all that
+    follows. `known`: what is known of the pool; what was marked there is a candidate, too.
     """
 
     annotator: Annotator
     kind: Kind
     calls_a_row: int
-    calibrator: Callable[[Sequence[str]], Calibrator]
+    calibrator: Calibrator
     known: LoopState | None = None
 
     @property
@@ -129,8 +129,7 @@ class Candidates:
         theirs = [turns[id(shown[each.place])] for each in asked]
         asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
         said = asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
-        believed = self._believed(rows, asked)
-        correct = self._correction(said, believed, [each.fields["words"] for each in questions.examples], work)
+        correct = self._correction(said, self._believed(rows, asked), work)
         return self._composed(pool, rows, asked, replace(said, proba=correct(said.proba, said.scored)))
 
     def _marked(self, rows: IntArray) -> list[list[Candidate]]:
@@ -159,13 +158,11 @@ class Candidates:
                 believed[number] = np.eye(count)[types[0] if types else -1]
         return believed
 
-    def _correction(
-        self, said: Answers, believed: FloatArray, phrases: Sequence[str], work: str
-    ) -> Correction | Corrections:
+    def _correction(self, said: Answers, believed: FloatArray, work: str) -> Correction | Corrections:
         """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
             return Correction(np.array(kept["bias"]), float(kept["trust"]))
-        found = self.calibrator(phrases).correction(said, believed)
+        found = self.calibrator.correction(said, believed)
         if work == "round 0" and isinstance(found, Correction):
             self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
         return found

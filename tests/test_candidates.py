@@ -58,7 +58,7 @@ def desk(tmp_path):
     def make(answer=None, kind="names", calibration="none", llm=None, **more):
         llm = llm or ScriptedLLM(answer or sure(who), probabilities=True)
         annotator = Annotator(PROMPT, llm, ledger, events.append, **more)
-        return Candidates(annotator, kind, 2, lambda phrases: Calibrator(calibration, "average"))
+        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"))
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events
