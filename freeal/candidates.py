@@ -13,10 +13,11 @@ import yaml
 from freeal import prompts
 from freeal.annotator import Annotator
 from freeal.errors import ConfigError
-from freeal.events import Emit
+from freeal.events import Emit, Note
 from freeal.ledger import Ledger
 from freeal.llm import Capabilities, Reply, Request
 from freeal.prompts import Prompt
+from freeal.select import habits
 from freeal.select.calibration import Calibrator, Correction, Corrections
 from freeal.select.composing import composed
 from freeal.select.disputes import entities
@@ -68,6 +69,8 @@ class Candidates:
     kind: Kind
     calls_a_row: int
     calibrator: Calibrator
+    min_information: float = 0.0
+    """The least that a pass may tell of what the candidates are, before it is told that it does not."""
     known: LoopState | None = None
 
     @property
@@ -124,13 +127,28 @@ class Candidates:
             for place, (row, marked) in enumerate(zip(rows, self._marked(rows), strict=True))
             for candidate in proposed(pool[int(row)].text, self.kind, marked)
         ]
+        said = self._said(pool, asked, shown, work, all_or_none)
+        alarms = habits.undecided(said.proba, self.min_information)
+        for alarm in alarms:
+            self.emit(Note(alarm, work))
+        correct = self._correction(said, self._believed(rows, asked), work)
+        freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
+        return self._composed(pool, rows, asked, freed)
+
+    def _said(
+        self,
+        pool: Pool,
+        asked: Sequence[_Asked],
+        shown: Sequence[Sequence[Demonstration]],
+        work: str,
+        all_or_none: bool,
+    ) -> Answers:
+        """What the LLM says of each candidate, as of a text with one label."""
         questions = Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
         turns = {id(demos): turns_of(demos, self.prompt, self.kind) for demos in shown}
         theirs = [turns[id(shown[each.place])] for each in asked]
         asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
-        said = asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
-        correct = self._correction(said, self._believed(rows, asked), work)
-        return self._composed(pool, rows, asked, replace(said, proba=correct(said.proba, said.scored)))
+        return asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
 
     def _marked(self, rows: IntArray) -> list[list[Candidate]]:
         """What the LLM and the student have marked in each of `rows` so far."""
@@ -181,7 +199,7 @@ class Candidates:
                 found = [asked[i].candidate for i in mine[place]]
                 proba[place] = composed(found, said.proba[mine[place]], slots, TRUST_IN_A_WORD)
                 proba[place, len(split_words(pool[int(row)].text)) :] = np.eye(1, classes)
-        return Answers(np.asarray(rows), proba, np.zeros(len(rows), bool), tuple(problems))
+        return Answers(np.asarray(rows), proba, np.zeros(len(rows), bool), tuple(problems), said.alarms)
 
 
 def prompt_of(prompt: Prompt) -> Prompt:

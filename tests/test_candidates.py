@@ -55,10 +55,10 @@ def desk(tmp_path):
     """Makes readers that share one ledger and one list of events."""
     events = []
 
-    def make(answer=None, kind="names", calibration="none", llm=None, **more):
+    def make(answer=None, kind="names", calibration="none", llm=None, least=0.0, **more):
         llm = llm or ScriptedLLM(answer or sure(who), probabilities=True)
         annotator = Annotator(PROMPT, llm, ledger, events.append, **more)
-        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"))
+        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"), least)
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events
@@ -189,6 +189,16 @@ def test_new_meanings_are_told(desk):
     reader = make().told({label: f"new {label}" for label in TYPES})
     annotate(reader, pool_of("Ann slept"))
     assert "- PER: new PER\n" in reader.annotator.llm.requests[0].messages[0].content
+
+
+def test_answers_that_are_alike_for_all_candidates_are_told(desk):
+    make, events = desk
+    pool = pool_of(*[f"{name}{i} slept" for i in range(10) for name in ("Ann", "Rome", "The")])
+    (alarm,) = annotate(make(sure(lambda words: "PER"), least=0.08), pool).alarms
+    assert alarm.startswith("the LLM hardly tells the candidates apart (0.0% of what it might tell")
+    assert Note(alarm, "round 0") in events
+    pool = pool_of(*[f"{name} slept on day {i}" for i in range(10) for name in ("Ann", "Rome", "Day")])
+    assert annotate(make(least=0.08), pool).alarms == ()
 
 
 def test_an_llm_without_probabilities_is_refused(desk):

@@ -1,4 +1,4 @@
-"""Signs of an LLM that does not look at the texts, in what it wrote of all of them."""
+"""Signs of an LLM that does not look at the texts, in what it said of all of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from freeal.types import IntArray
+from freeal.select.calibration import information
+from freeal.types import FloatArray, IntArray
 
 LEAST = 30
 """Answers below which nothing is said of all of them."""
@@ -46,6 +47,21 @@ def alarms(answers: Sequence[Named], labels: int | None = None) -> list[str]:
         return []
     counts = [len(each.words) for each in answers]
     return _of_entities(answers, counts) if labels is None else _of_labels(counts, labels)
+
+
+def undecided(proba: FloatArray, least: float) -> list[str]:
+    """What is wrong with the answers about candidates as a whole, (c, k) before their taste is taken out.
+
+    Args:
+        least: the least that they may tell of what the candidates are, see `information`.
+    """
+    told = information(proba)
+    if told is None or told >= least:
+        return []
+    return [
+        f"the LLM hardly tells the candidates apart ({told:.1%} of what it might tell, stop.min_information is "
+        f"{least:.0%}): try meanings that tell the types apart, or a larger LLM"
+    ]
 
 
 def _of_entities(answers: Sequence[Named], counts: Sequence[int]) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.select.habits import LEAST, Named, alarms, standing
+from freeal.select.habits import LEAST, Named, alarms, standing, undecided
 
 
 def answers(*named):
@@ -61,6 +61,13 @@ def test_more_of_a_habit_never_ends_an_alarm(named):
 def test_the_order_of_the_answers_does_not_matter(order):
     said = answers(*[["ann", "bob"], ["ann", "rome"]] * 20)
     assert alarms([said[place] for place in order]) == alarms(said)
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_what_tells_enough_for_more_tells_enough_for_less(one, other):
+    proba = np.repeat([[0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.4, 0.1, 0.5]], 20, axis=0)
+    assert len(undecided(proba, min(one, other))) <= len(undecided(proba, max(one, other)))
+    assert undecided(proba[:5], 1.0) == [], "too few to tell"
 
 
 def test_alarms_stand_while_the_answers_do():
