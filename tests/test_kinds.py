@@ -268,6 +268,7 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
     assert "── assistant" in shown
     assert "final" in freeal("explain", tmp_path / "run", "s1").out
+    assert json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"] == {"labelled": 40}
     forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
     assert json.loads(forked.out)["usage"]["calls"] == 0
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()

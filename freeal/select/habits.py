@@ -69,17 +69,17 @@ def _of_entities(answers: Sequence[Named], counts: Sequence[int]) -> list[str]:
     if (empty := counts.count(0)) >= ALWAYS * n:
         found.append(
             f"the LLM names no entity in {empty} of {n} answers: if the texts have some, it cannot do what the prompt "
-            "asks; try a larger LLM, or a prompt that shows an answer"
+            "asks; try a larger LLM, a prompt that shows an answer, or candidates (reading: names)"
         )
     if (single := counts.count(1)) >= ONE * n:
         found.append(
             f"the LLM names exactly one entity in {single} of {n} answers: if texts have none or several, it follows "
-            'the form of the prompt and not the text; try a larger LLM, or say in the prompt when to reply "none"'
+            "the form of the prompt and not the text; try a larger LLM, or candidates (reading: names)"
         )
     words, times, speaking = _favourite(answers)
     if speaking >= LEAST and times >= ALWAYS * speaking:
         found.append(
-            f"the LLM names {words!r} in {times} of the {speaking} answers that name anything: try a larger LLM, "
+            f"the LLM names {words[:40]!r} in {times} of the {speaking} answers that name anything: try a larger LLM, "
             "or a prompt in which these words do not stand"
         )
     if (copies := sum(each.copied for each in answers)) >= COPIED * n:
