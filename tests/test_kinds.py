@@ -274,6 +274,16 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
 
 
+def test_candidates_count_as_calls(tmp_path):
+    words, nobody = {"PER": PEOPLE, "LOC": PLACES}, {"student": {"kind": "none"}}
+    job = configured(tmp_path, sentences(40), sentences(2), TOKENS, "tags", words, reading="names", **nobody)
+    settings = ("--set", "llm.probabilities=true", "--max-calls", 20, "--json")
+    said = freeal("run", job, "--out", tmp_path / "run", *settings)
+    found = json.loads(said.out)
+    assert 0 < found["usage"]["calls"] <= 20
+    assert found["rounds"][0]["asked"] < 40
+
+
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
 def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path):
     job, _, _ = request.getfixturevalue(kind)
