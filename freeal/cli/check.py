@@ -70,6 +70,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     shots = 0 if demos.kind == "none" else demos.shots
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
+    if config.reading != "written":
+        shots *= 2  # of each mostly one entity, and words that are none
     per_shown = _tokens(asking, questions, rows, shots, demos.max_words, llm)
     scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
     anew, chat = 0, 0
