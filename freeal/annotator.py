@@ -16,8 +16,10 @@ from freeal.ledger import MEMBER, Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Capabilities, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
+from freeal.select import habits
+from freeal.select.habits import Named
 from freeal.tasks import Said
-from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, Pool
+from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
 
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
@@ -42,6 +44,8 @@ class Annotator:
     purse: Purse = field(default_factory=Purse)
     name: str | None = None
     """Of its LLM, where a panel has several; None for the first, or only, one."""
+    unit: str = "rows"
+    """What the rows of its pools are, to be told."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -62,6 +66,10 @@ class Annotator:
     def told(self, meanings: Mapping[str, str] | None) -> Annotator:
         """The same, but what the labels mean is told in other words; None: as the prompt has it."""
         return self if meanings is None else replace(self, prompt=self.prompt.with_meanings(meanings))
+
+    def after(self, state: LoopState) -> Annotator:
+        """The same, for the round that begins with `state`."""
+        return self.told(state.meanings)
 
     def annotate(
         self,
@@ -87,6 +95,7 @@ class Annotator:
         order = _by_demonstrations(rows, shown)
         size, done, shortened = max(1, self.llm.capabilities.chunk // questions), 0, 0
         dropped: Counter[str] = Counter()
+        named: list[Named] = []
         for start in range(0, len(order), size):
             places = order[start : start + size]
             tries = [
@@ -96,17 +105,22 @@ class Annotator:
             self._ask_until_read(tries, work, done, len(rows), all_or_none)
             for place, i in enumerate(places):
                 of_row = tries[place * questions : (place + 1) * questions]
-                proba[i], scored[i], problems[i] = self._row([self._read(each) for each in of_row], shape, dropped)
+                read = [self._read(each) for each in of_row]
+                proba[i], scored[i], problems[i] = self._row(read, shape, dropped)
+                named += self._named(of_row, [said for said, _ in read])
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
-            self.emit(Progress(work, done, len(rows)))
+            self.emit(Progress(work, done, len(rows), self.unit))
         if shortened:
-            self.emit(Note(f"{shortened} rows were too long: asked with fewer demonstrations or cut", work))
+            self.emit(Note(f"{shortened} {self.unit} were too long: asked with fewer demonstrations or cut", work))
         if dropped:
             told = ", ".join(f"{count} × {cause}" for cause, count in dropped.most_common())
             self.emit(Note(f"of what the LLM named, this was left out: {told}", work))
         self._tell(problems.tolist(), work)
-        return Answers(np.asarray(rows), proba, scored, tuple(problems))
+        alarms = habits.alarms(named, questions if self.prompt.task.answers else None)
+        for alarm in alarms:
+            self.emit(Note(alarm, work))
+        return Answers(np.asarray(rows), proba, scored, tuple(problems), tuple(alarms))
 
     def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
@@ -151,7 +165,7 @@ class Annotator:
 
     def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int, all_or_none: bool) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""
-        asked, tick = list(tries), _Tick(self.emit, work, done, total)
+        asked, tick = list(tries), _Tick(self.emit, work, done, total, self.unit)
         while asked:
             requests = [tried.request(self) for tried in asked]
             try:
@@ -221,11 +235,25 @@ class Annotator:
         whole[: len(given)] = given
         return whole, all(scored for _, scored in answers), None
 
+    def _named(self, tries: Sequence[_Try], answers: Sequence[Said]) -> list[Named]:
+        """What the replies to a row's questions named; nothing where one was not read, or gave probabilities."""
+        if any(said.named is None for said in answers):
+            return []
+        words = tuple(each for said in answers for each in said.named or ())
+        return [Named(words, any(map(self._copied, tries, answers)))]
+
+    def _copied(self, tried: _Try, said: Said) -> bool:
+        """Whether the reply names entities of a demonstration that the text does not have."""
+        heard = self.prompt.task.heard
+        return bool(said.invented) and any(
+            not set(said.invented).isdisjoint(heard(demo.label, demo.text).named or ()) for demo in tried.shown
+        )
+
     def _tell(self, problems: Sequence[str | None], work: str) -> None:
         kinds = Counter(problem.partition(":")[0] for problem in problems if problem)
         if kinds:
             told = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(3))
-            self.emit(Note(f"{sum(kinds.values())} of {len(problems)} rows got no label: {told}", work))
+            self.emit(Note(f"{sum(kinds.values())} of {len(problems)} {self.unit} got no label: {told}", work))
 
 
 @dataclass(slots=True)

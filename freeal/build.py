@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import data, entity_metrics, guidelines, metrics, models, money, prompts
+from freeal import candidates, data, entity_metrics, guidelines, metrics, models, money, prompts
 from freeal.annotator import Annotator
+from freeal.candidates import Candidates
 from freeal.config import (
     Config,
     EncoderConfig,
@@ -49,7 +50,7 @@ from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
 from freeal.tasks.spans import split_words
-from freeal.tasks.tokens import Tokens
+from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import (
     Annotations,
     Answers,
@@ -98,7 +99,7 @@ def job(
         raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
-        annotator = reader(config, prompt, ledger, emit)
+        annotator = reader(config, prompt, corpus.pool, ledger, emit)
         annotator.prepare()
         store = RunStore(folder, prompt.task, tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
@@ -136,6 +137,10 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"embedder.kind: hidden_states is for one question a text, not for a task of kind {task.kind}")
     if task.kind != "classification" and config.calibration.kind == "prior":
         raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
+    if config.reading != "written" and task.kind != "tokens":
+        raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
+    if config.reading != "written" and NONE in task.labels:
+        raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
     if task.questions > 1 and isinstance(config.llm, RecordedConfig) and not Path(config.llm.replies).is_dir():
         raise Unfit(f"llm.kind: recorded has one label a row, and a task of kind {task.kind} asks about each label")
 
@@ -147,11 +152,11 @@ STUDENTS: Mapping[str, tuple[str, ...]] = {
 }
 """Kind of task -> kinds of student that learn it."""
 
-Reader = Annotator | Panel
+Reader = Annotator | Panel | Candidates
 
 
-def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader:
-    """Who reads the rows: one LLM with one prompt, or a panel of every LLM with every prompt."""
+def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emit) -> Reader:
+    """Who reads the rows of `pool`: one LLM with one prompt, also by candidates, or a panel of all LLMs and prompts."""
     wanted = [config.llm, *config.panel]
     llms = [
         (llm(each, prompt, config.seed, emit), purse, name)
@@ -161,9 +166,25 @@ def reader(config: Config, prompt: Prompt, ledger: Ledger, emit: Emit) -> Reader
         Annotator(wording, each, ledger, emit, purse, name)
         for (each, purse, name), wording in product(llms, prompt.wordings)
     ]
+    if config.reading != "written":
+        calls = -(-len(as_asked(config, prompt, pool)[1]) // max(1, len(pool)))
+        even = Calibrator("none" if config.calibration.kind == "none" else "batch", config.calibration.passes)
+        return Candidates(members[0], config.reading, max(1, calls), even, config.stop.min_information)
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
+
+
+def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
+    """What is put to the LLM at first: the prompt about the rows of `pool`, or a question about each candidate."""
+    if config.reading == "written":
+        return prompt, pool
+    return candidates.prompt_of(prompt), candidates.questions_of(pool, config.reading)
+
+
+def shown_as_asked(config: Config, prompt: Prompt, shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
+    """What `shown` is where questions are put as `as_asked` has them."""
+    return shown if config.reading == "written" else candidates.turns_of(shown, prompt, config.reading)
 
 
 def names_of(llms: Sequence[LLMConfig], prompt_files: Sequence[str] = ()) -> list[str]:
@@ -503,7 +524,7 @@ def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
     task = annotator.prompt.task
     if not isinstance(task, Tokens) or isinstance(annotator, Panel):
         raise ConfigError(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
-    return Verifier(annotator, task, pool)
+    return Verifier(annotator.annotator if isinstance(annotator, Candidates) else annotator, task, pool)
 
 
 def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
@@ -544,7 +565,9 @@ class Scorekeeper:
         self.started = time.perf_counter()
         self.test_answers: Answers | None = None
 
-    def __call__(self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]]) -> Measured:
+    def __call__(
+        self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]], answers: Answers
+    ) -> Measured:
         number = state.next_round - 1
         works = [*works_of(number), *([COLD_START] if number == 0 else [])]
         said = state.annotations
@@ -562,6 +585,7 @@ class Scorekeeper:
             "demonstrations": len(state.demos),
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
+            "alarms": list(answers.alarms),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),

@@ -398,6 +398,11 @@ class Config(Section):
     panel: tuple[LLMConfig, ...] = Field(
         (), description="further LLMs that read every row, too; what they say is pooled. A list in `llm` says the same"
     )
+    reading: Literal["written", "names", "phrases"] = Field(
+        "written",
+        description="tokens: how the LLM is asked. It writes the entities; or it is asked what each candidate is, by "
+        "the probabilities of the types: runs of capitalised words, or besides groups of up to three words",
+    )
     cold_start: ColdStartConfig = ColdStartConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     query: QueryConfig = QueryConfig()

@@ -13,7 +13,7 @@ from freeal.ledger import MEMBER, Ledger
 from freeal.llm import Capabilities, Reply, Request
 from freeal.prompts import Prompt
 from freeal.select.panel import Pooling, learned, pooled
-from freeal.types import Answers, Demonstration, IntArray, Pool
+from freeal.types import Answers, Demonstration, IntArray, LoopState, Pool
 
 FACT = "panel"
 """Under this name the ledger remembers what the first round told of the members."""
@@ -86,6 +86,10 @@ class Panel:
     def told(self, meanings: Mapping[str, str] | None) -> Panel:
         """The same, but what the labels mean is told in other words; None: as the prompt has it."""
         return replace(self, members=[member.told(meanings) for member in self.members])
+
+    def after(self, state: LoopState) -> Panel:
+        """The same, for the round that begins with `state`."""
+        return self.told(state.meanings)
 
     def annotate(
         self,

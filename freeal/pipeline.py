@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from freeal.annotator import Annotator
+from freeal.candidates import Candidates
 from freeal.events import Emit, Note, RoundFinished
 from freeal.panel import Panel
 from freeal.select.beliefs import Lessons
@@ -54,7 +55,7 @@ class Parts:
     query: Callable[[LoopState], IntArray]
     demos: Demos
     refine: Callable[[Pool, LoopState], LoopState]
-    annotator: Annotator | Panel
+    annotator: Annotator | Panel | Candidates
     calibrate: Callable[[LoopState, Answers], Annotations]
     lessons: Callable[[Annotations, LoopState], Lessons]
     new_student: Callable[[int], Student]
@@ -62,7 +63,7 @@ class Parts:
     fuse: Callable[[Annotations, FloatArray, BoolArray], FloatArray]
     believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
     stop: Callable[[LoopState], str | None]
-    measure: Callable[[LoopState, Student, Sequence[Sequence[Demonstration]]], Measured]
+    measure: Callable[[LoopState, Student, Sequence[Sequence[Demonstration]], Answers], Measured]
     emit: Emit
 
 
@@ -88,7 +89,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
         with store.round(number) as record:
             shown = parts.demos.retrieve(pool, asked, state)                #    and what to show with each
             state = parts.refine(pool, state)                               #    what the labels mean, said anew
-            answers = parts.annotator.told(state.meanings).annotate(pool, asked, shown, f"round {number}")
+            answers = parts.annotator.after(state).annotate(pool, asked, shown, f"round {number}")
             annotations = parts.calibrate(state, answers)                   # 2. the LLM labels
             lessons = parts.lessons(annotations, state)                     #    abstentions drop out here
             student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)
@@ -99,7 +100,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
             posterior = parts.fuse(annotations, view.proba, believed)       #    one distribution a row
             demos = parts.demos.build(pool, posterior, believed, view)      # 5. the clean teach the LLM
             state = after(state, annotations, view, clean, believed, posterior, demos)
-            figures = record.save(state, student, parts.measure(state, student, shown))
+            figures = record.save(state, student, parts.measure(state, student, shown, answers))
         if split.note:
             parts.emit(Note(split.note, f"round {number}"))
         parts.emit(RoundFinished(number, figures))

@@ -149,7 +149,11 @@ def load(path: Path) -> Prompt:
     Raises:
         PromptError: with the path and the line of what is wrong.
     """
-    source = _read(path)
+    return parse(path, _read(path))
+
+
+def parse(path: Path, source: str) -> Prompt:
+    """The prompt that `source` is, `path` being where it is told to come from; as `load`, also in what is raised."""
     front, sections = _cut(path, source)
     labels, kind = _front(path, front)
     try:

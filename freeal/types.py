@@ -92,13 +92,15 @@ class Demonstration:
 class Answers:
     """What one pass of the LLM gave: `rows` (a,), `proba` (a, k) with NaN where it abstained, and why it did.
 
-    `scored` (a,): the LLM gave real probabilities; False where it gave a mere word.
+    `scored` (a,): the LLM gave real probabilities; False where it gave a mere word. `alarms`: what is wrong with the
+    answers as a whole, see `select/habits.py`.
     """
 
     rows: IntArray
     proba: FloatArray
     scored: BoolArray
     problems: tuple[str | None, ...]
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from freeal import prompts
 from freeal.annotator import Annotator
 from freeal.errors import BudgetError
 from freeal.events import Note
 from freeal.ledger import MEMBER
-from freeal.llm import Message, Reply, Request
 from freeal.select.calibration import batch_bias, shifted
 from freeal.select.disputes import Dispute, disputed, settled
-from freeal.tasks import TRUST_IN_A_WORD
-from freeal.tasks.spans import split_words
+from freeal.tasks.proposals import question
 from freeal.tasks.tokens import Tokens
-from freeal.types import Annotations, FloatArray, Pool
-
-CHOICES = ("no", "yes")
+from freeal.types import Annotations, Answers, Example, FloatArray, Pool, spoken
 
 FEWEST = 20
 """Questions below which a taste for yes is not told from many a yes that is right."""
+
+QUESTION = """---
+labels: ["no", "yes"]
+---
+## system
+You check marks in texts. Reply with yes or no and nothing else.
+
+## user
+Text: {{ text }}
+
+Is "{{ words }}", exactly these words, here one of: {{ about }}?
+
+## assistant
+{{ label }}
+"""
 
 
 @dataclass(frozen=True)
@@ -38,42 +51,29 @@ class Verifier:
         if not disputes:
             return posterior
         work = f"round {int(annotations.asked_in.max())}{MEMBER}verification"
+        asking = replace(self.annotator, prompt=prompts.parse(Path(__file__), QUESTION), unit="disputed entities")
+        questions = Pool(tuple(map(self._question, disputes)))
         try:
-            replies = self.annotator.ask([self._request(each) for each in disputes], work)
+            said = asking.annotate(questions, np.arange(len(disputes)), [()] * len(disputes), work, all_or_none=True)
         except BudgetError as error:
             self.annotator.emit(Note(f"{len(disputes)} disputed entities stay as they are: {error}", work))
             return posterior
-        right = self._right(replies)
+        right = _right(said)
         told = f"{int((right > 0.5).sum())} of {len(disputes)} disputed entities are ones, says the LLM"
         self.annotator.emit(Note(told, work))
         return settled(posterior, disputes, right)
 
-    def _request(self, dispute: Dispute) -> Request:
-        example = self.pool[dispute.row]
-        words = split_words(example.text)
-        named = example.text[words[dispute.start].start : words[dispute.end - 1].end]
+    def _question(self, dispute: Dispute) -> Example:
         label, meaning = list(self.task.labels.items())[dispute.type]
         about = f"{label} ({meaning})" if meaning else label
-        system = Message("system", "You check marks in texts. Reply with yes or no and nothing else.")
-        user = Message("user", f'Text: {example.text}\n\nIs "{named}", exactly these words, here one of: {about}?')
-        return Request((system, user), CHOICES, uid=example.id)
-
-    def _right(self, replies: list[Reply]) -> FloatArray:
-        """(d,) P(yes), freed of a taste for one of the two where there are enough; NaN where nothing was readable."""
-        proba = np.array([_yes_or_no(reply) for reply in replies], np.float64)
-        scored = np.array([reply.logprobs is not None for reply in replies]) & ~np.isnan(proba[:, 0])
-        if scored.sum() >= FEWEST:
-            proba[scored] = shifted(proba[scored], batch_bias(proba[scored]))
-        yes: FloatArray = proba[:, 1]
-        return yes
+        return question(self.pool[dispute.row], (dispute.start, dispute.end), about=about)
 
 
-def _yes_or_no(reply: Reply) -> tuple[float, float]:
-    if reply.problem is None and reply.logprobs is not None:
-        weights = np.exp(np.array(reply.logprobs) - max(reply.logprobs))
-        no, yes = weights / weights.sum()
-        return float(no), float(yes)
-    word = (reply.text or "").strip(" .!*\"'`\n").casefold()
-    if reply.problem or word not in CHOICES:
-        return float("nan"), float("nan")
-    return (1 - TRUST_IN_A_WORD, TRUST_IN_A_WORD) if word == "yes" else (TRUST_IN_A_WORD, 1 - TRUST_IN_A_WORD)
+def _right(said: Answers) -> FloatArray:
+    """(d,) P(yes), freed of a taste for one of the two where there are enough; NaN where nothing was readable."""
+    proba = said.proba.astype(np.float64)
+    scored = said.scored & spoken(proba)
+    if scored.sum() >= FEWEST:
+        proba[scored] = shifted(proba[scored], batch_bias(proba[scored]))
+    yes: FloatArray = proba[:, 1]
+    return yes

@@ -176,6 +176,25 @@ def test_rows_for_which_no_call_is_left_stay_without_an_answer(desk):
     np.testing.assert_allclose(answers.proba[:2].argmax(axis=1), [POSITIVE, NEGATIVE])
 
 
+def test_entities_taken_from_a_demonstration_are_noticed(desk):
+    make, events = desk
+    texts, others = (pool_of(*[f"{name}{i} is in Rome" for i in range(40)]) for name in ("Ann", "Bob"))
+    shown = [[Demonstration("Zürich has 9 parks", "LOC: Zürich")]] * 40
+
+    def naming(place):
+        def answer(request):
+            name = request.messages[-1].content.split()[1]
+            return f"PER: {name}\nLOC: {place}" if name.endswith("7") else f"PER: {name}\nLOC: Rome"
+
+        return replace(make(answer), prompt=load(PROMPT.path.parent / "conll03.md"))
+
+    (alarm,) = annotate(naming("ZÜRICH"), texts, shown).alarms
+    assert alarm.startswith("the LLM copies entities of the demonstrations into 4 of 40 answers")
+    assert Note(alarm, "round 0") in events
+    assert annotate(naming("Basel"), others, shown).alarms == (), "it may invent what it likes"
+    assert annotate(naming("ZÜRICH"), texts).alarms == (), "it was shown nothing"
+
+
 def test_what_has_to_be_whole_is_not_measured_in_part(desk):
     make, _ = desk
     annotator = make(lambda r: "positive")

@@ -249,6 +249,41 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
 
 
+@pytest.mark.parametrize("reading", ["names", "phrases"])
+def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, reading):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = {"PER": PEOPLE, "LOC": PLACES}
+    settings = {"student": tagger, "reading": reading, "calibration": {"kind": "none"}}
+    job = configured(tmp_path, sentences(40), sentences(60)[40:], TOKENS, "tags", words, **settings)
+    words_ = ("--set", "llm.noise=0.0", "--set", "llm.probabilities=true")
+    said = freeal("run", job, "--out", tmp_path / "run", *words_)
+    assert said.code in (0, 3), said.err
+    found = summary(tmp_path / "run")
+    assert found["pool"]["llm"]["micro_f1"] == 1.0
+    assert found["test"]["zero_shot"]["micro_f1"] == 1.0
+    planned = json.loads(freeal("plan", job, *words_, "--json").out)
+    assert planned["calls"]["first_round"] == pytest.approx(found["rounds"][0]["usage"]["calls"], rel=0.3)
+    assert "What is" in planned["prompts"][0][1][1]
+    assert "and so for the other candidates: " in freeal("preview", job, "--id", "s1").out
+    shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
+    assert "── assistant" in shown
+    assert "final" in freeal("explain", tmp_path / "run", "s1").out
+    assert json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"] == {"labelled": 40}
+    forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
+    assert json.loads(forked.out)["usage"]["calls"] == 0
+    assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
+
+
+def test_candidates_count_as_calls(tmp_path):
+    words, nobody = {"PER": PEOPLE, "LOC": PLACES}, {"student": {"kind": "none"}}
+    job = configured(tmp_path, sentences(40), sentences(2), TOKENS, "tags", words, reading="names", **nobody)
+    settings = ("--set", "llm.probabilities=true", "--max-calls", 20, "--json")
+    said = freeal("run", job, "--out", tmp_path / "run", *settings)
+    found = json.loads(said.out)
+    assert 0 < found["usage"]["calls"] <= 20
+    assert found["rounds"][0]["asked"] < 40
+
+
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
 def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path):
     job, _, _ = request.getfixturevalue(kind)
@@ -281,15 +316,45 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
     [
         (TOKENS, "student.kind=linear", "student.kind: linear cannot learn a task of kind tokens; set tagger or none"),
         (SETS, "student.kind=transformer", "cannot learn a task of kind multilabel; set linear or none"),
+        (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
+        (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
     ],
 )
 def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
-    rows, gold = (sentences(6), "tags") if prompt == TOKENS else (reviews(6), "topics")
+    rows, gold = (sentences(6), "tags") if "tokens" in prompt else (reviews(6), "topics")
     student = {"kind": "none"}
     job = configured(tmp_path, rows, rows, prompt, gold, {}, student=student)
     said = freeal("check", job, "--set", setting)
     assert said.code == 2
     assert told in said.err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "gold", "told"),
+    [
+        (TOKENS, "tags", "in round 0 the LLM names no entity in 40 of 40 answers"),
+        (SETS, "topics", "in round 0 the LLM says no to every label in 40 of 40 answers"),
+    ],
+)
+def test_answers_that_are_all_alike_are_a_warning_everywhere(tmp_path, prompt, gold, told):
+    rows = sentences(40) if gold == "tags" else reviews(40)
+    settings = {"student": {"kind": "none"}, "rounds": 1}
+    job = configured(tmp_path, rows, rows[:2], prompt, gold, {}, **settings)
+    words = ("--set", "llm.noise=0.0", "--set", "llm.probabilities=false")
+    said = freeal("run", job, "--out", tmp_path / "run", *words)
+    assert said.code == 3, said.err
+    assert f"look at this before you use the labels: {told}: " in said.err
+    assert any(warning.startswith(told) for warning in summary(tmp_path / "run")["warnings"])
+    assert summary(tmp_path / "run")["rounds"][0]["alarms"] != []
+    for name in ("summary.md", "report.html"):
+        assert told in (tmp_path / "run" / name).read_text(encoding="utf-8")
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()]
+    assert any(told.endswith(e["message"].partition(":")[0]) for e in events if e["event"] == "Note")
+
+
+def test_a_run_in_which_the_llm_reads_has_no_such_warning(marked, sorted_):
+    for _, run, _ in (marked, sorted_):
+        assert [each["alarms"] for each in summary(run)["rounds"]] == [[], []]
 
 
 @pytest.mark.parametrize(("prompt", "gold"), [(TOKENS, "tags"), (SETS, "topics")])

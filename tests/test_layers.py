@@ -14,7 +14,7 @@ LAYERS = (
     ("build",),
     ("pipeline", "report", "repair"),
     ("guidelines",),
-    ("panel", "verification"),
+    ("panel", "verification", "candidates"),
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("entity_metrics",),

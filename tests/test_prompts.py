@@ -112,7 +112,7 @@ def test_a_byte_order_mark_and_windows_line_ends_change_nothing(tmp_path):
 
 
 def test_an_unreadable_reply_abstains_and_says_why(reviews):
-    label, problem, _ = reviews.read(Reply("Maybe positive?"), "")
+    label, problem, *_ = reviews.read(Reply("Maybe positive?"), "")
     assert label is None
     assert problem == "not a label: 'Maybe positive?'"
 

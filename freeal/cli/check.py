@@ -48,31 +48,37 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
+    from freeal.build import as_asked
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
-    rows = np.random.default_rng(config.seed).permutation(len(pool))[:SAMPLED]
-    tokens = _tokens(prompt, pool, rows, 0, demos.max_words, llm)
+    asking, questions = as_asked(config, prompt, pool)
+    rows = np.random.default_rng(config.seed).permutation(len(questions))[:SAMPLED]
+    tokens = _tokens(asking, questions, rows, 0, demos.max_words, llm)
     asked = len({example.text for example in pool.examples})
     test, per_test = 0, tokens
     if corpus.test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test:
         test = len({example.text for example in corpus.test.examples})
-        seen = np.random.default_rng(config.seed).permutation(len(corpus.test))[:SAMPLED]
-        per_test = _tokens(prompt, corpus.test, seen, 0, demos.max_words, llm)
+        of_test = as_asked(config, prompt, corpus.test)[1]
+        seen = np.random.default_rng(config.seed).permutation(len(of_test))[:SAMPLED]
+        per_test = _tokens(asking, of_test, seen, 0, demos.max_words, llm)
     # each LLM asks each row's questions with each prompt; tokens are counted as the first one does
     readers = (1 + len(config.panel)) * len(prompt.wordings) * prompt.task.questions
+    a_row = readers * len(questions) / len(pool)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
     shots = 0 if demos.kind == "none" else demos.shots
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
-    per_shown = _tokens(prompt, pool, rows, shots, demos.max_words, llm)
+    if config.reading != "written":
+        shots *= 2  # of each mostly one entity, and words that are none
+    per_shown = _tokens(asking, questions, rows, shots, demos.max_words, llm)
     scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
     anew, chat = 0, 0
     if config.refine_guidelines:
         guidelines.check(prompt, pool[0])
         anew, chat = config.rounds - 1, llm.count_tokens([guidelines.pretended(prompt, pool)])[0]
-    rewriting = guidelines.most_calls(readers)
+    rewriting = guidelines.most_calls(int(np.ceil(a_row)))
     first = scouted * (per_shown if written else tokens)
     return {
         "schema_version": 1,
@@ -82,13 +88,14 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "first_round": readers * scouted,
-                  "later_rounds_at_most": readers * later * (config.rounds - 1), "test": readers * test,
+        "calls": {"cold_start": written, "first_round": int(np.ceil(a_row * scouted)),
+                  "later_rounds_at_most": int(np.ceil(a_row * later)) * (config.rounds - 1),
+                  "test": int(np.ceil(a_row * test)),
                   "guidelines_at_most": anew * rewriting},
         "readers": readers,
         "tokens_per_prompt": round(tokens, 1),
-        "tokens_in": {"first_round": round(readers * first), "test": round(readers * test * per_test),
-                      "later_rounds_at_most": round(readers * later * (config.rounds - 1) * per_shown),
+        "tokens_in": {"first_round": round(a_row * first), "test": round(a_row * test * per_test),
+                      "later_rounds_at_most": round(a_row * later * (config.rounds - 1) * per_shown),
                       "guidelines_at_most": round(anew * ((rewriting - 1) * per_shown + chat))},
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
@@ -112,7 +119,7 @@ def _tokens(prompt: Prompt, pool: Pool, rows: IntArray, shots: int, longest: int
         others = [teachers[(place + 1 + i) % len(teachers)] for i in range(min(shots, len(teachers)))]
         shown = pretended(prompt, others)
         requests += [each.request(text, shown) for each in prompt.wordings]
-    return float(np.mean(llm.count_tokens(requests)))
+    return float(np.mean(llm.count_tokens(requests))) if requests else 0.0
 
 
 def told(found: dict[str, Any]) -> list[str]:

@@ -56,10 +56,15 @@ def plan(
         reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
         found = estimate(chosen, prompt, corpus, reader)
-    found |= {"cost": cost(chosen, found, prompt), "seconds": seconds(chosen, found)}
-    examples = corpus.pool.examples
-    shown = pretended(prompt, examples[1 : 1 + chosen.demos.shots])
-    chats = [chat for each in prompt.wordings for chat in (each.render(examples[0]), each.render(examples[0], shown))]
+    asking, questions = build.as_asked(chosen, prompt, corpus.pool)
+    found |= {"cost": cost(chosen, found, asking), "seconds": seconds(chosen, found)}
+    examples = questions.examples
+    shown = pretended(asking, examples[1 : 1 + chosen.demos.shots])
+    chats = [
+        chat
+        for each in asking.wordings for example in examples[:1]
+        for chat in (each.render(example), each.render(example, shown))
+    ]  # fmt: skip
     found["prompts"] = [[[message.role, message.content] for message in chat] for chat in chats]
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _told(found))
 

@@ -36,6 +36,7 @@ def preview(
     """
     from freeal import build
     from freeal import config as settings
+    from freeal.types import Pool
 
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
@@ -43,8 +44,11 @@ def preview(
     if uid is not None and uid not in ids:
         raise DataError(f"{chosen.data.pool}: no row with id {uid!r} in the pool; the first are {', '.join(ids[:3])}")
     row = 0 if uid is None else ids.index(uid)
-    shown = _shown(run, chosen, prompt, corpus, row) if run else ()
-    asked = [each.request(corpus.pool[row], shown) for each in prompt.wordings]
+    shown = build.shown_as_asked(chosen, prompt, _shown(run, chosen, prompt, corpus, row) if run else ())
+    asking, questions = build.as_asked(chosen, prompt, Pool((corpus.pool[row],)))
+    if not len(questions):
+        raise DataError(f"{chosen.data.pool}: the row {ids[row]!r} has no candidate, and nothing is asked about it")
+    asked = [each.request(questions[0], shown) for each in asking.wordings]
     if as_json:
         first, *others = [{"messages": [asdict(m) for m in each.messages], "choices": each.choices} for each in asked]
         typer.echo(json.dumps({"id": ids[row], **first, **({"paraphrases": others} if others else {})}))
@@ -60,6 +64,9 @@ def preview(
             continue
         typer.echo("── choices " + "─" * 33)
         typer.echo("\n".join(request.choices))
+    if len(questions) > 1:
+        told = ", ".join(each.fields["words"] for each in questions.examples[1:])
+        typer.echo(f"and so for the other candidates: {told}")
     if prompt.task.questions > 1:
         typer.echo(f"and so for each of the {prompt.task.questions} labels: {', '.join(prompt.labels)}")
 

@@ -91,7 +91,8 @@ class _Keywords:
             if not request.choices:
                 writes = "You write texts" in request.messages[0].content
                 return self._write(request, text) if writes else self._entities(text)
-            return self._chosen(request, self._is_one(text), text, True)
+            index = self._is_one(text) if len(request.choices) == 2 else self._which(request, text)
+            return self._chosen(request, index, text, True)
         if not request.choices:
             return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)
         if self._dice("unreadable", text) < self.config.unreadable:
@@ -118,6 +119,12 @@ class _Keywords:
         words = quoted.partition('"')[2].casefold()
         asked = next((name for name in self.labels if name in about), self.labels[0])
         return int(words in [each.casefold() for each in self.config.keywords.get(asked, ())])
+
+    def _which(self, request: Request, text: str) -> int:
+        """The choice that has the words in quotes as a keyword, the last one if none has."""
+        words = text.rpartition("\n")[2].partition('"')[2].rpartition('"')[0].casefold()
+        known = {each.casefold(): name for name, listed in self.config.keywords.items() for each in listed}
+        return request.choices.index(known.get(words, request.choices[-1]))
 
     def _yes(self, text: str) -> int:
         """1 if the text has a keyword of the label that its last line names, else 0."""

@@ -13,7 +13,7 @@ from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
-from freeal.select import gates, noise
+from freeal.select import gates, habits, noise
 from freeal.store import sources
 from freeal.tasks import Task
 from freeal.types import Guidelines, LoopState
@@ -74,10 +74,13 @@ def summary(
             "test_rows": len(corpus.test) if corpus.test else 0,
         },
         "stopped": reason,
-        "warnings": gates.warnings(
-            state.posterior, state.student, state.annotations, state.clean,
-            config.stop.max_failed, least_told,
-        ),
+        "warnings": [
+            *gates.warnings(
+                state.posterior, state.student, state.annotations, state.clean,
+                config.stop.max_failed, least_told,
+            ),
+            *habits.standing([figures.get("alarms", ()) for figures in rounds], state.annotations.asked_in),
+        ],
         "rounds": [dict(figures) for figures in rounds],
         "result": {"round": result.round, "why": result.why, "signs": list(result.signs)},
         "guidelines": [_anew(number, each) for number, each in enumerate(meanings) if each],

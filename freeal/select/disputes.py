@@ -34,13 +34,13 @@ def disputed(first: IntArray, second: IntArray) -> list[Dispute]:
     apart = np.flatnonzero((first != second).any(axis=1) & (first >= 0).all(axis=1) & (second >= 0).all(axis=1))
     found: list[Dispute] = []
     for row in map(int, apart):
-        one, other = _entities(first[row]), _entities(second[row])
+        one, other = entities(first[row]), entities(second[row])
         found += [Dispute(row, *entity) for entity in sorted(one ^ other)]
     return found
 
 
-def _entities(tags: IntArray) -> set[tuple[int, int, int]]:
-    """(start, end, type) of each; an I that continues nothing begins an entity."""
+def entities(tags: IntArray) -> set[tuple[int, int, int]]:
+    """(start, end, type) of each entity that `tags` (s,) mark; an I that continues nothing begins an entity."""
     found, start, kind = set(), 0, -1
     for place, tag in enumerate([*tags.tolist(), 0]):
         goes_on = tag > 0 and tag % 2 == 0 and (tag - 1) // 2 == kind

@@ -21,12 +21,16 @@ TRUST_IN_A_WORD = 0.9
 class Said(NamedTuple):
     """What a written reply says: `proba` (k,), or (s, k) for the words of a text; None, with a `problem`, abstains.
 
-    `dropped`: why something that it names was left out, a cause for each.
+    `dropped`: why something that it names was left out, a cause for each. `named`: the entities or labels that it
+    names, kept or not; None where it could not be read, or names one label as any reply does. `invented`: those that
+    are not in the text.
     """
 
     proba: FloatArray | None
     problem: str | None = None
     dropped: tuple[str, ...] = ()
+    named: tuple[str, ...] | None = None
+    invented: tuple[str, ...] = ()
 
 
 def rarest(there: BoolArray) -> IntArray:

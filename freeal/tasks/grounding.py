@@ -16,8 +16,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -448,43 +447,3 @@ def _binds(character: str) -> bool:
 def _trimmed(form: str) -> str:
     """Without punctuation at its ends, a possessive 's and an article."""
     return re.sub(r"^(?:the|an?) ", "", form.strip(_EDGES).removesuffix("'s"), flags=re.IGNORECASE)
-
-
-# --- an LLM that does not look at the texts
-
-LEAST = 20
-"""Readable answers below which nothing is said of all of them."""
-ALWAYS = 0.98
-"""Share of the readable answers that counts as all of them: a chance text may differ."""
-COPIED = 0.1
-"""Share of the readable answers with an entity taken from a demonstration that counts as a habit."""
-
-
-def alarms(answers: Sequence[Grounded], demonstrations: Collection[str] = ()) -> list[str]:
-    """What is wrong with `answers` as a whole, one sentence each: signs of an LLM that does not look at the texts.
-
-    Args:
-        answers: of many texts; those where nothing could be read do not count.
-        demonstrations: the words of the entities in the demonstrations that were shown. An answer copies one if it
-            names such words where the text does not have them.
-    """
-    told = [each for each in answers if each.spans is not None or each.named]
-    speaking = [each for each in told if each.named]
-    shown = {fold(words) for words in demonstrations}
-    copies = [each for each in speaking if any(d.cause == "invented" and fold(d.words) in shown for d in each.dropped)]
-    said = Counter(words for each in speaking for words in {fold(words) for words in each.named})
-    words, times = max(said.items(), key=lambda item: item[1], default=("", 0))
-    found = []
-    if _always(len(told) - len(speaking), told):
-        found.append(f"the LLM names no entity in {len(told) - len(speaking)} of {len(told)} answers")
-    if _always(single := sum(len(each.named) == 1 for each in told), told):
-        found.append(f"the LLM names exactly one entity in {single} of {len(told)} answers")
-    if _always(times, speaking):
-        found.append(f"the LLM names {words!r} in {times} of the {len(speaking)} answers that name anything")
-    if len(told) >= LEAST and len(copies) >= COPIED * len(told):
-        found.append(f"the LLM copies entities of the demonstrations in {len(copies)} of {len(told)} answers")
-    return found
-
-
-def _always(count: int, answers: Sequence[Grounded]) -> bool:
-    return len(answers) >= LEAST and count >= ALWAYS * len(answers)

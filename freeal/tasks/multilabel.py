@@ -73,7 +73,8 @@ class Multilabel:
         return len(self.labels), 2
 
     def heard(self, reply: str | None, text: str) -> Said:
-        return self._yes_or_no.heard(reply, text)
+        said = self._yes_or_no.heard(reply, text)
+        return said if said.proba is None else said._replace(named=(YES,) if said.proba.argmax() else ())
 
     def correction(self, replies: Sequence[str]) -> str:
         return f"Reply with one of these and nothing else: {', '.join(replies)}"

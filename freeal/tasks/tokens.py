@@ -76,13 +76,15 @@ class Tokens:
     def heard(self, reply: str | None, text: str) -> Said:
         found = ground(reply, text, list(self.labels))
         dropped = tuple(each.cause for each in found.dropped)
+        named = tuple(map(fold, found.named)) if found.spans is not None or found.named else None
+        invented = tuple(fold(each.words) for each in found.dropped if each.cause == "invented")
         if found.spans is None:
-            return Said(None, found.problem, dropped)
+            return Said(None, found.problem, dropped, named, invented)
         best = self.tagged(text, found.spans)
         k = len(self.classes)
         proba = np.full((len(best), k), (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
         proba[np.arange(len(best)), best] = TRUST_IN_A_WORD
-        return Said(proba, None, dropped)
+        return Said(proba, None, dropped, named, invented)
 
     def correction(self, replies: Sequence[str]) -> str:
         return (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.tasks.grounding import Dropped, Grounded, alarms, ground
+from freeal.tasks.grounding import Dropped, Grounded, ground
 from freeal.tasks.spans import Span, join_tokens, split_words
 
 TYPES = ("PER", "ORG", "LOC")
@@ -339,39 +339,3 @@ def test_whole_words_named_as_they_stand_are_found_where_they_stand(text, data):
         word = data.draw(st.sampled_from(words))
         found = ground(named((text[word.start : word.end], "PER")), text, TYPES)
         assert Span(word.start, word.end, "PER") in found.spans
-
-
-# --- alarms
-
-
-def answers(*replies, text="Ann met Bob in Rome"):
-    return [ground(reply, text, TYPES) for reply in replies]
-
-
-def test_an_llm_that_names_nothing_is_told():
-    assert alarms(answers(*["none"] * 50)) == ["the LLM names no entity in 50 of 50 answers"]
-    assert alarms(answers(*["none"] * 40, *["PER: Ann"] * 10)) == []
-
-
-def test_an_llm_that_names_always_one_is_told():
-    replies = [f"PER: {name}" for name in ("Ann", "Bob", "Rome", "Cy")] * 10
-    assert alarms(answers(*replies)) == ["the LLM names exactly one entity in 40 of 40 answers"]
-
-
-def test_an_llm_that_names_always_the_same_is_told():
-    replies = [f"PER: Ann | {name}" for name in ("Bob", "Rome", "in")] * 10
-    assert alarms(answers(*replies)) == ["the LLM names 'ann' in 30 of the 30 answers that name anything"]
-    assert alarms(answers(*replies, *["none"] * 30)) != []
-
-
-def test_an_llm_that_copies_demonstrations_is_told():
-    replies = [*["PER: Ann | Bob\nLOC: Zürich"] * 5, *["none"] * 5, *["PER: Bob | Ann"] * 5, *["LOC: Rome | in"] * 10]
-    found = alarms(answers(*replies), {"ZÜRICH", "Rome"})
-    assert found == ["the LLM copies entities of the demonstrations in 5 of 25 answers"]
-    assert alarms(answers(*replies), {"Rome"}) == []
-
-
-def test_nothing_is_said_of_few_or_unreadable_answers():
-    assert alarms(answers(*["none"] * 19)) == []
-    assert alarms(answers(*["what?"] * 100)) == []
-    assert alarms([]) == []

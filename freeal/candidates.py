@@ -1,0 +1,236 @@
+"""Entities without writing: the LLM is asked what each candidate of a text is, as of texts with one label each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from freeal import prompts
+from freeal.annotator import Annotator
+from freeal.errors import ConfigError
+from freeal.events import Emit, Note
+from freeal.ledger import Ledger
+from freeal.llm import Capabilities, Reply, Request
+from freeal.prompts import Prompt
+from freeal.select import habits
+from freeal.select.calibration import Calibrator, Correction, Corrections
+from freeal.select.composing import composed
+from freeal.select.disputes import entities
+from freeal.tasks import TRUST_IN_A_WORD
+from freeal.tasks.grounding import ground
+from freeal.tasks.proposals import Candidate, Kind, proposed, question
+from freeal.tasks.spans import split_words
+from freeal.tasks.tokens import NONE
+from freeal.types import PROBABILITY, Answers, Demonstration, FloatArray, IntArray, LoopState, Pool
+
+FACT = "candidates"
+"""Under this name the ledger remembers how the first round's answers were calibrated."""
+
+NEITHER = "none of these, only a part of one, or more than one"
+
+QUESTION = """
+## system
+You say what words of a text are. Reply with one of these and nothing else:
+{% for label, meaning in labels.items() %}
+- {{ label }}{{ ": " ~ meaning if meaning else "" }}
+{% endfor %}
+
+## user
+Text: {{ text }}
+What is "{{ words }}", exactly these words, here?
+
+## assistant
+{{ label }}
+"""
+
+
+class _Asked(NamedTuple):
+    """A candidate of the row of the pool that is asked about in the `place`-th place."""
+
+    place: int
+    row: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """It stands where one `Annotator` does: what that one's LLM says of each candidate becomes what is said of a row.
+
+    `calibrator` frees the answers about candidates of the LLM's taste; what comes out are words of an LLM to all that
+    follows. `known`: what is known of the pool; what was marked there is a candidate, too.
+    """
+
+    annotator: Annotator
+    kind: Kind
+    calls_a_row: int
+    calibrator: Calibrator
+    min_information: float = 0.0
+    """The least that a pass may tell of what the candidates are, before it is told that it does not."""
+    known: LoopState | None = None
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.annotator.prompt
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.annotator.ledger
+
+    @property
+    def emit(self) -> Emit:
+        return self.annotator.emit
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.annotator.capabilities
+
+    def prepare(self) -> None:
+        """Let the LLM find out what it needs to know.
+
+        Raises:
+            ConfigError: it gives no probabilities.
+        """
+        self.annotator.prepare()
+        if not self.capabilities.probabilities or self.capabilities.by_uid:
+            raise ConfigError(
+                f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none"
+            )
+
+    def told(self, meanings: Mapping[str, str] | None) -> Candidates:
+        """The same, but what the types mean is told in other words; None: as the prompt has it."""
+        return replace(self, annotator=self.annotator.told(meanings))
+
+    def after(self, state: LoopState) -> Candidates:
+        """The same, for the round that begins with `state`."""
+        return replace(self.told(state.meanings), known=state)
+
+    def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:
+        """Replies to any requests."""
+        return self.annotator.ask(requests, work)
+
+    def annotate(
+        self,
+        pool: Pool,
+        rows: IntArray,
+        shown: Sequence[Sequence[Demonstration]],
+        work: str,
+        all_or_none: bool = False,
+    ) -> Answers:
+        """What the LLM says of `rows`; as `Annotator.annotate`. A row of which one candidate got no answer abstains."""
+        asked = [
+            _Asked(place, int(row), candidate)
+            for place, (row, marked) in enumerate(zip(rows, self._marked(rows), strict=True))
+            for candidate in proposed(pool[int(row)].text, self.kind, marked)
+        ]
+        said = self._said(pool, asked, shown, work, all_or_none)
+        alarms = habits.undecided(said.proba, self.min_information)
+        for alarm in alarms:
+            self.emit(Note(alarm, work))
+        correct = self._correction(said, self._believed(rows, asked), work)
+        freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
+        return self._composed(pool, rows, asked, freed)
+
+    def _said(
+        self,
+        pool: Pool,
+        asked: Sequence[_Asked],
+        shown: Sequence[Sequence[Demonstration]],
+        work: str,
+        all_or_none: bool,
+    ) -> Answers:
+        """What the LLM says of each candidate, as of a text with one label."""
+        questions = Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
+        turns = {id(demos): turns_of(demos, self.prompt, self.kind) for demos in shown}
+        theirs = [turns[id(shown[each.place])] for each in asked]
+        asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
+        return asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
+
+    def _marked(self, rows: IntArray) -> list[list[Candidate]]:
+        """What the LLM and the student have marked in each of `rows` so far."""
+        if self.known is None:
+            return [[] for _ in rows]
+        said, read = (self._entities(rows, each) for each in (self.known.annotations.proba, self.known.student))
+        return [
+            sorted({(start, end) for start, end, _ in first | second}) for first, second in zip(said, read, strict=True)
+        ]
+
+    def _entities(self, rows: IntArray, proba: FloatArray) -> list[set[tuple[int, int, int]]]:
+        """(start, end, type) of the entities that `proba` (n, s, k) comes to in each of `rows`."""
+        return [entities(tags) for tags in self.prompt.task.best(proba[rows])]
+
+    def _believed(self, rows: IntArray, asked: Sequence[_Asked]) -> FloatArray:
+        """(c, t+1) what is believed of each candidate so far, NaN of rows of which that is nothing."""
+        count = len(self.prompt.labels) + 1
+        believed = np.full((len(asked), count), np.nan)
+        if self.known is None:
+            return believed
+        labelled, found = self.known.annotations.labelled, self._entities(rows, self.known.posterior)
+        for number, each in enumerate(asked):
+            types = [type_ for start, end, type_ in found[each.place] if (start, end) == each.candidate]
+            if labelled[each.row]:
+                believed[number] = np.eye(count)[types[0] if types else -1]
+        return believed
+
+    def _correction(self, said: Answers, believed: FloatArray, work: str) -> Correction | Corrections:
+        """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
+        if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
+            return Correction(np.array(kept["bias"]), float(kept["trust"]))
+        found = self.calibrator.correction(said, believed)
+        if work == "round 0" and isinstance(found, Correction):
+            self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
+        return found
+
+    def _composed(self, pool: Pool, rows: IntArray, asked: Sequence[_Asked], said: Answers) -> Answers:
+        """What is said of the rows, from what is said of their candidates; words, for it is calibrated already."""
+        slots, classes = self.prompt.task.shape(pool.texts)
+        proba = np.full((len(rows), slots, classes), np.nan, PROBABILITY)
+        problems = np.full(len(rows), None, object)
+        mine: list[list[int]] = [[] for _ in rows]
+        for number, each in enumerate(asked):
+            mine[each.place].append(number)
+        for place, row in enumerate(rows):
+            problems[place] = next((said.problems[i] for i in mine[place] if said.problems[i]), None)
+            if problems[place] is None:
+                found = [asked[i].candidate for i in mine[place]]
+                proba[place] = composed(found, said.proba[mine[place]], slots, TRUST_IN_A_WORD)
+                proba[place, len(split_words(pool[int(row)].text)) :] = np.eye(1, classes)
+        return Answers(np.asarray(rows), proba, np.zeros(len(rows), bool), tuple(problems), said.alarms)
+
+
+def prompt_of(prompt: Prompt) -> Prompt:
+    """The prompt that asks what one candidate is: one of the types of `prompt`, or none."""
+    front = yaml.safe_dump({"labels": {**prompt.labels, NONE: NEITHER}}, sort_keys=False, allow_unicode=True)
+    return prompts.parse(prompt.path, f"---\n{front}---\n{QUESTION}")
+
+
+def questions_of(pool: Pool, kind: Kind) -> Pool:
+    """Every candidate of every text, as the first round asks about them."""
+    return Pool(tuple(question(each, candidate) for each in pool.examples for candidate in proposed(each.text, kind)))
+
+
+def turns_of(demos: Sequence[Demonstration], prompt: Prompt, kind: Kind) -> tuple[Demonstration, ...]:
+    """Questions about each demonstration: one entity of each type, and the first candidate apart from all."""
+    return tuple(turn for demo in demos for turn in _turns_of(demo, list(prompt.labels), kind))
+
+
+def _turns_of(demo: Demonstration, types: Sequence[str], kind: Kind) -> list[Demonstration]:
+    spans = ground(demo.label, demo.text, types).spans or ()
+    named: dict[str, str] = {}
+    for span in spans:
+        named.setdefault(span.type, span.of(demo.text))
+    places = split_words(demo.text)
+    apart = (
+        demo.text[places[start].start : places[end - 1].end]
+        for start, end in proposed(demo.text, kind)
+        if all(places[end - 1].end <= span.start or span.end <= places[start].start for span in spans)
+    )
+    named_and_not = [*named.items(), *((NONE, words) for words in islice(apart, 1))]
+    return [
+        Demonstration(demo.text, label, demo.row, demo.probability, {**demo.fields, "words": words})
+        for label, words in named_and_not
+    ]

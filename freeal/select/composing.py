@@ -1,0 +1,53 @@
+"""What is said of candidate spans of a text, put together into distributions of its words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from freeal.types import PROBABILITY, BoolArray, FloatArray
+
+
+def best_apart(candidates: Sequence[tuple[int, int]], entity: FloatArray) -> list[int]:
+    """Places of candidates that share no word, the best first: those of most words likelier an entity than not.
+
+    What is taken is worth its words times P(entity) - 1/2, so that a name is preferred to its parts where both are as
+    likely, and of those that are rather none the likeliest comes first.
+
+    Args:
+        entity: (c,) P(it is an entity) of each candidate, a run of words `(start, end)`.
+
+    Example:
+        >>> best_apart([(0, 1), (0, 2), (1, 2)], np.array([0.9, 0.85, 0.9]))
+        [1]
+    """
+    lengths = np.array([end - start for start, end in candidates], np.int64)
+    worth = lengths * (entity - 0.5)
+    taken: BoolArray = np.zeros(max((end for _, end in candidates), default=0), bool)
+    found = []
+    for place in sorted(range(len(candidates)), key=lambda i: (-worth[i], -lengths[i], candidates[i])):
+        start, end = candidates[place]
+        if not taken[start:end].any():
+            taken[start:end] = True
+            found.append(place)
+    return found
+
+
+def composed(candidates: Sequence[tuple[int, int]], proba: FloatArray, slots: int, outside: float) -> FloatArray:
+    """(slots, 2t+1) over O, B-x1, I-x1, …: the words of the best candidates that lie apart are what those are.
+
+    Args:
+        proba: (c, t+1) of each candidate over the t types and, last, "no entity".
+        outside: P(O) of words in none of the candidates taken.
+    """
+    types = proba.shape[1] - 1
+    words = np.full((slots, 2 * types + 1), (1.0 - outside) / (2 * types))
+    words[:, 0] = outside
+    for place in best_apart(candidates, 1.0 - proba[:, -1]):
+        start, end = candidates[place]
+        words[start:end] = 0.0
+        words[start:end, 0] = proba[place, -1]
+        words[start, 1::2] = proba[place, :-1]
+        words[start + 1 : end, 2::2] = proba[place, :-1]
+    return words.astype(PROBABILITY)

@@ -1,0 +1,208 @@
+"""Entities by judging candidates: what is asked, what becomes of the answers, and when a row has none."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_annotator import Billed
+
+from freeal.annotator import Annotator
+from freeal.candidates import Candidates, prompt_of, turns_of
+from freeal.errors import CallsSpent, ConfigError
+from freeal.events import Note, Progress
+from freeal.ledger import Ledger
+from freeal.llm import Reply
+from freeal.llm.scripted import ScriptedLLM
+from freeal.money import Purse
+from freeal.prompts import load
+from freeal.select.calibration import Calibrator
+from freeal.tasks.proposals import question
+from freeal.types import Annotations, Demonstration, Example, LoopState, Pool
+
+PROMPT = load(Path(__file__).parent.parent / "prompts" / "conll03.md")
+TYPES = list(PROMPT.labels)
+TEXTS = ("Ann met Bob Lee .", "It rained .", "they went to Rome")
+
+
+def pool_of(*texts):
+    return Pool(tuple(Example(f"r{i}", text) for i, text in enumerate(texts)))
+
+
+def words_of(request):
+    return request.messages[-1].content.rpartition("\n")[2].split('"')[1]
+
+
+def sure(choice, p=0.8):
+    """Answers with `choice(words)` at probability p."""
+
+    def answer(request):
+        wanted = choice(words_of(request))
+        rest = (1 - p) / (len(request.choices) - 1)
+        logprobs = tuple(float(np.log(p if each == wanted else rest)) for each in request.choices)
+        return Reply(wanted, logprobs)
+
+    return answer
+
+
+def who(words):
+    return {"Rome": "LOC", "Ann": "PER", "Bob Lee": "PER"}.get(words, "none")
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """Makes readers that share one ledger and one list of events."""
+    events = []
+
+    def make(answer=None, kind="names", calibration="none", llm=None, least=0.0, **more):
+        llm = llm or ScriptedLLM(answer or sure(who), probabilities=True)
+        annotator = Annotator(PROMPT, llm, ledger, events.append, **more)
+        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"), least)
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        yield make, events
+
+
+def annotate(reader, pool, shown=(), work="round 0", **more):
+    return reader.annotate(pool, np.arange(len(pool)), [tuple(shown)] * len(pool), work, **more)
+
+
+def marked(answers, pool):
+    task = PROMPT.task
+    return [task.write(text, best) for text, best in zip(pool.texts, task.best(answers.proba), strict=True)]
+
+
+def test_each_candidate_is_one_question_and_the_text_stands_before_it(desk):
+    make, events = desk
+    reader, pool = make(), pool_of(*TEXTS)
+    answers = annotate(reader, pool)
+    requests = reader.annotator.llm.requests
+    assert [words_of(each) for each in requests] == ["Ann", "Bob Lee", "Rome"]
+    assert {each.choices for each in requests} == {(*TYPES, "none")}
+    shared = [each.messages[-1].content.partition("\n")[0] for each in requests]
+    assert shared == ["Text: Ann met Bob Lee ."] * 2 + ["Text: they went to Rome"]
+    assert [each.uid for each in requests] == ["r0", "r0", "r2"]
+    assert marked(answers, pool) == ["PER: Ann | Bob Lee", "none", "LOC: Rome"]
+    assert events[-1] == Progress("round 0", 3, 3, "candidates")
+
+
+def test_a_row_is_as_sure_as_its_candidates(desk):
+    make, _ = desk
+    proba = annotate(make(), pool_of("Ann slept")).proba[0]
+    np.testing.assert_allclose(proba[0, [0, 1, 3]], [0.05, 0.8, 0.05], atol=1e-6)
+    np.testing.assert_allclose(proba[1, 0], 0.9, atol=1e-6)
+
+
+def test_a_word_for_an_answer_is_trusted_somewhat(desk):
+    make, _ = desk
+    answers = annotate(make(lambda request: who(words_of(request))), pool_of("Ann slept"))
+    np.testing.assert_allclose(answers.proba[0, 0, 1], 0.9, atol=1e-6)
+
+
+def test_a_row_with_a_candidate_that_got_no_answer_abstains(desk):
+    make, events = desk
+    deaf = make(lambda request: "Perhaps." if words_of(request) == "Ann" else sure(who)(request))
+    answers = annotate(deaf, pool_of(*TEXTS))
+    assert answers.problems == ("not a label: 'Perhaps.'", None, None)
+    assert np.isnan(answers.proba[:, 0, 0]).tolist() == [True, False, False]
+    assert Note("1 of 3 candidates got no label: 1 × not a label", "round 0") in events
+
+
+def test_rows_for_which_no_call_is_left_stay_without_an_answer(desk):
+    make, _ = desk
+    bounded = partial(make, llm=Billed(sure(who), probabilities=True), purse=Purse(max_calls=2))
+    answers = annotate(bounded(), pool_of(*TEXTS))
+    assert answers.problems == (None, None, "no call left: stop.max_calls")
+    with pytest.raises(CallsSpent):
+        annotate(bounded(), pool_of(*TEXTS), work="test", all_or_none=True)
+
+
+def test_what_was_asked_before_is_not_asked_again(desk):
+    make, _ = desk
+    first, second = make(), make()
+    before, after = annotate(first, pool_of(*TEXTS)), annotate(second, pool_of(*TEXTS))
+    np.testing.assert_array_equal(before.proba, after.proba)
+    assert second.annotator.llm.requests == []
+
+
+def known(pool, tags, asked):
+    """A state in which the LLM has marked the same `tags` in each row."""
+    n, s = len(pool), PROMPT.task.shape(pool.texts)[0]
+    proba = np.tile(np.eye(1 + 2 * len(TYPES))[np.resize([*tags, *[0] * s], s)] * 0.9 + 0.01, (n, 1, 1))
+    start = LoopState.start(n, proba.shape[1:])
+    said = Annotations(proba, proba, np.zeros(n, np.int16), np.full(n, None, object))
+    return replace(start, next_round=asked, annotations=said, posterior=proba, student=proba)
+
+
+def test_what_was_marked_before_is_a_candidate(desk):
+    make, _ = desk
+    pool = pool_of("ann met bob")
+    reader = make()
+    annotate(reader, pool)
+    assert reader.annotator.llm.requests == []
+    annotate(reader.after(known(pool, [1, 0, 1], 1)), pool, work="round 1")
+    assert [words_of(each) for each in reader.annotator.llm.requests] == ["ann", "bob"]
+
+
+def test_a_taste_for_one_answer_is_taken_out_of_the_pass_as_a_whole(desk):
+    make, _ = desk
+    pool = pool_of(*[f"{name}{i} slept" for i in range(10) for name in ("Ann", "Rome", "The", "Uno", "Misc")])
+
+    def fond(request):
+        """Says PER of everything, of what it is a little oftener."""
+        told = {"A": "PER", "R": "LOC", "U": "ORG", "M": "MISC"}.get(words_of(request)[0], "none")
+        weights = np.array([(3 if each == told else 1) * (20 if each == "PER" else 1) for each in request.choices])
+        return Reply("PER", tuple(np.log(weights / weights.sum()).tolist()))
+
+    raw, freed = annotate(make(fond), pool), annotate(make(fond, calibration="batch"), pool)
+    assert {each.partition(":")[0] for each in marked(raw, pool)} == {"PER"}
+    kinds = [each.partition(":")[0] for each in marked(freed, pool)[:5]]
+    assert kinds == ["PER", "LOC", "none", "ORG", "MISC"]
+    few = annotate(make(fond, calibration="batch"), pool_of("Rome0 slept"), work="test, zero-shot")
+    assert marked(few, pool_of("Rome0 slept")) == ["LOC: Rome0"], "the taste is that of the pool"
+
+
+def test_a_later_pass_is_brought_to_what_is_believed(desk):
+    make, _ = desk
+    pool = pool_of(*[f"Ann{i} slept" for i in range(200)])
+    reader = make(sure(lambda words: "PER", p=0.5), calibration="batch")
+    alike = annotate(reader, pool).proba
+    assert (alike[:, 0, 1] < 0.3).all(), "all the same tells nothing"
+    believed = annotate(reader.after(known(pool, [1, 0], 1)), pool, work="round 1").proba
+    assert (believed[:, 0, 1] > 0.5).all()
+
+
+def test_a_demonstration_teaches_by_an_entity_of_each_type_and_by_one_that_is_none():
+    demo = Demonstration("Ann and Bob saw Rome on Monday", "PER: Ann | Bob\nLOC: Rome", row=7, fields={"a": "b"})
+    turns = turns_of([demo, Demonstration("it rained", "none")], PROMPT, "names")
+    assert [(turn.fields["words"], turn.label) for turn in turns] == [
+        ("Ann", "PER"), ("Rome", "LOC"), ("Monday", "none"),
+    ]  # fmt: skip
+    assert all(turn.row == 7 and turn.fields["a"] == "b" for turn in turns)
+    chat = prompt_of(PROMPT).render(question(Example("1", "Cy left"), (0, 1)), turns)
+    assert [message.content for message in chat if message.role == "assistant"] == ["PER", "LOC", "none"]
+
+
+def test_new_meanings_are_told(desk):
+    make, _ = desk
+    reader = make().told({label: f"new {label}" for label in TYPES})
+    annotate(reader, pool_of("Ann slept"))
+    assert "- PER: new PER\n" in reader.annotator.llm.requests[0].messages[0].content
+
+
+def test_answers_that_are_alike_for_all_candidates_are_told(desk):
+    make, events = desk
+    pool = pool_of(*[f"{name}{i} slept" for i in range(10) for name in ("Ann", "Rome", "The")])
+    (alarm,) = annotate(make(sure(lambda words: "PER"), least=0.08), pool).alarms
+    assert alarm.startswith("the LLM hardly tells the candidates apart (0.0% of what it might tell")
+    assert Note(alarm, "round 0") in events
+    pool = pool_of(*[f"{name} slept on day {i}" for i in range(10) for name in ("Ann", "Rome", "Day")])
+    assert annotate(make(least=0.08), pool).alarms == ()
+
+
+def test_an_llm_without_probabilities_is_refused(desk):
+    make, _ = desk
+    with pytest.raises(ConfigError, match="reading: names needs an LLM that gives the probability of each label"):
+        make(llm=ScriptedLLM(sure(who), probabilities=False)).prepare()
+    make().prepare()
