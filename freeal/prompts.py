@@ -113,7 +113,9 @@ class Prompt:
 
     def request(self, example: Example, shown: Sequence[Demonstration] = (), question: int = 0) -> Request:
         """What is sent to ask one question about `example`."""
-        return Request(self.render(example, shown, question), self.replies, self.task.room, uid=example.id)
+        return Request(
+            self.render(example, shown, question), self.replies, self.task.room, uid=example.id, question=question
+        )
 
     def read(self, reply: Reply, text: str) -> Said:
         """What a written `reply` says of `text`, or why it says nothing."""

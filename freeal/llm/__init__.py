@@ -24,7 +24,8 @@ class Request:
 
     With `choices` the probability of each choice is wanted as the assistant's reply; without, text is
     to be generated (at most `max_tokens`, at `temperature`, from `seed`). `uid` is the id of the example
-    asked about: recorded replies are found by it; it is no part of what the LLM reads.
+    asked about and `question` the number of the question about it: recorded replies are found by them; they are no part
+    of what the LLM reads.
     """
 
     messages: tuple[Message, ...]
@@ -33,6 +34,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     uid: str = ""
+    question: int = 0
 
 
 FRAME = 16

@@ -66,8 +66,10 @@ class Multilabel:
         return {"label": name, "meaning": self.labels[name]}
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
-        name = list(self.labels)[question]
-        return {"answer": YES if name in self.parts(label) else NO}
+        there = self.parts(label)
+        if not set(there) <= set(self.labels):  # of a recording: what is not understood is no answer
+            return {"answer": label}
+        return {"answer": YES if list(self.labels)[question] in there else NO}
 
     def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
         return len(self.labels), 2
@@ -93,7 +95,7 @@ class Multilabel:
 
     def parts(self, label: str) -> list[str]:
         """The names in what `write` wrote."""
-        return [] if label == NONE else label.split(BETWEEN)
+        return [] if label == NONE else [name.strip() for name in label.split(";")]
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         places = np.arange(len(self.labels))
