@@ -97,8 +97,7 @@ def job(
         raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
-        annotator = reader(config, prompt, ledger, emit)
-        annotator.prepare()
+        annotator = reader(config, prompt, ledger, emit).prepare()
         store = RunStore(folder, prompt.task, tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
     except BaseException:
@@ -200,7 +199,8 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
         case OpenAIConfig() as remote:
             from freeal.llm.openai_api import OpenAILLM
 
-            return OpenAILLM(remote, emit)
+            held = remote.structured and prompt.task.in_json().form is not None
+            return OpenAILLM(remote, emit, schema=held)
         case RecordedConfig() as kept:
             from freeal.llm.recorded import RecordedLLM
             from freeal.llm.replayed import ReplayedLLM

@@ -36,6 +36,7 @@ class Multilabel:
     labels: Mapping[str, str]
     kind: Kind = "multilabel"
     room: int = 8
+    form: None = None
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
@@ -48,6 +49,9 @@ class Multilabel:
         return NO, YES
 
     answers = classes
+
+    def in_json(self) -> Multilabel:
+        return self
 
     @property
     def groups(self) -> tuple[str, ...]:
