@@ -303,12 +303,13 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
 
 
 def _linear_student(config: LinearConfig, task: Task, seed: int, vectors: Callable[[], Embedder]) -> Student:
-    from freeal.student.each_label import NAMES, EachLabelStudent
+    from freeal.student import each_label
     from freeal.student.linear import LinearStudent
 
     labels = tuple(task.labels)
     if task.kind == "multilabel":
-        return EachLabelStudent(labels, lambda: LinearStudent(config, NAMES, seed, vectors()))
+        own = config.model_copy(update={"c": config.c or each_label.C})
+        return each_label.EachLabelStudent(labels, lambda: LinearStudent(own, each_label.NAMES, seed, vectors()))
     return LinearStudent(config, labels, seed, vectors())
 
 

@@ -299,7 +299,9 @@ class LinearConfig(Section):
     """Logistic regression on frozen embeddings: seconds, and its losses are out of fold."""
 
     kind: Literal["linear"] = "linear"
-    c: float = Field(1.0, gt=0, description="inverse strength of the regularisation")
+    c: float | None = Field(
+        None, gt=0, description="inverse strength of the regularisation; default: 1, and 10 for any number of labels"
+    )
     folds: int = Field(5, ge=2)
 
 
