@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
 from freeal.tasks.tokens import Tokens
+from freeal.testing import faultllm
+from freeal.testing.plans import Content, Plan, Rule
 
 PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
 FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
@@ -259,6 +262,56 @@ def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path
     assert set(found["left_out"]) == ({"few-shot"} if kind == "marked" else set())
     assert 0 < found["methods"]["default"]["pool"]["mean"] <= 1
     assert found["methods"]["gold"]["student_test"]["mean"] >= (0 if kind == "marked" else 0.8)
+
+
+def served(folder, url, student, **more):
+    """A run on sentences whose LLM is the server at `url`."""
+    job = configured(folder, sentences(30), sentences(36)[30:], TOKENS, "tags", {}, student=student, **more)
+    llm = {"kind": "openai", "model": "tiny", "base_url": url}
+    job.write_text(yaml.safe_dump({**yaml.safe_load(job.read_text(encoding="utf-8")), "llm": llm}), encoding="utf-8")
+    return job
+
+
+def chats(run):
+    """Who was asked about a row how: the whole chats of a run, and the schema of each."""
+    with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
+        return [request for _, _, request, _ in ledger.raw()]
+
+
+def test_a_server_that_keeps_to_a_schema_is_asked_for_json(tmp_path, tiny_encoder):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = Plan(keywords={"PER": PEOPLE, "LOC": PLACES}, pattern=re.compile("Mark the names: (.*)"))
+    with faultllm.serving(words) as server:
+        job = served(tmp_path, server.url, tagger)
+        said = freeal("run", job, "--out", tmp_path / "run")
+        assert said.code in (0, 3), said.err
+        billed = server.stats().requests
+        (tmp_path / "run" / "summary.json").unlink()
+        assert freeal("run", tmp_path / "run").code in (0, 3)
+        assert server.stats().requests == billed, "it is not asked again what it understands"
+    asked = chats(tmp_path / "run")
+    assert {next(iter(request.schema["properties"])) for request in asked} == {"entities"}
+    assert all("reply with JSON" in request.messages[0].content for request in asked)
+    shown = [m.content for request in asked for m in request.messages if m.role == "assistant"]
+    assert shown
+    assert all(list(json.loads(turn)) == ["entities"] for turn in shown), "demonstrations have the form of the replies"
+    assert summary(tmp_path / "run")["pool"]["llm"]["micro_f1"] == 1.0
+    assert "PER" in freeal("explain", tmp_path / "run", "s0").out
+
+
+@pytest.mark.parametrize(
+    ("plan", "setting"), [(Plan(refuses=["response_format"]), "seed=0"), (Plan(), "llm.structured=false")]
+)
+def test_a_server_that_is_not_held_to_a_schema_is_asked_for_lines(tmp_path, plan, setting):
+    with faultllm.serving(replace(plan, rules=[Rule(Content("PER: Ann Lee"), substring="Mark")])) as server:
+        job = served(tmp_path, server.url, {"kind": "none"}, rounds=1)
+        said = freeal("run", job, "--out", tmp_path / "run", "--set", setting)
+    assert said.code in (0, 3), said.err
+    asked = chats(tmp_path / "run")
+    assert asked
+    assert {request.schema for request in asked} == {None}
+    assert not any("JSON" in message.content for request in asked for message in request.messages)
+    assert json.loads(labels(tmp_path / "run")[0]["spans"])[0]["text"] == "Ann Lee"
 
 
 def test_only_entities_are_verified(sorted_, tmp_path):
