@@ -233,6 +233,24 @@ def test_exported_entities_are_read_back(marked, tmp_path, name):
         assert len(written) == count
 
 
+@pytest.mark.parametrize("form", ["conll", "hf"])
+def test_a_pool_of_tokens_is_exported_with_its_tokens(tmp_path, form):
+    given = [["Ann", "Lee's", "U.S.", "e-mail", "(3.5", "%)", "..."], ["Rome", "/", "Peru"], ["New York", "slept"]]
+    rows = [{"id": f"r{i}", "tokens": tokens, "tags": ["O"] * len(tokens)} for i, tokens in enumerate(given)]
+    words = {"PER": ["Lee"], "LOC": ["Rome", "Peru"]}
+    job = configured(tmp_path, rows, rows[:1], TOKENS, "tags", words, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert said.code in (0, 3), said.err
+    assert freeal("export", tmp_path / "run", tmp_path / "out.conll", "--to", form).code == 0
+    table = open_table(str(tmp_path / "out.conll"), "train", DataConfig(pool="out.conll"))
+    found = {row["id"]: row for _, row in table.rows}
+    assert [list(found[f"r{i}"]["tokens"]) for i in (0, 1)] == given[:2]
+    assert list(found["r2"]["tokens"]) == ["New", "York", "slept"], "a token with a space in it has no such form"
+    if form == "conll":
+        assert found["r0"]["tags"] == ["O", "B-PER", "O", "O", "O", "O", "O"], "an entity is widened to whole tokens"
+        assert found["r1"]["tags"] == ["B-LOC", "O", "B-LOC"]
+
+
 def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
     words = {"PER": PEOPLE, "LOC": PLACES}
