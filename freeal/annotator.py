@@ -55,13 +55,18 @@ class Annotator:
     def calls_a_row(self) -> int:
         return self.prompt.task.questions
 
-    def prepare(self) -> None:
-        """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start."""
+    def prepare(self) -> Annotator:
+        """Let the LLM find out what it needs to know; a run that is resumed keeps to what was found at its start.
+
+        Returns:
+            The annotator that asks so: for JSON, if the LLM can be held to it and the task has such a form.
+        """
         ways = f"{WAYS}{MEMBER}{self.name}" if self.name else WAYS
         known = self.ledger.recall(ways)
         found = self.llm.prepare(known if isinstance(known, dict) else None)
         if found:  # also if it was known from another run, or has to be other than there
             self.ledger.remember(ways, found)
+        return replace(self, prompt=self.prompt.in_json()) if self.capabilities.structured else self
 
     def told(self, meanings: Mapping[str, str] | None) -> Annotator:
         """The same, but what the labels mean is told in other words; None: as the prompt has it."""

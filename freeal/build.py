@@ -99,8 +99,7 @@ def job(
         raise RunError(f"{folder / LEDGER}: is gone or empty, and with it what the run has paid for; begin another run")
     ledger = Ledger(folder / LEDGER, [place / LEDGER for place in reuse])
     try:
-        annotator = reader(config, prompt, corpus.pool, ledger, emit)
-        annotator.prepare()
+        annotator = reader(config, prompt, corpus.pool, ledger, emit).prepare()
         store = RunStore(folder, prompt.task, tuple(example.id for example in corpus.pool.examples))
         return Job(config, prompt, corpus, parts(config, corpus, annotator, emit), store, ledger)
     except BaseException:
@@ -131,6 +130,8 @@ def _check_task(config: Config, task: Task) -> None:
     student, wanted = config.student.kind, STUDENTS[task.kind]
     if student not in wanted:
         raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
+    if task.kind == "multilabel" and _objective(config) == "freeal":
+        raise Unfit("student.objective: freeal is for one label a text; set plain, candidates or coteaching")
     if task.kind != "classification" and (config.panel or config.paraphrases):
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
     if task.questions > 1 and isinstance(config.embedder, StatesConfig):
@@ -141,13 +142,11 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
     if config.reading != "written" and NONE in task.labels:
         raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
-    if task.questions > 1 and isinstance(config.llm, RecordedConfig) and not Path(config.llm.replies).is_dir():
-        raise Unfit(f"llm.kind: recorded has one label a row, and a task of kind {task.kind} asks about each label")
 
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {
     "classification": ("transformer", "linear", "none"),
-    "multilabel": ("linear", "none"),
+    "multilabel": ("transformer", "linear", "none"),
     "tokens": ("tagger", "none"),
 }
 """Kind of task -> kinds of student that learn it."""
@@ -222,7 +221,8 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
         case OpenAIConfig() as remote:
             from freeal.llm.openai_api import OpenAILLM
 
-            return OpenAILLM(remote, emit)
+            held = remote.structured and prompt.task.in_json().form is not None
+            return OpenAILLM(remote, emit, schema=held)
         case RecordedConfig() as kept:
             from freeal.llm.recorded import RecordedLLM
             from freeal.llm.replayed import ReplayedLLM
@@ -230,7 +230,11 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
             place = Path(kept.replies)
             if place.is_dir():
                 return ReplayedLLM(place / LEDGER)
-            return RecordedLLM.from_labels(place, kept.id, kept.label, prompt.replies)
+
+            def answer(label: str, question: int) -> str:
+                return " ".join(prompt.task.answered(label, question).values())
+
+            return RecordedLLM.from_labels(place, kept.id, kept.label, prompt.replies, answer)
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
 
@@ -316,21 +320,16 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
         case TransformerConfig() as transformer:
             from freeal.student.transformer import TransformerStudent
 
-            student = TransformerStudent(transformer, labels, seed, str(models.locate(transformer.model, emit)), emit)
+            path, several = str(models.locate(transformer.model, emit)), task.kind == "multilabel"
+            student = TransformerStudent(transformer, labels, seed, path, emit, several)
             if transformer.judge == "none":
                 return student
             from freeal.student.judged import JudgedStudent
-            from freeal.student.linear import LinearStudent
 
-            judge = LinearStudent(LinearConfig(), labels, seed, vectors())
+            judge = _linear_student(LinearConfig(), task, seed, vectors)
             return JudgedStudent(student, judge, transformer.objective == "coteaching")
         case LinearConfig() as linear:
-            from freeal.student.each_label import NAMES, EachLabelStudent
-            from freeal.student.linear import LinearStudent
-
-            if task.kind == "multilabel":
-                return EachLabelStudent(labels, lambda: LinearStudent(linear, NAMES, seed, vectors()))
-            return LinearStudent(linear, labels, seed, vectors())
+            return _linear_student(linear, task, seed, vectors)
         case TaggerConfig() as tagger:
             from freeal.student.tagger import TaggerStudent
 
@@ -339,6 +338,17 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
             from freeal.student.uniform import UniformStudent
 
             return UniformStudent(task.shape)
+
+
+def _linear_student(config: LinearConfig, task: Task, seed: int, vectors: Callable[[], Embedder]) -> Student:
+    from freeal.student import each_label
+    from freeal.student.linear import LinearStudent
+
+    labels = tuple(task.labels)
+    if task.kind == "multilabel":
+        own = config.model_copy(update={"c": config.c or each_label.C})
+        return each_label.EachLabelStudent(labels, lambda: LinearStudent(own, each_label.NAMES, seed, vectors()))
+    return LinearStudent(config, labels, seed, vectors())
 
 
 def load_student(config: Config, prompt: Prompt, folder: Path, emit: Emit) -> Student:
@@ -366,8 +376,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     task = annotator.prompt.task
     if config.cold_start.kind == "generated" and not annotator.capabilities.generation:
         raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
-    robust = isinstance(config.student, TransformerConfig) and config.student.objective == "freeal"
-    if robust and not config.data.rewording:
+    if _objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     shared = cache(partial(embedder, config, annotator.prompt, emit))
     texts = corpus.pool.texts
@@ -673,6 +682,11 @@ def _share(among: BoolArray, true: BoolArray) -> float | None:
 
 def _plain(named: Mapping[str, Any]) -> dict[str, Any]:
     return {name: asdict(found) for name, found in named.items()}
+
+
+def _objective(config: Config) -> str | None:
+    """What the student minimises, if it is a fine-tuned encoder of texts."""
+    return config.student.objective if isinstance(config.student, TransformerConfig) else None
 
 
 def _is_uniform(config: Config) -> bool:

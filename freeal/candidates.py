@@ -89,17 +89,21 @@ class Candidates:
     def capabilities(self) -> Capabilities:
         return self.annotator.capabilities
 
-    def prepare(self) -> None:
+    def prepare(self) -> Candidates:
         """Let the LLM find out what it needs to know.
+
+        Returns:
+            The candidates that its annotator asks so about.
 
         Raises:
             ConfigError: it gives no probabilities.
         """
-        self.annotator.prepare()
+        annotator = self.annotator.prepare()
         if not self.capabilities.probabilities or self.capabilities.by_uid:
             raise ConfigError(
                 f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none"
             )
+        return replace(self, annotator=annotator)
 
     def told(self, meanings: Mapping[str, str] | None) -> Candidates:
         """The same, but what the types mean is told in other words; None: as the prompt has it."""

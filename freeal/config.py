@@ -95,6 +95,7 @@ class OpenAIConfig(Section):
     )
     require: Literal["probabilities", "constraint"] | None = Field(None, description="make its absence an error")
     votes: Positive = Field(1, description="replies a row, whose shares stand for probabilities a server does not give")
+    structured: bool = Field(True, description="entities: as JSON held to a schema, if the server can; else as lines")
     parse_retries: int = Field(1, ge=0, description="times a row is asked again whose reply names no label")
     concurrency: Positive = Field(32, description="requests in flight, at the best of times")
     requests_per_minute: float | None = Field(None, gt=0)
@@ -306,7 +307,9 @@ class LinearConfig(Section):
     """Logistic regression on frozen embeddings: seconds, and its losses are out of fold."""
 
     kind: Literal["linear"] = "linear"
-    c: float = Field(1.0, gt=0, description="inverse strength of the regularisation")
+    c: float | None = Field(
+        None, gt=0, description="inverse strength of the regularisation; default: 1, and 10 for any number of labels"
+    )
     folds: int = Field(5, ge=2)
 
 

@@ -148,7 +148,8 @@ class _Intake:
         if name in self.lines:
             self.repeated.append(f"{name!r} on {self.table.unit}s {self.lines[name]} and {number}")
         self.lines.setdefault(name, number)
-        self.examples.append(Example(name, self._short(text, count=True), self._fields(number, row)))
+        short, fields = self._short(text, count=True), self._fields(number, row)
+        self.examples.append(Example(name, short, fields, self._tokenized(row)))
         if self.config.gold is not None:
             self.gold.append(self._true(number, row, self.config.gold, self.examples[-1].text))
 
@@ -199,6 +200,12 @@ class _Intake:
             return sentence_of(self.table, row, None, self.text_column, None).text
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
+
+    def _tokenized(self, row: Mapping[str, object]) -> bool:
+        """Whether the text of a row is tokens, none of which has a space in it."""
+        value = row.get(self.text_column)
+        tokens = value if self.task.kind == "tokens" and isinstance(value, (list, np.ndarray)) else ()
+        return len(tokens) > 0 and not any(" " in token for token in tokens)
 
     def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
         """What gold says of a row, None where it says nothing: a class, classes, or spans within its `text`."""

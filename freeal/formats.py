@@ -29,9 +29,9 @@ class Sentence:
     spans: tuple[Span, ...] | None
 
     @classmethod
-    def of(cls, uid: str, text: str, spans: tuple[Span, ...] | None) -> Sentence:
-        """A text with its words as `split_words` finds them."""
-        return cls(uid, text, split_words(text), spans)
+    def of(cls, uid: str, text: str, spans: tuple[Span, ...] | None, tokenized: bool = False) -> Sentence:
+        """A text with its words as `split_words` finds them; if it is `tokenized`, as single spaces divide them."""
+        return cls(uid, text, join_tokens(text.split(" ")).words if tokenized else split_words(text), spans)
 
     @property
     def tokens(self) -> list[str]:

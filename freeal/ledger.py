@@ -88,7 +88,7 @@ class Entry:
 
     @classmethod
     def of(cls, key: str, work: str, request: Request) -> Entry:
-        asked = {name: getattr(request, name) for name in _SETTINGS}
+        asked = _settings(request)
         asked["messages"] = [[message.role, message.content] for message in request.messages]
         return cls(key, work, request, {
             "key": key, "question": question_of(request), "work": work, "uid": request.uid,
@@ -99,9 +99,15 @@ class Entry:
 _SETTINGS = ("choices", "max_tokens", "temperature", "seed")
 
 
+def _settings(request: Request) -> dict[str, object]:
+    """All that is asked beside the messages; a schema only where there is one, as it came later than the format."""
+    asked = {name: getattr(request, name) for name in _SETTINGS}
+    return asked if request.schema is None else {**asked, "schema": request.schema}
+
+
 def question_of(request: Request, by_uid: bool = False) -> str:
     """Hash of all that is asked: messages, choices and sampling; the id of the row only if replies depend on it."""
-    asked: dict[str, object] = {name: getattr(request, name) for name in _SETTINGS}
+    asked = _settings(request)
     asked["messages"] = [{"role": message.role, "content": message.content} for message in request.messages]
     return _hash({**asked, "uid": request.uid} if by_uid else asked)
 

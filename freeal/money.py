@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -174,4 +175,5 @@ class Purse:
 
 def _bytes(request: Request) -> int:
     """A token has a byte or more; eight for the frame of each message."""
-    return sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+    read = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+    return read + (len(json.dumps(request.schema)) if request.schema else 0)  # servers show it to the model

@@ -78,10 +78,9 @@ class Panel:
         llms = list(dict.fromkeys(id(member.llm) for member in self.members))
         return [llms.index(id(member.llm)) for member in self.members]
 
-    def prepare(self) -> None:
+    def prepare(self) -> Panel:
         """Let every LLM find out what it needs to know, which the ledger then tells its further members."""
-        for member in self.members:
-            member.prepare()
+        return replace(self, members=[member.prepare() for member in self.members])
 
     def told(self, meanings: Mapping[str, str] | None) -> Panel:
         """The same, but what the labels mean is told in other words; None: as the prompt has it."""

@@ -99,13 +99,22 @@ class Prompt:
             PromptError: a template cannot be rendered with these data.
         """
         about = self.task.asked(question)
-        chat = [Message("system", self._system)] if "system" in self.turns else []
+        chat = [Message("system", self._system)] if "system" in self.turns or self.task.form else []
         for demonstration in shown:
             seen = Example("", demonstration.text, demonstration.fields)
-            answer = self.task.answered(demonstration.label, question)
             chat.append(Message("user", self._render("user", seen, **about)))
-            chat.append(Message("assistant", self._render("assistant", seen, **about, **answer)))
+            chat.append(Message("assistant", self._reply(seen, demonstration.label, question)))
         return (*chat, Message("user", self._render("user", example, **about)))
+
+    def _reply(self, seen: Example, label: str, question: int) -> str:
+        """What the assistant says of a demonstration; where replies are held to JSON, nothing around it."""
+        if self.task.form:
+            return label
+        return self._render("assistant", seen, **self.task.asked(question), **self.task.answered(label, question))
+
+    def in_json(self) -> Prompt:
+        """The same prompt with replies in JSON, for which the LLM is told so; itself, if the task has no such form."""
+        return replace(self, task=self.task.in_json())
 
     def with_meanings(self, meanings: Mapping[str, str]) -> Prompt:
         """The same prompt, but the labels mean something else; `meanings` has one for each."""
@@ -113,7 +122,9 @@ class Prompt:
 
     def request(self, example: Example, shown: Sequence[Demonstration] = (), question: int = 0) -> Request:
         """What is sent to ask one question about `example`."""
-        return Request(self.render(example, shown, question), self.replies, self.task.room, uid=example.id)
+        schema = self.task.form.schema if self.task.form else None
+        chat = self.render(example, shown, question)
+        return Request(chat, self.replies, self.task.room, uid=example.id, question=question, schema=schema)
 
     def read(self, reply: Reply, text: str) -> Said:
         """What a written `reply` says of `text`, or why it says nothing."""
@@ -133,8 +144,9 @@ class Prompt:
 
     @cached_property
     def _system(self) -> str:
-        turn = self.turns["system"]
-        return _rendered(self.path, turn, {"labels": self.labels})
+        turn, form = self.turns.get("system"), self.task.form
+        told = [_rendered(self.path, turn, {"labels": self.labels})] if turn else []
+        return "\n\n".join([*told, form.told] if form else told)
 
     def _render(self, role: Role, example: Example, **more: str) -> str:
         turn = self.turns[role]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from freeal.data import Corpus
 from freeal.errors import ChangedError, RunError
@@ -29,7 +30,7 @@ class Changes:
 
 
 def write(folder: Path, corpus: Corpus) -> None:
-    """Keep id and hash of every row of pool and test in the run directory `folder`."""
+    """Keep id and hash of every row of pool and test in the run directory `folder`, and whether it came as tokens."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -38,6 +39,7 @@ def write(folder: Path, corpus: Corpus) -> None:
         "split": [name for name, pool in parts for _ in pool.examples],
         "id": [example.id for _, pool in parts for example in pool.examples],
         "hash": [found for _, pool in parts for found in hashes(pool)],
+        "tokenized": [example.tokenized for _, pool in parts for example in pool.examples],
     }
     parquet.write_table(pa.table(columns), folder / FILE)
 
@@ -48,19 +50,36 @@ def read(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         RunError: the run directory does not hold them.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(folder / FILE).to_pydict()
-    except (OSError, pa.ArrowException) as error:
-        raise RunError(
-            f"{folder / FILE}: cannot be read ({error}); start another run, with --reuse {folder}"
-        ) from error
+    table = _table(folder)
     found: dict[str, dict[str, str]] = {"pool": {}, "test": {}}
     for split, uid, of_row in zip(table["split"], table["id"], table["hash"], strict=True):
         found[split][uid] = of_row
     return found
+
+
+def tokenized(folder: Path) -> list[bool]:
+    """Whether each row of the pool came as tokens, in the order of then; nothing is known of runs of an earlier freeal.
+
+    Raises:
+        RunError: the run directory does not hold the rows.
+    """
+    table = _table(folder)
+    known = table.get("tokenized", [False] * len(table["split"]))
+    return [bool(each) for split, each in zip(table["split"], known, strict=True) if split == "pool"]
+
+
+def _table(folder: Path) -> dict[str, list[Any]]:
+    """The columns of the file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        columns: dict[str, list[Any]] = parquet.read_table(folder / FILE).to_pydict()
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"{folder / FILE}: cannot be read ({error}); start another run, with --reuse {folder}"
+        ) from error
+    return columns
 
 
 def as_before(folder: Path, corpus: Corpus) -> Corpus:

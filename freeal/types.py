@@ -26,11 +26,15 @@ PROBABILITY = np.float32
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One text to label; `fields` holds the other columns of its row, for prompts that use them."""
+    """One text to label; `fields` holds the other columns of its row, for prompts that use them.
+
+    `tokenized`: it came as tokens, and the single spaces in it are what divides them.
+    """
 
     id: str
     text: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    tokenized: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
 from freeal.tasks.tokens import Tokens
+from freeal.testing import faultllm
+from freeal.testing.plans import Content, Plan, Rule
 
 PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
 FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
@@ -230,6 +233,24 @@ def test_exported_entities_are_read_back(marked, tmp_path, name):
         assert len(written) == count
 
 
+@pytest.mark.parametrize("form", ["conll", "hf"])
+def test_a_pool_of_tokens_is_exported_with_its_tokens(tmp_path, form):
+    given = [["Ann", "Lee's", "U.S.", "e-mail", "(3.5", "%)", "..."], ["Rome", "/", "Peru"], ["New York", "slept"]]
+    rows = [{"id": f"r{i}", "tokens": tokens, "tags": ["O"] * len(tokens)} for i, tokens in enumerate(given)]
+    words = {"PER": ["Lee"], "LOC": ["Rome", "Peru"]}
+    job = configured(tmp_path, rows, rows[:1], TOKENS, "tags", words, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert said.code in (0, 3), said.err
+    assert freeal("export", tmp_path / "run", tmp_path / "out.conll", "--to", form).code == 0
+    table = open_table(str(tmp_path / "out.conll"), "train", DataConfig(pool="out.conll"))
+    found = {row["id"]: row for _, row in table.rows}
+    assert [list(found[f"r{i}"]["tokens"]) for i in (0, 1)] == given[:2]
+    assert list(found["r2"]["tokens"]) == ["New", "York", "slept"], "a token with a space in it has no such form"
+    if form == "conll":
+        assert found["r0"]["tags"] == ["O", "B-PER", "O", "O", "O", "O", "O"], "an entity is widened to whole tokens"
+        assert found["r1"]["tags"] == ["B-LOC", "O", "B-LOC"]
+
+
 def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
     words = {"PER": PEOPLE, "LOC": PLACES}
@@ -291,10 +312,59 @@ def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path
     said = freeal("study", job, "--seeds", 1, "--out", tmp_path, "--json", *words)
     assert said.code == 0, said.err
     found = json.loads(said.out)
-    assert set(found["left_out"]) == (set() if kind == "marked" else {"gold"})
+    assert found["left_out"] == {}
     assert 0 < found["methods"]["default"]["pool"]["mean"] <= 1
-    if kind == "marked":
-        assert found["methods"]["gold"]["student_test"]["mean"] >= 0
+    assert found["methods"]["gold"]["student_test"]["mean"] >= (0 if kind == "marked" else 0.8)
+
+
+def served(folder, url, student, **more):
+    """A run on sentences whose LLM is the server at `url`."""
+    job = configured(folder, sentences(30), sentences(36)[30:], TOKENS, "tags", {}, student=student, **more)
+    llm = {"kind": "openai", "model": "tiny", "base_url": url}
+    job.write_text(yaml.safe_dump({**yaml.safe_load(job.read_text(encoding="utf-8")), "llm": llm}), encoding="utf-8")
+    return job
+
+
+def chats(run):
+    """Who was asked about a row how: the whole chats of a run, and the schema of each."""
+    with Ledger(run / "ledger.sqlite", read_only=True) as ledger:
+        return [request for _, _, request, _ in ledger.raw()]
+
+
+def test_a_server_that_keeps_to_a_schema_is_asked_for_json(tmp_path, tiny_encoder):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = Plan(keywords={"PER": PEOPLE, "LOC": PLACES}, pattern=re.compile("Mark the names: (.*)"))
+    with faultllm.serving(words) as server:
+        job = served(tmp_path, server.url, tagger)
+        said = freeal("run", job, "--out", tmp_path / "run")
+        assert said.code in (0, 3), said.err
+        billed = server.stats().requests
+        (tmp_path / "run" / "summary.json").unlink()
+        assert freeal("run", tmp_path / "run").code in (0, 3)
+        assert server.stats().requests == billed, "it is not asked again what it understands"
+    asked = chats(tmp_path / "run")
+    assert {next(iter(request.schema["properties"])) for request in asked} == {"entities"}
+    assert all("reply with JSON" in request.messages[0].content for request in asked)
+    shown = [m.content for request in asked for m in request.messages if m.role == "assistant"]
+    assert shown
+    assert all(list(json.loads(turn)) == ["entities"] for turn in shown), "demonstrations have the form of the replies"
+    assert summary(tmp_path / "run")["pool"]["llm"]["micro_f1"] == 1.0
+    assert "PER" in freeal("explain", tmp_path / "run", "s0").out
+
+
+@pytest.mark.parametrize(
+    ("plan", "setting"), [(Plan(refuses=["response_format"]), "seed=0"), (Plan(), "llm.structured=false")]
+)
+def test_a_server_that_is_not_held_to_a_schema_is_asked_for_lines(tmp_path, plan, setting):
+    with faultllm.serving(replace(plan, rules=[Rule(Content("PER: Ann Lee"), substring="Mark")])) as server:
+        job = served(tmp_path, server.url, {"kind": "none"}, rounds=1)
+        said = freeal("run", job, "--out", tmp_path / "run", "--set", setting)
+    assert said.code in (0, 3), said.err
+    asked = chats(tmp_path / "run")
+    assert asked
+    assert {request.schema for request in asked} == {None}
+    assert not any("JSON" in message.content for request in asked for message in request.messages)
+    assert json.loads(labels(tmp_path / "run")[0]["spans"])[0]["text"] == "Ann Lee"
 
 
 def test_only_entities_are_verified(sorted_, tmp_path):
@@ -315,7 +385,12 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
     ("prompt", "setting", "told"),
     [
         (TOKENS, "student.kind=linear", "student.kind: linear cannot learn a task of kind tokens; set tagger or none"),
-        (SETS, "student.kind=transformer", "cannot learn a task of kind multilabel; set linear or none"),
+        (SETS, "student.kind=tagger", "cannot learn a task of kind multilabel; set transformer or linear or none"),
+        (
+            SETS,
+            "student={kind: transformer, objective: freeal}",
+            "freeal is for one label a text; set plain, candidates",
+        ),
         (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
         (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
     ],
@@ -378,6 +453,35 @@ def test_without_a_student_the_llms_word_is_the_label(tmp_path, prompt, gold):
     said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
     assert said.code in (0, 3), said.err
     assert summary(tmp_path / "run")["pool"]["final"]["micro_f1"] == 1.0
+
+
+def test_recorded_sets_answer_every_question_and_an_unknown_name_none(tmp_path):
+    rows = reviews(16)
+    told = [{"id": row["id"], "label": "; ".join(row["topics"]) or "none"} for row in rows[:-2]]
+    told += [{"id": rows[-2]["id"], "label": "price;speed"}, {"id": rows[-1]["id"], "label": "price; smell"}]
+    (tmp_path / "kept.jsonl").write_text("\n".join(map(json.dumps, told)), encoding="utf-8")
+    job = configured(tmp_path, rows, rows[:4], SETS, "topics", {}, student={"kind": "none"}, rounds=1)
+    recorded = {"kind": "recorded", "replies": str(tmp_path / "kept.jsonl")}
+    chosen = {**yaml.safe_load(job.read_text(encoding="utf-8")), "llm": recorded}
+    job.write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    said = freeal("run", job, "--out", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    found = [row["labels"] and json.loads(row["labels"]) for row in labels(tmp_path / "run")]
+    assert found[:-2] == [row["topics"] for row in rows[:-2]]
+    assert found[-2:] == [["price", "speed"], ""]
+
+
+def test_a_fine_tuned_student_learns_sets_of_labels(tmp_path, tiny_encoder):
+    encoder = {"kind": "transformer", "model": str(tiny_encoder), "epochs": 2, "min_steps": 0, "device": "cpu"}
+    job = configured(tmp_path, reviews(32), reviews(40)[32:], SETS, "topics", TOPICS, student=encoder)
+    said = freeal("run", job, "--out", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    assert 0 <= summary(tmp_path / "run")["test"]["student"]["micro_f1"] <= 1
+    assert summary(tmp_path / "run")["pool"]["final"]["micro_f1"] > 0.6
+    (tmp_path / "new.txt").write_text("cheap and fast\n", encoding="utf-8")
+    assert set(
+        json.loads(freeal("predict", tmp_path / "run", tmp_path / "new.txt", "--json").out)["probabilities"]
+    ) == set(TOPICS)
 
 
 def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):

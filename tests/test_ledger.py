@@ -58,8 +58,18 @@ def test_what_was_never_asked_is_not_found(tmp_path):
 def test_whatever_changes_a_reply_changes_its_key():
     other_words = (Message("user", "a joy"), Message("assistant", "positive"), Message("user", "a joy"))
     others = [ask("a bore"), ask(seed=1), ask(temperature=0.5), ask(max_tokens=3), Request(other_words)]
+    others += [ask(schema={"type": "object"}), ask(schema={"type": "array"})]
     keys = {key(request) for request in (ask(), *others)} | {key(ask(), {"kind": "scripted", "seed": 1})}
-    assert len(keys) == 7
+    assert len(keys) == 9
+
+
+def test_a_request_comes_back_with_its_schema(tmp_path):
+    asked = ask(schema={"type": "object", "properties": {"entities": {"type": "array"}}})
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.sent(entry(asked)).result()
+    with Ledger(tmp_path / "ledger.sqlite") as again:
+        ((_, _, found),) = again.unanswered()
+        assert found == asked
 
 
 def test_the_id_of_a_row_changes_its_key_only_where_replies_depend_on_it():

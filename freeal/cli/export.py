@@ -25,7 +25,8 @@ def export(
 ) -> None:
     """Write the entities of RUN as CoNLL, jsonl, a Hugging Face data set, Label Studio tasks or a spaCy DocBin.
 
-    For tasks of kind tokens; of the others labels.parquet and labels.csv in RUN are the product.
+    A pool that was given as tokens keeps them, and entities are widened to whole ones. For tasks of kind tokens; of
+    the others labels.parquet and labels.csv in RUN are the product.
 
     Examples:
 
@@ -33,7 +34,7 @@ def export(
 
       freeal export runs/conll03-local-20261123-0347 names --to hf
     """
-    from freeal import formats
+    from freeal import formats, rows
     from freeal.report import history
     from freeal.tasks.tokens import Tokens
 
@@ -45,8 +46,10 @@ def export(
         raise RunError(f"{run}: not finished yet; go on with:  freeal run --resume {run}")
     name = form or ENDINGS.get(out.suffix.lower(), "")
     sentences = [
-        formats.Sentence.of(uid, text, task.spans(text, best) if not len(best) or best[0] >= 0 else None)
-        for uid, text, best in zip(found.ids, found.texts, task.best(found.final.posterior), strict=True)
+        formats.Sentence.of(uid, text, task.spans(text, best) if not len(best) or best[0] >= 0 else None, tokenized)
+        for uid, text, best, tokenized in zip(
+            found.ids, found.texts, task.best(found.final.posterior), rows.tokenized(run), strict=True
+        )
     ]
     left_out = 0
     match name:

@@ -23,8 +23,10 @@ class Request:
     """One question to the LLM.
 
     With `choices` the probability of each choice is wanted as the assistant's reply; without, text is
-    to be generated (at most `max_tokens`, at `temperature`, from `seed`). `uid` is the id of the example
-    asked about: recorded replies are found by it; it is no part of what the LLM reads.
+    to be generated (at most `max_tokens`, at `temperature`, from `seed`), as JSON that keeps to `schema` if there is
+    one and the client has `Capabilities.structured`. `uid` is the id of the example
+    asked about and `question` the number of the question about it: recorded replies are found by them; they are no part
+    of what the LLM reads.
     """
 
     messages: tuple[Message, ...]
@@ -33,6 +35,8 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     uid: str = ""
+    question: int = 0
+    schema: Mapping[str, Any] | None = None
 
 
 FRAME = 16
@@ -73,7 +77,7 @@ class Capabilities:
 
     `chunk` is how many requests it likes at a time: the unit that is kept or lost. `by_uid`: its replies depend
     on the id of the example, not on what is asked. `reasks`: how often a row may be asked again whose reply names
-    no label.
+    no label. `structured`: text that it writes can be held to `Request.schema`.
     """
 
     probabilities: bool
@@ -81,6 +85,7 @@ class Capabilities:
     chunk: int = 64
     by_uid: bool = False
     reasks: int = 0
+    structured: bool = False
 
 
 class Crowded(Exception):

@@ -51,7 +51,8 @@ def _read(completion: Mapping[str, Any], request: Request, tokens_in: int) -> Re
     if choice.get("finish_reason") == "content_filter" or message.get("refusal"):
         why = _whole(str(message.get("refusal") or "content filter"))
         return replace(reply, problem=f"refused: {why[:200]}")
-    if choice.get("finish_reason") == "length" and request.choices and not _begins_one(text or "", request.choices):
+    partial = request.schema is not None or (request.choices and not _begins_one(text or "", request.choices))
+    if choice.get("finish_reason") == "length" and partial:
         return replace(reply, problem=f"cut off: {(text or '')[:80]!r}")
     if not any((t or "").strip() for t in texts):
         return replace(reply, problem="empty reply")

@@ -56,6 +56,7 @@ class OpenAILLM:
         config: server, model, limits.
         emit: hears of outages and of what the server can do.
         clock: time; tests have one of their own.
+        schema: what it is to write comes with a schema, so that it is found out whether the server keeps to one.
 
     Example:
         >>> llm = OpenAILLM(OpenAIConfig(model="qwen", base_url="http://localhost:8000/v1"))
@@ -64,8 +65,11 @@ class OpenAILLM:
         [Reply(text='Yes.', logprobs=None, tokens_in=33, tokens_out=3, problem=None)]
     """
 
-    def __init__(self, config: OpenAIConfig, emit: Emit = ignore, clock: Clock | None = None) -> None:
+    def __init__(
+        self, config: OpenAIConfig, emit: Emit = ignore, clock: Clock | None = None, schema: bool = False
+    ) -> None:
         self.config = config
+        self.schema = schema
         self.emit = emit
         self.clock = clock or Clock()
         self.base_urls = _base_urls(config)
@@ -104,7 +108,8 @@ class OpenAILLM:
     def capabilities(self) -> Capabilities:
         told = self._ways is None or self._ways.logprobs > 0 or self._ways.votes > 1
         chunk = batches.MOST if self.config.batch else CHUNK
-        return Capabilities(told, generation=True, chunk=chunk, reasks=self.config.parse_retries)
+        held = self._ways is not None and self._ways.schema
+        return Capabilities(told, generation=True, chunk=chunk, reasks=self.config.parse_retries, structured=held)
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """An estimate: four characters a token, and four tokens a message."""
@@ -130,7 +135,7 @@ class OpenAILLM:
     @property
     def asked(self) -> dict[str, Any]:
         """What the ways were found out for; for anything else they have to be found out anew."""
-        return {name: getattr(self.config, name) for name in ("model", "strategy", "votes")}
+        return {**{name: getattr(self.config, name) for name in ("model", "strategy", "votes")}, "schema": self.schema}
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order.
@@ -147,7 +152,7 @@ class OpenAILLM:
         refused = [a for a in answers if isinstance(a, Fault)]
         self._answered = self._answered or len(refused) < len(answers)
         if not self._answered and refused[0].kind == "request":  # is it these, or everything?
-            small = self._await(self._ask_small(ways))
+            small = self._await(self._ask_small(ways, SMALL))
             if isinstance(small, Fault):
                 raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
             self._answered = True
@@ -328,7 +333,7 @@ class OpenAILLM:
 
     async def _find_out(self) -> Ways:
         try:
-            return self._fitting(await find_out(self.config, self._ask_small))
+            return self._fitting(await find_out(self.config, self._ask_small, self.schema))
         except Lacking as error:
             raise LLMError(f"{self._where()}: {error}") from error
 
@@ -339,8 +344,8 @@ class OpenAILLM:
         except Lacking as error:
             raise LLMError(f"{self._where()}: {error}") from error
 
-    async def _ask_small(self, ways: Ways) -> dict[str, Any] | Fault:
-        answer = await self._answer_raw(ways.body(self.config.model, SMALL))
+    async def _ask_small(self, ways: Ways, request: Request) -> dict[str, Any] | Fault:
+        answer = await self._answer_raw(ways.body(self.config.model, request))
         found: dict[str, Any] | Fault = answer if isinstance(answer, Fault) else json.loads(answer)
         return found
 

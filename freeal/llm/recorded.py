@@ -6,7 +6,8 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from freeal.errors import DataError
@@ -15,13 +16,17 @@ from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Reply, Request
 NOT_ASKED = "no reply recorded for this row"
 NO_LABEL = "no label recorded"
 
+Answer = Callable[[str, int], str]
+"""A reply, and the number of a question -> what it says to that."""
+
 
 class RecordedLLM(InProcess):
-    """Replays kept replies: the same to every question about an example, and never a probability.
+    """Replays kept replies, and never a probability.
 
     Args:
         replies: id of the example -> reply.
         identity: what tells this recording from another.
+        answer: what a reply about a whole example says to one of the questions about it; by default the same to all.
 
     Example:
         >>> llm = RecordedLLM({"r1": Reply("positive")}, {})
@@ -31,12 +36,25 @@ class RecordedLLM(InProcess):
 
     capabilities = Capabilities(probabilities=False, generation=False, chunk=1024, by_uid=True)
 
-    def __init__(self, replies: Mapping[str, Reply], identity: Mapping[str, str | int | float | bool | None]) -> None:
+    def __init__(
+        self,
+        replies: Mapping[str, Reply],
+        identity: Mapping[str, str | int | float | bool | None],
+        answer: Answer = lambda reply, question: reply,
+    ) -> None:
         self.replies = replies
         self.identity = {"kind": "recorded", **identity}
+        self.answer = answer
 
     @classmethod
-    def from_labels(cls, path: Path, id_column: str, label_column: str, labels: Sequence[str]) -> RecordedLLM:
+    def from_labels(
+        cls,
+        path: Path,
+        id_column: str,
+        label_column: str,
+        labels: Sequence[str],
+        answer: Answer = lambda reply, question: reply,
+    ) -> RecordedLLM:
         """Read a csv, tsv, jsonl or parquet file with one label a row.
 
         A number stands for the label of that class index, unless labels are numbers themselves; -1, an
@@ -56,14 +74,20 @@ class RecordedLLM(InProcess):
                     "an id must have one label"
                 )
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(replies, {"sha256": sha256, "id": id_column, "label": label_column, "labels": "\n".join(labels)})
+        return cls(
+            replies, {"sha256": sha256, "id": id_column, "label": label_column, "labels": "\n".join(labels)}, answer
+        )
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
-        return [self.replies.get(request.uid, Reply(problem=NOT_ASKED)) for request in requests]
+        return [self._reply(request) for request in requests]
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """Nothing is read, so nothing is counted."""
         return [0] * len(requests)
+
+    def _reply(self, request: Request) -> Reply:
+        kept = self.replies.get(request.uid, Reply(problem=NOT_ASKED))
+        return kept if kept.text is None else replace(kept, text=self.answer(kept.text, request.question))
 
 
 def _reply(recorded: str, labels: Sequence[str]) -> Reply:

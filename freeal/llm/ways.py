@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from freeal.config import OpenAIConfig
 from freeal.llm import FRAME, Message, Request, longest_reply
 from freeal.llm.chats import inert
-from freeal.llm.completions import label_said
+from freeal.llm.completions import label_said, read_completion
 from freeal.llm.faults import Fault
 
 TOP_LOGPROBS = 20
@@ -19,8 +20,17 @@ CHOICES = ("red", "blue")
 SMALL = Request((Message("user", "What colour is grass? Reply with the single word green."),), CHOICES, max_tokens=8)
 """A question whose plain answer is none of its choices: a server that gives one of them has kept to the constraint."""
 
-AskSmall = Callable[["Ways"], Awaitable[Mapping[str, Any] | Fault]]
-"""Ask `SMALL` in some way: the completion, or why there is none."""
+OBJECT = {
+    "type": "object",
+    "properties": {"colours": {"type": "array", "items": {"type": "string", "enum": list(CHOICES)}}},
+    "required": ["colours"],
+    "additionalProperties": False,
+}
+SMALL_OBJECT = Request(SMALL.messages, max_tokens=64, schema=OBJECT)
+"""The same, to be answered by an object."""
+
+AskSmall = Callable[["Ways", Request], Awaitable[Mapping[str, Any] | Fault]]
+"""Ask a small question in some way: the completion, or why there is none."""
 
 
 class Lacking(Exception):
@@ -33,7 +43,7 @@ class Ways:
 
     `constraint`: how it is told to say a choice and nothing else. `logprobs`: candidates a token that it tells.
     `votes`: replies asked for at once, whose shares stand for probabilities. `spared`: sampling settings that it
-    refuses. `limit`: what it calls the most tokens of a reply.
+    refuses. `limit`: what it calls the most tokens of a reply. `schema`: what it writes can be held to one.
     """
 
     constraint: Literal["structured_outputs", "response_format"] | None = None
@@ -42,6 +52,7 @@ class Ways:
     usage: bool = True
     spared: tuple[str, ...] = ()
     limit: str = "max_tokens"
+    schema: bool = False
 
     def told(self) -> str:
         """In words, for the user."""
@@ -54,7 +65,8 @@ class Ways:
         held = f"held to the labels by {self.constraint}" if self.constraint else "free to say anything, read strictly"
         usage = "" if self.usage else "; it tells no usage, so tokens are estimated"
         spared = f"; it refuses {', '.join(self.spared)}" if self.spared else ""
-        return f"{how}; {held}{usage}{spared}"
+        written = "; what it writes is held to JSON" if self.schema else ""
+        return f"{how}; {held}{written}{usage}{spared}"
 
     def fitting(self, config: OpenAIConfig) -> Ways:
         """Themselves; Lacking if they are less than `llm.require` or `llm.strategy` ask for."""
@@ -77,11 +89,16 @@ class Ways:
             body |= {"n": self.votes} if voting else {}
             body |= {"logprobs": True, "top_logprobs": self.logprobs} if self.logprobs else {}
             body |= _constrained(self.constraint, request.choices)
+        elif request.schema and self.schema:
+            body |= _response_format("reply", request.schema)
         return {name: value for name, value in body.items() if name not in self.spared}
 
 
-async def find_out(config: OpenAIConfig, ask: AskSmall) -> Ways:
+async def find_out(config: OpenAIConfig, ask: AskSmall, schema: bool = False) -> Ways:
     """From the best way down to the plainest, until one is answered as it should be.
+
+    Args:
+        schema: also whether it can be held to one.
 
     Raises:
         Lacking: the server refuses every way.
@@ -95,13 +112,13 @@ async def find_out(config: OpenAIConfig, ask: AskSmall) -> Ways:
         ways = await _constraint(ways, ask)
     if not ways.logprobs and (wanted == "votes" or (wanted == "auto" and config.votes > 1)):
         ways = replace(ways, votes=config.votes)
-    return ways
+    return await _schema(ways, ask) if schema else ways
 
 
 async def _accepted(ways: Ways, ask: AskSmall) -> tuple[Ways, Mapping[str, Any]]:
     """`ways` without what the server refuses to hear of, and its reply."""
     while True:
-        answer = await ask(ways)
+        answer = await ask(ways, SMALL)
         if not isinstance(answer, Fault):
             return ways, answer
         lesser = _without_what_was_refused(ways, answer.problem)
@@ -117,10 +134,22 @@ async def _constraint(ways: Ways, ask: AskSmall) -> Ways:
         tried += ("response_format",)
     for constraint in tried:
         bound = replace(ways, constraint=constraint)
-        answer = await ask(bound)
+        answer = await ask(bound, SMALL)
         if not isinstance(answer, Fault) and label_said(answer) in CHOICES:
             return bound
     return ways
+
+
+async def _schema(ways: Ways, ask: AskSmall) -> Ways:
+    """`ways` with a schema, if the server answers with an object although it was told to say something else."""
+    bound = replace(ways, schema=True)
+    answer = await ask(bound, SMALL_OBJECT)
+    said = None if isinstance(answer, Fault) else read_completion(json.dumps(answer), SMALL_OBJECT, 0).text
+    try:
+        found = json.loads(said or "")
+    except ValueError:
+        return ways
+    return bound if isinstance(found, dict) and list(found) == ["colours"] else ways
 
 
 def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, Any]:
@@ -134,13 +163,13 @@ def _constrained(constraint: str | None, choices: Sequence[str]) -> dict[str, An
             "required": ["label"],
             "additionalProperties": False,
         }
-        return {
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "label", "strict": True, "schema": schema},
-            }
-        }
+        return _response_format("label", schema)
     return {}
+
+
+def _response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    described = {"name": name, "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": described}}
 
 
 _SETTINGS = ("temperature", "top_p", "seed")

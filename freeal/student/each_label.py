@@ -18,6 +18,10 @@ from freeal.types import PROBABILITY, FloatArray, Inputs, StudentView
 
 NAMES = ("no", "yes")
 
+C = 10.0
+"""Inverse strength of the regularisation, unless the configuration has one: with that of one label a text, a label that
+few of some dozen texts have is never found, and no row that has one is believed (docs/log.md)."""
+
 
 class EachLabelStudent:
     """One `LinearStudent` a label: targets and views are (n, s, 2).

@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 
 from freeal.student import Keep, Student
-from freeal.student.linear import LinearStudent
 from freeal.types import FloatArray, Inputs, StudentView
 
 
@@ -26,7 +25,7 @@ class JudgedStudent:
     """
 
     student: Student
-    judge: LinearStudent
+    judge: Student
     weigh: bool = False
     losses_: FloatArray = field(init=False, repr=False)
     out_of_fold_: FloatArray | None = field(default=None, init=False, repr=False)
@@ -37,7 +36,7 @@ class JudgedStudent:
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
-        """Both learn the distributions `targets` (m, k); `losses_` (1, m) are the judge's."""
+        """Both learn the distributions `targets` (m, k), or (m, s, 2); `losses_` are the judge's."""
         self.judge.fit(inputs, targets, weights)
         self.losses_, self.out_of_fold_ = self.judge.losses_, self.judge.out_of_fold_
         if self.weigh and keep is not None:

@@ -38,7 +38,7 @@ def look_over(inputs: Inputs, targets: FloatArray, weights: FloatArray | None, k
         raise DataError("no labelled row to train on: the LLM abstained everywhere, or the pool is empty")
     shape = np.shape(targets)
     if slots and not (len(shape) == 3 and shape[::2] == (m, k)):
-        raise DataError(f"targets have the shape {shape}; expected ({m}, s, {k}): rows, words and classes")
+        raise DataError(f"targets have the shape {shape}; expected ({m}, s, {k}): rows, decisions and classes")
     if not slots and shape != (m, k):
         raise DataError(f"targets have the shape {shape}; expected ({m}, {k}): rows and labels")
     if not np.isfinite(targets).all():

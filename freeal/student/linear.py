@@ -24,6 +24,9 @@ from freeal.types import PROBABILITY, FloatArray, Inputs, IntArray, StudentView
 NEGLIGIBLE = 1e-3
 """Entries of a target up to this are not worth a row of the regression."""
 
+C = 1.0
+"""Inverse strength of the regularisation, unless the configuration has one."""
+
 FLOOR = 1e-3
 """Probability of a label of which no training row speaks: small, but its losses stay finite."""
 
@@ -65,7 +68,7 @@ class LinearStudent:
         unseen = self._out_of_fold(embeddings, lesson)
         self.out_of_fold_ = unseen
         self.losses_ = losses_under(lesson.given, unseen)[None, :]
-        self._head = _learn(embeddings, lesson.targets, lesson.weights, self.config.c)
+        self._head = _learn(embeddings, lesson.targets, lesson.weights, self.config.c or C)
         return self
 
     def view(self, inputs: Inputs) -> StudentView:
@@ -90,7 +93,7 @@ class LinearStudent:
         for fold in range(folds.max() + 1):
             rest = folds != fold
             if rest.any() and not rest.all():
-                head = _learn(embeddings[rest], lesson.targets[rest], lesson.weights[rest], self.config.c)
+                head = _learn(embeddings[rest], lesson.targets[rest], lesson.weights[rest], self.config.c or C)
                 proba[~rest] = head.proba(embeddings[~rest], k)
         return proba
 

@@ -1,8 +1,8 @@
 """What a student minimises: pure functions on tensors, randomness from a generator handed in.
 
-Sizes: `b` rows in a batch, `k` classes, `d` features. Targets are distributions (b, k). A mean over
-no rows is zero, never NaN: FreeAL's own code divides by the number of clean rows, so that a batch
-without one spoils every weight of the student.
+Sizes: `b` rows in a batch, `k` classes, `d` features. Targets are distributions (b, k), or, where s labels are
+decided apart, (b, s, 2). A mean over no rows is zero, never NaN: FreeAL's own code divides by the number of clean
+rows, so that a batch without one spoils every weight of the student.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mixed:
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """(b,) cross-entropy in nats of `logits` (b, k) under the distributions `targets` (b, k).
+    """(b,) cross-entropy in nats of `logits` (b, k) under the distributions `targets` (b, k); (b, s) of (b, s, k).
 
     It is linear in the targets: a row scaled by a weight counts by that weight.
     """
@@ -48,8 +48,18 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def plain_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the batch of the soft cross-entropy, each row times its weight (b,)."""
-    return _mean(weights * soft_cross_entropy(logits, targets))
+    """Mean over the batch of the soft cross-entropy, in a row that of its decisions, each row times its weight (b,)."""
+    losses = soft_cross_entropy(logits, targets)
+    return _mean(weights * (losses if losses.ndim == 1 else losses.mean(dim=-1)))
+
+
+def no_and_yes(logits: Tensor) -> Tensor:
+    """(b, s, 2) logits of "no" and "yes", for which softmax and cross-entropy are sigmoid and binary cross-entropy.
+
+    Args:
+        logits: (b, s), one a label.
+    """
+    return torch.stack([torch.zeros_like(logits), logits], dim=-1)
 
 
 def tagging_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -73,13 +83,13 @@ def sharpen(proba: Tensor, temperature: float) -> Tensor:
 
 
 def refined(targets: Tensor, logits: Tensor, share: float, temperature: float) -> Tensor:
-    """(b, k) `targets` with a `share` of what the student makes of them: its sharpened word among the candidates.
+    """`targets` (b, k), or (b, s, k), with a `share` of what the student says: its sharpened word among the candidates.
 
     The candidates of a row are the labels that its target gives a probability at all: the student chooses among what
     the LLM held possible, and more freely the firmer it is (in the manner of CanDist, arXiv 2506.03857, sec. 4).
 
     Args:
-        logits: (b, k) of the student as it is now.
+        logits: of the student as it is now, as wide as the targets.
         share: 0 leaves the targets as they are, 1 leaves the choice to the student.
     """
     own = sharpen(torch.softmax(logits.float(), dim=-1), temperature) * (targets > 0)

@@ -1,7 +1,8 @@
 """A small encoder fine-tuned on noisy labels, in a plain loop: fit → _run_epoch → _plain.
 
-Its saved folder is an ordinary transformers checkpoint. Most of its speed comes from never computing
-padding: texts are tokenised once and batched by length.
+Its saved folder is an ordinary transformers checkpoint. One label a text is a softmax over k labels, any number of them
+a sigmoid for each: read as "no" and "yes", these are s softmaxes over two classes, and all else is the same. Most of
+its speed comes from never computing padding: texts are tokenised once and batched by length.
 """
 
 from __future__ import annotations
@@ -47,8 +48,19 @@ from freeal.student.finetuning import (
     twice_at_most,
 )
 from freeal.student.lessons import Lesson, look_over
-from freeal.student.objectives import JointReading, freeal_loss, plain_loss, ramp, refined, soft_cross_entropy
+from freeal.student.objectives import (
+    JointReading,
+    freeal_loss,
+    no_and_yes,
+    plain_loss,
+    ramp,
+    refined,
+    soft_cross_entropy,
+)
 from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, StudentView
+
+SEVERAL = "multi_label_classification"
+"""What transformers calls a checkpoint that decides on each label apart."""
 
 
 class TransformerStudent:
@@ -59,10 +71,12 @@ class TransformerStudent:
 
     Args:
         config: how to learn; its `model` is only a name, the weights come from `model_path`.
-        labels: names of the k classes in the order of the targets' columns.
+        labels: names of the labels in the order of the targets' columns.
         seed: of the new last layer, the order of the rows, dropout, mixup and augmentation.
         model_path: folder or hub name of the encoder; every `fit` starts from it afresh.
         emit: listener for progress and notes.
+        several: a text has any number of the labels: what is said of it is (s, 2), "no" and "yes" for each of the s,
+            instead of (k,), a probability for each of the k. Not with the objective `freeal`.
 
     Raises:
         ModelError: there is no model at `model_path`, or it has no linear last layer.
@@ -72,13 +86,21 @@ class TransformerStudent:
     out_of_fold_: FloatArray | None = None
 
     def __init__(
-        self, config: TransformerConfig, labels: Sequence[str], seed: int, model_path: str, emit: Emit = ignore
+        self,
+        config: TransformerConfig,
+        labels: Sequence[str],
+        seed: int,
+        model_path: str,
+        emit: Emit = ignore,
+        several: bool = False,
     ) -> None:
         self.config = config
         self.labels = tuple(labels)
         self.seed = seed
         self.model_path = model_path
         self.emit = emit
+        self.several = several
+        self.shape = (len(labels), 2) if several else (len(labels),)
         self.device = pick_device(config.device)
         self.tokenizer = open_tokenizer(model_path)
         self.losses_ = np.zeros((0, 0), PROBABILITY)
@@ -87,26 +109,26 @@ class TransformerStudent:
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
-        """Learn the distributions `targets` (m, k), which need not be hard; `weights` (m,) default to one.
+        """Learn the distributions `targets` (m, k), or (m, s, 2); they need not be hard. `weights` (m,) default to one.
 
         With the objective `freeal`, `keep` is asked at the start of each epoch after the warm-up which
-        rows are clean by the losses so far. `losses_` (epochs, m) are those after each epoch; where nobody
-        needs them (objective `plain`, and a judge), those after the last one.
+        rows are clean by the losses so far. `losses_` (epochs, m), or (epochs, m, s), are those after each epoch;
+        where nobody needs them (objective `plain`, and a judge), those after the last one.
 
         Raises:
             DataError: no rows, or targets that are no distributions.
             TrainingError: the loss was not finite, and again with half the learning rate.
         """
-        lesson = look_over(inputs, targets, weights, len(self.labels))
+        lesson = look_over(inputs, targets, weights, self.shape[-1], self.several)
         attempt = partial(self._fit_loop, lesson, keep)
         with own_randomness(self.device):
             self.losses_ = twice_at_most(attempt, self.config, self.model_path, self.device, self.emit)
         return self
 
     def view(self, inputs: Inputs) -> StudentView:
-        """`proba` (n, k) and `embeddings` (n, d), float32: what the last linear layer gives and what it reads."""
+        """`proba` (n, k), or (n, s, 2), and `embeddings` (n, d), float32: what the last layer gives, and reads."""
         network = self._fitted()
-        proba = np.zeros((len(inputs), len(self.labels)), PROBABILITY)
+        proba = np.zeros((len(inputs), *self.shape), PROBABILITY)
         embeddings = np.zeros((len(inputs), network.head.in_features), np.float32)
         tokens = tokenise(self.tokenizer, inputs.texts, self._limit(network))
         for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device)):
@@ -135,14 +157,14 @@ class TransformerStudent:
             lesson=lesson,
             taught=taught,
             targets=taught,
-            given=nn.functional.one_hot(torch.from_numpy(lesson.given), len(self.labels)).to(self.device),
+            given=nn.functional.one_hot(torch.from_numpy(lesson.given), self.shape[-1]).to(self.device),
             weights=torch.from_numpy(lesson.weights).to(self.device),
         )
 
     def _fit_loop(self, lesson: Lesson, keep: Keep | None, pace: Pace) -> FloatArray:
         work = self._start(lesson, pace)
         epochs = work.training.epochs
-        losses = np.zeros((epochs, len(work.lesson)), PROBABILITY)
+        losses = np.zeros((epochs, *work.lesson.given.shape), PROBABILITY)
         watched = self.config.objective in ("freeal", "candidates") or self.config.judge == "none"
         for epoch in range(epochs):
             # the pass over the rows that ended the last epoch is the one that FreeAL starts this one with
@@ -160,7 +182,7 @@ class TransformerStudent:
 
     def _believed(self, losses: FloatArray, keep: Keep | None) -> BoolArray:
         """(m,) rows whose labels are believed, by `losses` (epochs so far, m); all, while there is no telling."""
-        epoch, m = losses.shape
+        epoch, m = losses.shape[:2]
         # a filter compares rows with each other, by losses of a student that has seen them
         if keep is None or self.config.objective != "freeal" or epoch < max(self.config.warmup_epochs, 1) or m < 2:
             return np.ones(m, bool)
@@ -205,8 +227,8 @@ class TransformerStudent:
         return tokenise(self.tokenizer, wordings, self._limit(work.network))
 
     def _logits(self, work: _Work, epoch: int) -> Tensor:
-        """(m, k) of every row, without dropout."""
-        logits = torch.zeros((len(work.lesson), len(self.labels)), device=self.device)
+        """(m, k), or (m, s, 2), of every row, without dropout."""
+        logits = torch.zeros((len(work.lesson), *self.shape), device=self.device)
         for rows, read in self._read(work.network, work.training.tokens, work.training.autocast):
             logits[rows] = read.logits
         if not torch.isfinite(logits).all():
@@ -224,8 +246,9 @@ class TransformerStudent:
 
     def _open(self) -> _Network:
         loader = AutoModelForSequenceClassification.from_pretrained
-        model = open_classifier(loader, self.model_path, self.labels, problem_type="single_label_classification")
-        return _Network(model.to(self.device), len(self.labels), self.model_path)
+        problem = SEVERAL if self.several else "single_label_classification"
+        model = open_classifier(loader, self.model_path, self.labels, problem_type=problem)
+        return _Network(model.to(self.device), len(self.labels), self.model_path, self.several)
 
     def _limit(self, network: _Network) -> int:
         return longest_input(self.tokenizer, network.model.config, self.config.max_tokens)
@@ -244,30 +267,32 @@ def load(folder: Path) -> TransformerStudent:
     """
     model = open_model(AutoModelForSequenceClassification.from_pretrained, str(folder), use_safetensors=True)
     labels = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    student = TransformerStudent(TransformerConfig(model=str(folder)), labels, 0, str(folder))
+    several = model.config.problem_type == SEVERAL
+    student = TransformerStudent(TransformerConfig(model=str(folder)), labels, 0, str(folder), several=several)
     student.config = TransformerConfig(model=str(folder), max_tokens=student.tokenizer.model_max_length)
-    student._network = _Network(model.to(student.device), len(labels), str(folder))
+    student._network = _Network(model.to(student.device), len(labels), str(folder), several)
     return student
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """`logits` (b, k) and `features` (b, d), float32."""
+    """`logits` (b, k), or (b, s, 2), and `features` (b, d), float32."""
 
     logits: Tensor
     features: Tensor
 
 
 class _Network:
-    """A classifier and its last linear layer, whose input are the features."""
+    """A classifier and its last linear layer, whose input are the features; `several`: each output is a decision."""
 
-    def __init__(self, model: Any, k: int, path: str) -> None:
-        linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == k]
+    def __init__(self, model: Any, outputs: int, path: str, several: bool = False) -> None:
+        linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == outputs]
         if not linear:
             raise ModelError(
-                f"{path}: {type(model).__name__} has no linear layer with {k} outputs; take a plain encoder"
+                f"{path}: {type(model).__name__} has no linear layer with {outputs} outputs; take a plain encoder"
             )
         self.model = model
+        self.several = several
         self.head = linear[-1]
         self._features: Tensor | None = None
         self.head.register_forward_pre_hook(self._remember)
@@ -277,7 +302,8 @@ class _Network:
         features, self._features = self._features, None
         if features is None or features.ndim != 2:
             raise ModelError(f"{type(self.model).__name__} does not read a text as one vector; take a plain encoder")
-        return _Reading(logits.float(), features.float())
+        logits = logits.float()
+        return _Reading(no_and_yes(logits) if self.several else logits, features.float())
 
     def _remember(self, head: nn.Module, given: tuple[Tensor, ...]) -> None:
         self._features = given[0]
@@ -291,9 +317,9 @@ class _Work:
     network: _Network
     lesson: Lesson
     taught: Tensor
-    """(m, k) the distributions given."""
+    """(m, k), or (m, s, 2), the distributions given."""
     targets: Tensor
-    """(m, k) what is learned in this epoch."""
+    """As wide: what is learned in this epoch."""
     given: Tensor
-    """(m, k) one for the most probable label given, the one that losses are taken under."""
+    """As wide: one for the most probable label given, the one that losses are taken under."""
     weights: Tensor

@@ -33,6 +33,13 @@ class Said(NamedTuple):
     invented: tuple[str, ...] = ()
 
 
+class Form(NamedTuple):
+    """JSON that a written reply is held to: its `schema`, and how the LLM is `told` of it."""
+
+    schema: Mapping[str, Any]
+    told: str
+
+
 def rarest(there: BoolArray) -> IntArray:
     """(n,) the place of the rarest group that each row of `there` (n, g) has; -1 where it has none.
 
@@ -78,6 +85,13 @@ class Task(Protocol):
     @property
     def room(self) -> int:
         """Tokens that a written reply may take."""
+
+    @property
+    def form(self) -> Form | None:
+        """How replies are written as JSON; None where they are written as the prompt file says."""
+
+    def in_json(self) -> Task:
+        """The same task with replies, and so demonstrations, in JSON; itself, where there is no such form."""
 
     @property
     def answers(self) -> tuple[str, ...]:

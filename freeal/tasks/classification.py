@@ -47,6 +47,7 @@ class Classification:
     kind: Kind = "classification"
     questions: int = 1
     room: int = 32
+    form: None = None
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels))
@@ -56,6 +57,9 @@ class Classification:
         return tuple(self.labels)
 
     groups = answers = classes
+
+    def in_json(self) -> Classification:
+        return self
 
     @property
     def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,6 +36,7 @@ class Multilabel:
     labels: Mapping[str, str]
     kind: Kind = "multilabel"
     room: int = 8
+    form: None = None
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
@@ -48,6 +49,9 @@ class Multilabel:
         return NO, YES
 
     answers = classes
+
+    def in_json(self) -> Multilabel:
+        return self
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -66,8 +70,10 @@ class Multilabel:
         return {"label": name, "meaning": self.labels[name]}
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
-        name = list(self.labels)[question]
-        return {"answer": YES if name in self.parts(label) else NO}
+        there = self.parts(label)
+        if not set(there) <= set(self.labels):  # of a recording: what is not understood is no answer
+            return {"answer": label}
+        return {"answer": YES if list(self.labels)[question] in there else NO}
 
     def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
         return len(self.labels), 2
@@ -94,7 +100,7 @@ class Multilabel:
 
     def parts(self, label: str) -> list[str]:
         """The names in what `write` wrote."""
-        return [] if label == NONE else label.split(BETWEEN)
+        return [] if label == NONE else [name.strip() for name in label.split(";")]
 
     def commission(self, group: str) -> str:
         others = ", ".join(with_meaning(self.labels, other) for other in self.labels if other != group)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from freeal.tasks import TRUST_IN_A_WORD, Kind, Said, rarest, tags, with_meaning
+from freeal.tasks import TRUST_IN_A_WORD, Form, Kind, Said, rarest, tags, with_meaning
 from freeal.tasks.classification import fold, validate_labels
 from freeal.tasks.grounding import ground
 from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
@@ -26,6 +27,9 @@ BETWEEN = " | "
 
 MARK = re.compile(r"\[(?P<words>[^\[\]]+)\]\s?\((?P<kind>[^()\[\]]+)\)")
 """How the LLM marks an entity in a text that it writes itself."""
+
+JSON_ROOM = 256
+"""Tokens of a reply in JSON, which says more words about each entity."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Tokens:
     questions: int = 1
     room: int = 96
     answers: tuple[str, ...] = ()
+    as_json: bool = False
+    """Replies are JSON, an object for each entity, and so is what `write` gives; else lines, one for each type."""
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
@@ -54,6 +60,22 @@ class Tokens:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         return tag_vocabulary(list(self.labels))
+
+    @cached_property
+    def form(self) -> Form | None:
+        if not self.as_json:
+            return None
+        types = list(self.labels)
+        entity = _object({"text": {"type": "string"}, "type": {"type": "string", "enum": types}})
+        told = (
+            "Whatever form is named above, reply with JSON: "
+            f"{self._written([('words as they stand in the text', types[0])])}, "
+            f"an object for each that occurs, in the order of the text; if there is none, {self._written([])}"
+        )
+        return Form(_object({"entities": {"type": "array", "items": entity}}), told)
+
+    def in_json(self) -> Tokens:
+        return replace(self, as_json=True, room=JSON_ROOM)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -87,6 +109,8 @@ class Tokens:
         return Said(proba, None, dropped, named, invented)
 
     def correction(self, replies: Sequence[str]) -> str:
+        if self.form:
+            return f"That could not be read. {self.form.told}"
         return (
             "That could not be read. Reply with a line for each type that occurs, as in  type: words | other words  "
             f"(types: {', '.join(self.labels)}; the words exactly as they stand in the text), or with  {NONE}"
@@ -113,10 +137,16 @@ class Tokens:
         return rarest(self.there(best))
 
     def write(self, text: str, best: IntArray) -> str:
-        named: dict[str, dict[str, None]] = {}
-        for span in self.spans(text, best):
-            named.setdefault(span.type, {})[" ".join(span.of(text).split())] = None
-        return "\n".join(f"{type_}: {BETWEEN.join(named[type_])}" for type_ in self.labels if type_ in named) or NONE
+        return self._written([(" ".join(span.of(text).split()), span.type) for span in self.spans(text, best)])
+
+    def _written(self, named: Sequence[tuple[str, str]]) -> str:
+        """A reply that names these words, each with its type, in the order of the text."""
+        if self.as_json:
+            return json.dumps(
+                {"entities": [{"text": words, "type": type_} for words, type_ in named]}, ensure_ascii=False
+            )
+        of_type = {type_: dict.fromkeys(words for words, each in named if each == type_) for type_ in self.labels}
+        return "\n".join(f"{type_}: {BETWEEN.join(words)}" for type_, words in of_type.items() if words) or NONE
 
     def commission(self, group: str) -> str:
         types = "; ".join(with_meaning(self.labels, label) for label in self.labels)
@@ -152,7 +182,7 @@ class Tokens:
 
     def pretended(self, number: int, text: str) -> str:
         first = next((text[start:end] for start, end in split_words(text)), "-")
-        return f"{list(self.labels)[number % len(self.labels)]}: {first}"
+        return self._written([(first, list(self.labels)[number % len(self.labels)])])
 
     def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
         if len(best) and best[0] < 0:
@@ -171,6 +201,16 @@ class Tokens:
                 for span in self.spans(text, best)
             ]
         }  # fmt: skip
+
+
+def _object(properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of an object with these and no others; servers that are strict want every one required."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def padded(rows: Sequence[IntArray], slots: int) -> IntArray:

@@ -94,7 +94,8 @@ def refused(plan: Plan, dialect: Dialect, asked: Mapping[str, Any], key: str) ->
     if plan.models and model not in plan.models:
         more = "." if vllm else " or you do not have access to it."
         return failure(dialect, 404, f"The model `{model}` does not exist{more}", "model", "model_not_found")
-    strange = ["stream"] if asked.get("stream") else [] if vllm else sorted(set(asked) - KNOWN - {"stream"})
+    unknown = set(asked) & set(plan.refuses) | (set() if vllm else set(asked) - KNOWN)
+    strange = ["stream"] if asked.get("stream") else sorted(unknown - {"stream"})
     if strange:
         return failure(dialect, 400, f"Unknown parameter: '{strange[0]}'.", strange[0], "unknown_parameter")
     if (wanted := asked.get("top_logprobs") or 0) > MOST_LOGPROBS:
@@ -203,6 +204,18 @@ def _enum(schema: Mapping[str, Any]) -> list[str]:
     return next((found for part in inner if (found := _enum(part))), [])
 
 
+def _object(plan: Plan, schema: Mapping[str, Any], label: str, text: str) -> Any:
+    """A value that obeys the schema; `entities` that it wants are the keywords in the text, under their labels."""
+    if "entities" not in schema.get("properties", {}):
+        return _fill(schema, label)
+    found = [
+        (found.start(), found[0], name)
+        for name, words in plan.keywords.items()
+        for found in (re.search(rf"\b{re.escape(word)}\b", text) for word in words) if found
+    ]  # fmt: skip
+    return {"entities": [{"text": words, "type": name} for _, words, name in sorted(found)]}
+
+
 def _fill(schema: Mapping[str, Any], label: str) -> Any:
     """A value that obeys the schema: the label wherever it is allowed."""
     if "enum" in schema:
@@ -252,7 +265,7 @@ def _choice(plan: Plan, dialect: Dialect, asked: Mapping[str, Any], row: Row, ac
     label, sure = judge(plan, row.text, bound.choices) if told is None else (told, False)
     if bound.choices and label not in bound.choices:
         label, sure = bound.choices[int(_dice("constraint", row.text) * len(bound.choices))], False
-    text = json.dumps(_fill(bound.schema, label), ensure_ascii=False) if bound.schema else label
+    text = json.dumps(_object(plan, bound.schema, label, row.text), ensure_ascii=False) if bound.schema else label
     tokens = _tokens(text)
     limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or len(tokens)
     logprobs = None

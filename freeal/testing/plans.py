@@ -206,6 +206,7 @@ class Plan:
         latency: seconds an answer takes.
         models: names that are served; empty means any.
         key: the API key to insist on.
+        refuses: fields of a request that this server does not know.
         context: tokens a request may have; four characters count as one.
         health: the status of `/health` in the dialect `vllm`.
         batch_polls: a batch is completed when it is looked at for this time.
@@ -226,6 +227,7 @@ class Plan:
     latency: float = 0.0
     models: Sequence[str] = ()
     key: str | None = None
+    refuses: Sequence[str] = ()
     context: int | None = None
     health: int = 200
     batch_polls: PositiveInt = 1

@@ -1,35 +1,47 @@
-"""What every student keeps to, whatever is inside."""
+"""What every student keeps to, whatever is inside, also where a text has any number of labels."""
 
 import numpy as np
 import pytest
 
 from freeal.config import LinearConfig, TransformerConfig
-from freeal.student import judged, linear, transformer, uniform
+from freeal.select import filters
+from freeal.student import each_label, judged, linear, transformer, uniform
 from freeal.student.embedders import TfidfEmbedder
 from freeal.types import CleanSplit, Inputs
 
 LABELS = ("negative", "positive", "unused")
-KINDS = ("plain", "freeal", "candidates", "coteaching", "linear", "uniform")
+ONE = ("plain", "freeal", "candidates", "coteaching", "linear", "uniform")
+SEVERAL = "any number: "
+KINDS = (*ONE, *(SEVERAL + kind for kind in ("plain", "candidates", "coteaching", "linear")))
 
 
 def build(kind, tiny_encoder):
-    if kind == "linear":
+    learns, several = kind.removeprefix(SEVERAL), kind.startswith(SEVERAL)
+    if learns == "linear" and several:
+        made = lambda: linear.LinearStudent(LinearConfig(), each_label.NAMES, 0, TfidfEmbedder(32))  # noqa: E731
+        return each_label.EachLabelStudent(LABELS, made)
+    if learns == "linear":
         return linear.LinearStudent(LinearConfig(), LABELS, 0, TfidfEmbedder(32))
-    if kind == "uniform":
-        return uniform.UniformStudent(lambda texts: (len(LABELS),))
-    config = TransformerConfig(objective=kind, epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
-    student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder))
-    if kind == "coteaching":
-        return judged.JudgedStudent(student, build("linear", tiny_encoder), weigh=True)
+    if learns == "uniform":
+        return uniform.UniformStudent(lambda texts: shape(kind))
+    config = TransformerConfig(objective=learns, epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
+    student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder), several=several)
+    if learns == "coteaching":
+        return judged.JudgedStudent(student, build(kind.replace(learns, "linear"), tiny_encoder), weigh=True)
     return student
 
 
 def reopen(kind, folder):
-    if kind == "linear":
-        return linear.load(folder, TfidfEmbedder(32))
-    return build(kind, folder) if kind == "uniform" else transformer.load(folder)
+    if "linear" in kind:
+        return (each_label if kind.startswith(SEVERAL) else linear).load(folder, TfidfEmbedder(32))
+    return build(kind, folder) if "uniform" in kind else transformer.load(folder)
 
 
+def shape(kind):
+    return (len(LABELS), 2) if kind.startswith(SEVERAL) else (len(LABELS),)
+
+
+@filters.each_decision
 def keep(losses):
     clean = losses.mean(axis=0) <= losses.mean()
     return CleanSplit(clean.astype(np.float32), clean, losses.mean(axis=0))
@@ -41,10 +53,10 @@ def kind(request):
 
 
 @pytest.fixture(scope="module")
-def targets(reviews):
+def targets(kind, reviews):
     soft = np.full((len(reviews), 3), [0.1, 0.9, 0.0], np.float32)
     soft[::2] = [0.7, 0.3, 0.0]
-    return soft
+    return np.stack([1 - soft, soft], axis=-1) if kind.startswith(SEVERAL) else soft
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +64,9 @@ def student(kind, tiny_encoder, reviews, targets):
     return build(kind, tiny_encoder).fit(reviews, targets, keep=keep)
 
 
-def test_losses_have_a_row_an_epoch_and_a_column_a_text(student, reviews):
-    assert student.losses_.ndim == 2
+def test_losses_have_a_row_an_epoch_a_column_a_text_and_one_for_each_decision(kind, student, reviews):
     assert student.losses_.shape[0] >= 1
-    assert student.losses_.shape[1] == len(reviews)
+    assert student.losses_.shape[1:] == (len(reviews), *shape(kind)[:-1])
 
 
 def test_losses_are_finite_and_not_negative(student):
@@ -63,12 +74,18 @@ def test_losses_are_finite_and_not_negative(student):
     assert (student.losses_ >= 0).all()
 
 
-def test_a_view_has_a_distribution_and_a_vector_a_text(student, reviews):
+def test_what_is_said_out_of_fold_is_as_wide_as_the_targets(student, targets):
+    if student.out_of_fold_ is not None:
+        assert student.out_of_fold_.shape == targets.shape
+        np.testing.assert_allclose(student.out_of_fold_.sum(axis=-1), 1.0, atol=1e-5)
+
+
+def test_a_view_has_a_distribution_and_a_vector_a_text(kind, student, reviews):
     view = student.view(reviews)
-    assert view.proba.shape == (len(reviews), 3)
+    assert view.proba.shape == (len(reviews), *shape(kind))
     assert view.embeddings.shape[0] == len(reviews)
     assert view.proba.dtype == view.embeddings.dtype == np.float32
-    np.testing.assert_allclose(view.proba.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(view.proba.sum(axis=-1), 1.0, atol=1e-5)
 
 
 def test_a_view_keeps_the_order_of_the_texts(student, reviews):
@@ -76,9 +93,9 @@ def test_a_view_keeps_the_order_of_the_texts(student, reviews):
     np.testing.assert_allclose(view.proba[::-1], back.proba, atol=1e-5)
 
 
-def test_a_view_of_nothing_is_empty_and_as_wide(student, reviews):
+def test_a_view_of_nothing_is_empty_and_as_wide(kind, student, reviews):
     view, empty = student.view(reviews), student.view(Inputs([]))
-    assert empty.proba.shape == (0, 3)
+    assert empty.proba.shape == (0, *shape(kind))
     assert empty.embeddings.shape == (0, view.embeddings.shape[1])
 
 

@@ -22,6 +22,9 @@ from freeal.llm.openai_api import OpenAILLM
 from freeal.llm.pacing import Clock
 from freeal.llm.ways import Ways
 from freeal.money import Price, Purse
+from freeal.tasks.tokens import Tokens
+from freeal.testing import faultllm
+from freeal.testing.plans import Plan, Rule
 
 CHOICES = ("negative", "positive")
 
@@ -47,6 +50,7 @@ class Hurried(Clock):
 
 
 TELLS = Ways(logprobs=20)
+ENTITIES = Tokens({"PER": "", "LOC": ""}).in_json()
 
 
 def client(server, ways=TELLS, **settings):
@@ -389,3 +393,41 @@ def listening(handle):
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     loop.call_soon_threadsafe(server.close)
     loop.call_soon_threadsafe(loop.stop)
+
+
+@pytest.mark.parametrize(
+    ("plan", "held"),
+    [(Plan(), True), (Plan(refuses=["response_format"]), False), (Plan([Rule("ignore_constraint")]), False)],
+)
+@pytest.mark.parametrize("dialect", ["openai", "vllm"])
+def test_whether_a_server_keeps_to_a_schema_is_found_out_once(plan, held, dialect):
+    with faultllm.serving(plan, dialect) as server:
+        config = OpenAIConfig(model="tiny", base_url=server.url)
+        first = OpenAILLM(config, clock=Hurried(), schema=True)
+        known = first.prepare()
+        assert first.capabilities.structured is held
+        asked = server.stats().requests
+        again = OpenAILLM(config, clock=Hurried(), schema=True)
+        again.prepare(json.loads(json.dumps(known)))
+        assert again.ways == first.ways
+        assert server.stats().requests == asked
+        OpenAILLM(config, clock=Hurried()).prepare(known)
+        assert server.stats().requests > asked, "for another task it is found out anew"
+
+
+def test_text_is_held_to_its_schema_where_the_server_can():
+    names = {"PER": ["Ann"], "LOC": ["Rome"]}
+    request = Request((Message("user", "Ann in Rome"),), max_tokens=64, schema=ENTITIES.form.schema)
+    with faultllm.serving(Plan(keywords=names)) as server:
+        (reply,) = client(server, ways=Ways(schema=True)).complete([request])
+        assert json.loads(reply.text)["entities"][1] == {"text": "Rome", "type": "LOC"}
+        assert ENTITIES.heard(reply.text, "Ann in Rome").problem is None
+        (free,) = client(server, ways=Ways()).complete([request])
+        assert free.text in names
+
+
+def test_json_that_was_cut_off_is_told():
+    raw = json.dumps({"choices": [{"message": {"content": '{"entities": [{"te'}, "finish_reason": "length"}]})
+    request = Request((Message("user", "Ann"),), schema=ENTITIES.form.schema)
+    assert read_completion(raw, request, 3).problem.startswith("cut off")
+    assert read_completion(raw, replace(request, schema=None), 3).problem is None
