@@ -363,6 +363,10 @@ def test_a_server_that_is_not_held_to_a_schema_is_asked_for_lines(tmp_path, plan
     asked = chats(tmp_path / "run")
     assert asked
     assert {request.schema for request in asked} == {None}
+    planned = [
+        json.loads(freeal("plan", job, "--set", way, "--json").out) for way in ("seed=0", "llm.structured=false")
+    ]
+    assert planned[0]["tokens_in"]["first_round"] > planned[1]["tokens_in"]["first_round"]
     assert not any("JSON" in message.content for request in asked for message in request.messages)
     assert json.loads(labels(tmp_path / "run")[0]["spans"])[0]["text"] == "Ann Lee"
 

@@ -9,6 +9,7 @@ from freeal.student.objectives import (
     consistency,
     freeal_loss,
     mixup,
+    no_and_yes,
     plain_loss,
     ramp,
     refined,
@@ -115,3 +116,11 @@ def test_refined_targets_are_distributions_over_the_candidates_alone():
 def test_a_share_of_zero_leaves_the_targets_as_they_are():
     targets = torch.tensor([[0.7, 0.3, 0.0]])
     torch.testing.assert_close(refined(targets, torch.randn(1, 3), 0.0, 0.85), targets)
+
+
+def test_yes_and_no_of_each_label_are_binary_cross_entropy():
+    logits, yes, weights = torch.randn(5, 3), torch.rand(5, 3), torch.rand(5)
+    targets = torch.stack([1 - yes, yes], dim=-1)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, yes, reduction="none")
+    torch.testing.assert_close(soft_cross_entropy(no_and_yes(logits), targets), each)
+    torch.testing.assert_close(plain_loss(no_and_yes(logits), targets, weights), (weights * each.mean(1)).mean())

@@ -215,3 +215,13 @@ def test_training_is_silent(student, reviews, capfd):
 def test_a_student_that_has_learned_nothing_says_so(student, reviews):
     with pytest.raises(ModelError, match="learned nothing yet"):
         student().view(reviews)
+
+
+def test_labels_that_are_decided_apart_are_learned_apart(tiny_encoder, reviews):
+    config = TransformerConfig(epochs=60, batch_size=8, learning_rate=5e-3, device="cpu", min_steps=0, judge="none")
+    good = np.arange(24) % 2
+    truth = np.stack([good, 1 - good, np.ones(24, int), np.zeros(24, int)], axis=1)
+    several = TransformerStudent(config, ("good", "bad", "always", "never"), 0, str(tiny_encoder), several=True)
+    learned = several.fit(reviews, np.eye(2, dtype=np.float32)[truth])
+    assert (learned.view(reviews).proba.argmax(-1) == truth).all()
+    assert learned.losses_.shape == (60, 24, 4)
