@@ -90,20 +90,17 @@ class Candidates:
         return self.annotator.capabilities
 
     def prepare(self) -> Candidates:
-        """Let the LLM find out what it needs to know.
-
-        Returns:
-            The candidates that its annotator asks so about.
+        """Let the LLM find out what it needs to know; a candidate has one label, so that nothing is asked for in JSON.
 
         Raises:
             ConfigError: it gives no probabilities.
         """
-        annotator = self.annotator.prepare()
+        self.annotator.prepare()
         if not self.capabilities.probabilities or self.capabilities.by_uid:
             raise ConfigError(
                 f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none"
             )
-        return replace(self, annotator=annotator)
+        return self
 
     def told(self, meanings: Mapping[str, str] | None) -> Candidates:
         """The same, but what the types mean is told in other words; None: as the prompt has it."""
