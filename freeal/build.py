@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import candidates, data, entity_metrics, guidelines, metrics, models, money, prompts
+from freeal import candidates, data, entity_metrics, guidelines, metrics, models, money, prompts, understudy
 from freeal.annotator import Annotator
 from freeal.candidates import Candidates
 from freeal.config import (
@@ -65,6 +65,7 @@ from freeal.types import (
     argmax,
     spoken,
 )
+from freeal.understudy import Understudy
 from freeal.verification import Verifier
 
 if TYPE_CHECKING:
@@ -382,7 +383,8 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)
-    calibrate = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
+    own = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
+    calibrate = understudied(config, own, corpus.pool, annotator, shared, emit)
     return Parts(
         query=partial(_query, config=config, annotator=annotator, pool=corpus.pool, rewriting=refine is not None),
         demos=demos,
@@ -395,7 +397,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         fuse=partial(_fuse, config=config, verify=verifier(config, annotator, corpus.pool)),
         believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
-        measure=Scorekeeper(config, corpus, annotator, calibrate),
+        measure=Scorekeeper(config, corpus, annotator, own),
         emit=emit,
     )
 
@@ -441,6 +443,35 @@ def calibrator(
     return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=config.stop.min_information)
 
 
+def understudied(
+    config: Config, calibrate: Calibrator, pool: Pool, annotator: Reader, vectors: Callable[[], Embedder], emit: Emit
+) -> Calibrator | Understudy:
+    """How a pass is calibrated; with an understudy, where a later round could be asked for and the LLM can write."""
+    from freeal.student.linear import LinearStudent
+
+    task, rescue = annotator.prompt.task, config.cold_start.rescue
+    able = task.kind == "classification" and annotator.capabilities.generation
+    if not able or not rescue or config.rounds == 1 or calibrate.kind != "estimated":
+        return calibrate
+    labels = tuple(task.labels)
+
+    def most() -> int:
+        left = _left(1, config, annotator)
+        return min(rescue, len(pool), len(pool) if left is None else left)
+
+    def write(count: int) -> Sequence[Demonstration]:
+        wanted = config.cold_start.model_copy(update={"kind": "generated", "total": count})
+        changed = config.model_copy(update={"cold_start": wanted})
+        return demonstrations(changed, annotator.prompt, partial(annotator.ask, work=COLD_START), vectors, emit).begin(
+            pool
+        )
+
+    def student() -> LinearStudent:
+        return LinearStudent(LinearConfig(), labels, config.seed, vectors())
+
+    return Understudy(calibrate, pool.texts, labels, most, write, student, annotator.ledger, emit)
+
+
 def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:
     """(k,) the shares of `calibration.prior`, made to add up to one."""
     if prior is None or set(prior) != set(labels) or min(prior.values()) < 0 or sum(prior.values()) <= 0:
@@ -466,7 +497,7 @@ def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewr
     limit = int(np.ceil(config.query.share * n))
     if state.next_round == 0:
         limit = queries.scouted(n, k, config.query.scout, config.rounds)
-    left = _left(state, config, annotator)
+    left = _left(state.next_round, config, annotator)
     if left is not None:
         aside = guidelines.most_calls(annotator.calls_a_row) if rewriting and state.next_round else 0
         left -= aside if guidelines.affordable(aside, left) else 0
@@ -478,11 +509,11 @@ def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewr
     return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
 
 
-def _left(state: LoopState, config: Config, annotator: Reader) -> int | None:
-    """Calls that the round to come may make, the rewriting of meanings before it among them; None: any number."""
+def _left(number: int, config: Config, annotator: Reader) -> int | None:
+    """Calls that may be made from round `number` on, the rewriting of meanings before it among them; None: any."""
     if config.stop.max_calls is None:
         return None
-    return config.stop.max_calls - _spent(annotator, state.next_round, config.stop.count_reused)
+    return config.stop.max_calls - _spent(annotator, number, config.stop.count_reused)
 
 
 def _spent(annotator: Reader, number: int, count_reused: bool) -> int:
@@ -595,6 +626,7 @@ class Scorekeeper:
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
+            "understudy": self.annotator.ledger.recall(understudy.FACT),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),

@@ -153,6 +153,12 @@ class ColdStartConfig(Section):
     total: Positive = Field(100, description="labelled texts the LLM is to write, over all labels")
     seen: Positive = Field(5, description="pool texts shown to it as examples of style")
     temperature: float = Field(0.9, ge=0)
+    rescue: int = Field(
+        60,
+        ge=0,
+        description="texts the LLM is to write, over all labels, when its first answers tell less than "
+        "stop.min_information: a student of these labels the pool, in place of further rounds; 0: never",
+    )
 
 
 class CalibrationConfig(Section):

@@ -14,7 +14,7 @@ LAYERS = (
     ("build",),
     ("pipeline", "report", "repair"),
     ("guidelines",),
-    ("panel", "verification", "candidates"),
+    ("panel", "verification", "candidates", "understudy"),
     ("annotator", "demonstrations", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("entity_metrics",),

@@ -77,7 +77,7 @@ def summary(
         "warnings": [
             *gates.warnings(
                 state.posterior, state.student, state.annotations, state.clean,
-                config.stop.max_failed, least_told,
+                config.stop.max_failed, least_told, rounds[result.round].get("understudy"),
             ),
             *habits.standing([figures.get("alarms", ()) for figures in rounds], state.annotations.asked_in),
         ],

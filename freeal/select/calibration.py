@@ -45,6 +45,9 @@ LEAST_TRUST = 0.01
 TELLING = 20
 """Rows below which it cannot be told whether labels are told apart."""
 
+WIDEST = (-3.0, 3.0)
+"""Logarithms of the temperatures that are looked at."""
+
 MOST = 4000
 """Rows the shares are estimated from, spread over the pass: a sample of so many tells them well enough."""
 
@@ -180,6 +183,26 @@ def _entropy(proba: FloatArray) -> FloatArray:
     """(m,) in nats."""
     entropy: FloatArray = -(proba * np.log(np.maximum(proba, 1e-12))).sum(axis=1)
     return entropy
+
+
+def temperature(proba: FloatArray, classes: IntArray) -> float:
+    """What to divide the logarithms of `proba` (m, k) by, so that they fit the `classes` (m,) best (Guo et al., 2017).
+
+    `proba` has to come from who did not learn these rows; else it is taken for surer than it may be.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def cross_entropy(log_temperature: float) -> float:
+        fitted = tempered(proba, float(np.exp(log_temperature)))
+        return -float(np.log(np.maximum(fitted[np.arange(len(classes)), classes], FLOOR)).mean())
+
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=WIDEST, method="bounded").x))
+
+
+def tempered(proba: FloatArray, by: float) -> FloatArray:
+    """softmax(log `proba` / `by`): below 1 surer, above less sure; abstentions (NaN) stay abstentions."""
+    logits = np.log(np.maximum(proba.astype(np.float64), FLOOR)) / by
+    return shifted(np.exp(logits - logits.max(axis=-1, keepdims=True)), np.zeros(proba.shape[-1]))
 
 
 def shifted(proba: FloatArray, bias: FloatArray) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from freeal.select.calibration import information
@@ -19,6 +21,7 @@ def warnings(
     believed: BoolArray,
     max_failed: float,
     min_information: float,
+    understudy: Mapping[str, float] | None = None,
 ) -> list[str]:
     """Reasons for doubt, none for a run that went well.
 
@@ -29,6 +32,7 @@ def warnings(
         believed: (n,) rows whose label is believed.
         max_failed: the largest share of rows asked, but without an answer, that is no reason for doubt.
         min_information: the least that the LLM's first answers may tell of the labels, see `information`.
+        understudy: the texts "written" to teach who took its place, and how often that was right on them "out_of_fold".
     """
     found = []
     if (share := _largest(posterior)) > COLLAPSED:
@@ -37,9 +41,15 @@ def warnings(
         found.append(f"the student gives one label to {share:.1%} of the rows: it may have learned nothing else")
     told_apart = information(said.first)
     if told_apart is not None and told_apart < min_information:
+        instead = (
+            f"; the labels are those of a student of {understudy['written']} texts that it wrote, "
+            f"{understudy['out_of_fold']:.0%} right on such: label a sample (freeal audit)"
+            if understudy
+            else ""
+        )
         found.append(
             f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell, stop.min_information is "
-            f"{min_information:.0%}): look at the prompt and the label names, or take another LLM"
+            f"{min_information:.0%}){instead}; look at the prompt and the label names, or take another LLM"
         )
     if not believed.any():
         found.append("no row is believed: student and LLM agree on nothing that the filter takes for clean")

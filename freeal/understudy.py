@@ -1,0 +1,90 @@
+"""Where the LLM's answers tell nothing of the labels: it writes texts, and a student of those takes its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from freeal.errors import BudgetError
+from freeal.events import Emit, Note
+from freeal.ledger import Ledger
+from freeal.select.calibration import Calibrator, Correction, Corrections, information, temperature, tempered
+from freeal.student import Student
+from freeal.types import Annotations, Answers, Demonstration, FloatArray, Inputs, IntArray, LoopState, argmax
+
+WORK = "understudy"
+"""What it says is told under this name."""
+
+FACT = "understudy"
+"""Under this name the ledger remembers what it was taught, and how well it learned it."""
+
+
+@dataclass(frozen=True)
+class Understudy:
+    """It stands where a `Calibrator` does, and takes over if the first pass tells less than that wants to hear.
+
+    An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
+    pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is, and its
+    answers have to tell as much as those of the LLM had to.
+
+    `texts`: the pool's. `most`: how many texts may still be written. `write`: so many, with their labels.
+    """
+
+    calibrate: Calibrator
+    texts: Sequence[str]
+    labels: Sequence[str]
+    most: Callable[[], int]
+    write: Callable[[int], Sequence[Demonstration]]
+    student: Callable[[], Student]
+    ledger: Ledger
+    emit: Emit
+
+    def __call__(self, state: LoopState, answers: Answers) -> Annotations:
+        """The annotations after `answers`; those of the whole pool, if the understudy takes over."""
+        said, told = self.calibrate(state, answers), information(answers.proba)
+        if state.next_round or told is None or told >= self.calibrate.min_information:
+            return said
+        proba = self._read()
+        return said if proba is None else replace(said, proba=proba)
+
+    def correction(self, answers: Answers, believed: FloatArray) -> Correction | Corrections:
+        """What is done to what the LLM itself says."""
+        return self.calibrate.correction(answers, believed)
+
+    def _read(self) -> FloatArray | None:
+        """(n, k) what a student of written texts says of the pool; None if there is none, or if it tells too little."""
+        lessons = self._lessons()
+        classes = np.array([self.labels.index(each.label) for each in lessons], np.int64)
+        if len(np.unique(classes)) < len(self.labels):
+            self.emit(Note("too few texts of every label were written to learn from", WORK))
+            return None
+        student = self.student().fit(Inputs(tuple(each.text for each in lessons)), np.eye(len(self.labels))[classes])
+        unseen = student.out_of_fold_
+        if unseen is None:
+            raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
+        read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
+        right, told = float((argmax(unseen) == classes).mean()), information(read)
+        if told is None or told < self.calibrate.min_information:
+            self.emit(Note("the texts that the LLM wrote do not tell the labels apart either", WORK))
+            return None
+        self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
+        self.ledger.remember(FACT, {"written": len(lessons), "out_of_fold": round(right, 4), "told": told})
+        return self._calibrated(read)
+
+    def _lessons(self) -> Sequence[Demonstration]:
+        count = self.most()
+        if count < len(self.labels):
+            return ()
+        try:
+            return self.write(count)
+        except BudgetError as error:  # the round is kept as it is
+            self.emit(Note(f"no texts are written: {error}", WORK))
+            return ()
+
+    def _calibrated(self, read: FloatArray) -> FloatArray:
+        rows: IntArray = np.arange(len(read))
+        every = np.ones(len(read), bool)
+        heard = Answers(rows, read, every, (None,) * len(read))
+        return self.calibrate.correction(heard, np.full_like(read, np.nan))(read, every)
