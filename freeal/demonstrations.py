@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 WORK = "cold start"
 _LIST_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
+_REFUSAL = re.compile(
+    r"^(?:(?:i['’]m|i am) )?sorry,? (?:but )?(?:i|as)\b|^(?:i['’]m|i am) (?:unable|not able) to\b"
+    r"|^i can(?:no|['’])t (?:assist|help|write|provide|create|generate|fulfil)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass
@@ -56,7 +61,8 @@ class Demonstrations:
         demos = []
         for group, reply in zip(wanted, replies, strict=True):
             text, label = self.task.composed(cleaned(reply.text or ""), group) or ("", "")
-            if text and text.casefold() not in seen and len(text.split()) <= self.config.max_words:
+            new = text and text.casefold() not in seen and not _REFUSAL.search(text)
+            if new and len(text.split()) <= self.config.max_words:
                 seen.add(text.casefold())
                 demos.append(Demonstration(text, label, group=self.labels.index(group)))
         self.emit(Note(f"the LLM wrote {len(demos)} usable demonstrations of {len(requests)} asked for", WORK))

@@ -58,6 +58,23 @@ def retrieved(demos, shown, pool=POOL):
 
 
 @pytest.mark.parametrize(
+    ("reply", "kept"),
+    [
+        ("I'm sorry, but I can't assist with that request.", False),
+        ("Sorry, I am unable to write reviews", False),
+        ("I cannot write that.", False),
+        ("I’m not able to help", False),
+        ("i'm sorry to say that this film is a bore", True),
+        ("i can't remember a worse film", True),
+        ("sorry is the word for it", True),
+    ],
+)
+def test_a_refusal_is_no_demonstration(reply, kept):
+    demos, _ = build(lambda requests: [Reply(reply) for _ in requests], generated(2))
+    assert bool(demos.begin(POOL)) == kept
+
+
+@pytest.mark.parametrize(
     ("written", "text"),
     [
         ("Some texts of the data set:\n- Who ruled?\n- Why?", "Who ruled?"),

@@ -1,0 +1,197 @@
+"""An LLM that cannot read labels but can write texts of them."""
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_pipeline import WORDS, go, settings
+
+from freeal import build, config
+from freeal.annotator import Annotator
+from freeal.config import LinearConfig
+from freeal.errors import BudgetError
+from freeal.llm import Reply
+from freeal.llm.scripted import ScriptedLLM
+from freeal.select.calibration import Calibrator, temperature, tempered
+from freeal.select.gates import warnings
+from freeal.student.embedders import TfidfEmbedder
+from freeal.student.linear import LinearStudent
+from freeal.types import Answers, Demonstration, LoopState, argmax
+from freeal.understudy import FACT, Understudy
+
+LABELS = list(WORDS)[:2]
+
+
+def texts(n, seed=0):
+    """Texts of the two labels in turn, with words of these and some that say nothing."""
+    rng = np.random.default_rng(seed)
+    noise = [" ".join(rng.choice(["so", "it", "is", "now", "here"], 3)) for _ in range(n)]
+    return [f"{said} {WORDS[LABELS[i % 2]][i // 2 % 2]} please" for i, said in enumerate(noise)]
+
+
+def lessons(count):
+    return [Demonstration(text, LABELS[i % 2]) for i, text in enumerate(texts(count, 1))]
+
+
+def understudy(written=lessons, most=40, least=0.08):
+    events, facts = [], {}
+
+    class Facts:
+        def remember(self, name, value):
+            facts[name] = value
+
+    pool = texts(40)
+    vectors = TfidfEmbedder(32)
+    calibrate = Calibrator("batch", "latest", min_information=least)
+    found = Understudy(
+        calibrate, pool, LABELS, lambda: most, written,
+        lambda: LinearStudent(LinearConfig(), LABELS, 0, vectors), Facts(), events.append,
+    )  # fmt: skip
+    return found, events, facts
+
+
+def heard(proba):
+    n = len(proba)
+    return Answers(np.arange(n), np.asarray(proba, np.float32), np.ones(n, bool), (None,) * n)
+
+
+ALIKE = heard(np.tile([0.6, 0.4], (20, 1)))
+APART = heard(np.tile([[0.95, 0.05], [0.05, 0.95]], (10, 1)))
+
+
+def start(n=40):
+    return LoopState.start(n, (2,), ())
+
+
+def test_where_answers_are_all_alike_it_labels_the_whole_pool():
+    found, events, facts = understudy()
+    said = found(start(), ALIKE)
+    assert (argmax(said.proba) == np.arange(40) % 2).mean() > 0.9
+    assert (said.asked_in[:20] == 0).all()
+    assert (said.asked_in[20:] == -1).all()
+    assert said.first[:20] == pytest.approx(ALIKE.proba)
+    assert facts[FACT]["written"] == 40
+    assert facts[FACT]["out_of_fold"] > 0.8
+    assert "a student of 40 texts that the LLM wrote" in events[-1].message
+
+
+@pytest.mark.parametrize(
+    ("answers", "state"),
+    [(APART, start()), (heard(ALIKE.proba[:5]), start()), (ALIKE, LoopState.start(40, (2,), ()))],
+    ids=["they tell labels apart", "too few to say", "a later round"],
+)
+def test_otherwise_it_is_as_if_there_were_none(answers, state):
+    found, _, facts = understudy(lambda count: pytest.fail("texts were written"))
+    state = replace(state, next_round=1) if answers is ALIKE else state
+    said, without = found(state, answers), found.calibrate(state, answers)
+    assert np.array_equal(said.proba, without.proba, equal_nan=True)
+    assert not facts
+
+
+@pytest.mark.parametrize(
+    ("written", "most", "told"),
+    [
+        (lambda count: [], 40, "too few texts of every label"),
+        (lambda count: lessons(count)[::2], 40, "too few texts of every label"),
+        (lambda count: pytest.fail("texts were written"), 1, "too few texts of every label"),
+        (lambda count: [Demonstration(f"text {i}", LABELS[i // 2 % 2]) for i in range(count)], 40, "do not tell"),
+    ],
+    ids=["nothing written", "one label", "no calls left", "texts that say nothing"],
+)
+def test_what_teaches_nothing_changes_nothing(written, most, told):
+    found, events, facts = understudy(written, most)
+    assert np.array_equal(found(start(), ALIKE).proba, found.calibrate(start(), ALIKE).proba, equal_nan=True)
+    assert told in events[-1].message
+    assert not facts
+
+
+def test_a_budget_that_ends_while_texts_are_written_keeps_the_round():
+    def spent(count):
+        raise BudgetError("no dollar left")
+
+    found, events, _ = understudy(spent)
+    assert np.array_equal(found(start(), ALIKE).proba, found.calibrate(start(), ALIKE).proba, equal_nan=True)
+    assert any("no dollar left" in event.message for event in events)
+
+
+# --- how sure it may be
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.2, 5.0))
+def test_the_temperature_that_was_added_is_found_again(seed, added):
+    rng = np.random.default_rng(seed)
+    true = rng.dirichlet([1.0, 1.0, 1.0], 3000).astype(np.float64)
+    classes = (rng.random((3000, 1)) > true.cumsum(1)).sum(1).clip(0, 2)
+    assert temperature(tempered(true, 1 / added), classes) == pytest.approx(added, rel=0.35)
+
+
+def test_tempering_keeps_labels_order_and_abstentions():
+    proba = np.array([[0.6, 0.3, 0.1], [np.nan] * 3], np.float32)
+    for by in (0.3, 1.0, 3.0):
+        found = tempered(proba, by)
+        assert found[0].sum() == pytest.approx(1.0)
+        assert list(np.argsort(found[0])) == [2, 1, 0]
+        assert np.isnan(found[1]).all()
+    assert tempered(proba, 0.3)[0, 0] > 0.6 > tempered(proba, 3.0)[0, 0]
+
+
+# --- in a run
+
+
+def blind(request):
+    """Every label as likely as the other; asked for a text, one with a word of the label."""
+    if request.choices:
+        return Reply(request.choices[0], (math.log(0.6), math.log(0.4)), 1, 1)
+    label = re.search("|".join(LABELS), request.messages[-1].content.rpartition("about something else")[2])[0]
+    return f"text {request.seed} has the {WORDS[label][request.seed % 2]}"
+
+
+def finished(folder, answer=blind, **more):
+    chosen = settings(folder, **more)
+    folder = folder / "run"
+    folder.mkdir(exist_ok=True)
+    events = []
+    job = build.job(chosen, *build.inputs(chosen, config.Path(chosen.prompt)), folder, events.append)
+    llm = ScriptedLLM(answer, probabilities=True)
+    parts = build.parts(chosen, job.corpus, Annotator(job.prompt, llm, job.ledger, events.append), events.append)
+    return *go(replace(job, parts=parts)), llm, events
+
+
+def test_a_run_whose_llm_reads_nothing_ends_with_the_labels_of_what_it_wrote(tmp_path):
+    reason, found, _, _ = finished(tmp_path, n=120)
+    assert reason.startswith("the LLM hardly tells the labels apart")
+    assert found["pool"]["zero_shot"]["accuracy"] == pytest.approx(0.5, abs=0.1)
+    assert found["pool"]["final"]["accuracy"] > 0.9
+    assert found["usage"]["calls"] == 50 + 60
+    assert found["rounds"][0]["understudy"]["written"] > 40
+    assert "texts that it wrote" in found["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"cold_start": {"rescue": 0}}, {"rounds": 1}, {"calibration": {"kind": "none"}}, {"preset": "freeal-paper"}],
+    ids=["switched off", "one round", "words as they are", "as published"],
+)
+def test_none_is_asked_for_where_none_is_wanted(tmp_path, more):
+    quiet = {"cold_start": {"kind": "none"}} if "preset" in more else {}
+    _, found, llm, _ = finished(tmp_path, **(quiet | more))
+    assert all(request.choices for request in llm.requests)
+    assert found["rounds"][0]["understudy"] is None
+
+
+def test_it_writes_no_more_texts_than_calls_are_left(tmp_path):
+    _, found, llm, _ = finished(tmp_path, n=120, stop={"max_calls": 60})
+    assert found["usage"]["calls"] == 60
+    assert sum(not request.choices for request in llm.requests) == 10
+
+
+def test_the_warning_names_it():
+    state = understudy()[0](start(), ALIKE)
+    told = warnings(
+        state.proba, state.proba, state, np.ones(40, bool), 0.5, 0.08, {"written": 53, "out_of_fold": 0.717}
+    )
+    assert "a student of 53 texts that it wrote, 72% right on such" in told[0]
