@@ -154,8 +154,13 @@ class Ledger:
         return None
 
     def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
-        """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for."""
-        self._write([("INSERT OR REPLACE INTO asked_rows VALUES (?, ?, ?)", (work, uid, key)) for uid, key in rows])
+        """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for.
+
+        A request that is about no example, with an empty id, is noted under its key.
+        """
+        self._write(
+            [("INSERT OR REPLACE INTO asked_rows VALUES (?, ?, ?)", (work, uid or key, key)) for uid, key in rows]
+        )
 
     def sent(self, entry: Entry) -> Future[None]:
         """A request is about to leave; it may, once the future is done."""
@@ -234,9 +239,10 @@ class Ledger:
             yield row["key"], row["work"], _asked(row)
 
     def rows(self) -> Iterator[tuple[str, str, Reply | Unread | None]]:
-        """(work, id of the example, what is kept of its reply) of every row that was to be asked, in that order."""
+        """(work, id of the example or "", what is kept of its reply) of all that was to be asked, in that order."""
         self.settle()
-        every = "SELECT a.work, a.uid, r.* FROM asked_rows a LEFT JOIN requests r USING (key) ORDER BY a.rowid"
+        uid = "CASE a.uid WHEN a.key THEN '' ELSE a.uid END"
+        every = f"SELECT a.work, {uid}, r.* FROM asked_rows a LEFT JOIN requests r USING (key) ORDER BY a.rowid"
         for row in self._select(every):
             yield row[0], row[1], None if row["state"] not in ("received", "read") else _found(row)
 

@@ -88,7 +88,7 @@ def test_without_gold_there_are_no_columns_for_it():
 
 
 def test_scores_are_a_table_with_zero_shot_first():
-    rows = report.scores_table(summary()["pool"])
+    rows = report.scores_table(summary(), "pool")
     assert rows[2] == "| zero-shot, raw | 0.780 | 0.800 | 0.050 | 100.0% |"
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["zero-shot, raw", "LLM", "student", "final labels"]
 

@@ -1,11 +1,13 @@
 """An LLM that cannot read labels but can write texts of them."""
 
+import json
 import math
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from commandline import freeal
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import WORDS, go, settings
@@ -195,3 +197,40 @@ def test_the_warning_names_it():
         state.proba, state.proba, state, np.ones(40, bool), 0.5, 0.08, {"written": 53, "out_of_fold": 0.717}
     )
     assert "a student of 53 texts that it wrote, 72% right on such" in told[0]
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """The directory of such a run, begun at the command line."""
+    settings(tmp_path, n=120)
+    monkeypatch.setattr(build, "llm", lambda *wanted: ScriptedLLM(blind, probabilities=True))
+    said = freeal("run", tmp_path / "run.yaml", "--out", tmp_path / "run")
+    assert said.code == 3
+    assert "texts that it wrote" in said.err
+    return tmp_path / "run"
+
+
+def test_a_row_tells_whose_word_it_has(kept):
+    told = freeal("explain", kept, "r7").out
+    assert "understudy  " in told
+    assert "LLM and student" not in told
+
+
+def test_the_report_tells_whose_words_they_are(kept):
+    page = (kept / "report.html").read_text(encoding="utf-8")
+    assert "<td>understudy</td>" in page
+    assert "| understudy |" in (kept / "summary.md").read_text(encoding="utf-8")
+
+
+def test_status_counts_what_was_written_and_whom_it_labelled(kept):
+    found = json.loads(freeal("status", kept, "--json").out)
+    assert found["rows"] == {"labelled": 120}
+    assert found["works"]["cold start"] == {"written": 60}
+    assert found["works"]["round 0"] == {"labelled": 50}
+
+
+def test_a_finished_run_that_is_resumed_asks_nothing(kept, monkeypatch):
+    monkeypatch.setattr(build, "llm", lambda *wanted: ScriptedLLM(lambda request: pytest.fail("asked"), True))
+    before = (kept / "labels.csv").read_bytes()
+    assert freeal("run", "--resume", kept).code == 3
+    assert (kept / "labels.csv").read_bytes() == before

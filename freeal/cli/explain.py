@@ -41,6 +41,7 @@ def explain(
 def lines(found: Explanation) -> list[str]:
     """The history as people read it."""
     told = [f"{found.id}: {found.text}" if found.text else found.id, ""]
+    wide = max(len("student"), len(found.speaker))
     if found.first:
         told.append(f"first word of the LLM, raw: {_some(found.first)}")
     for each in found.rounds:
@@ -49,9 +50,9 @@ def lines(found: Explanation) -> list[str]:
             f"round {each.number}: {each.label or 'no label'} (source: {each.source})"
             + (": the result" if each.number == found.result < len(found.rounds) - 1 else ""),
             f"  {each.reason}",
-            f"  LLM      {_some(each.llm)}{'' if each.asked else ' (not asked in this round)'}",
-            f"  student  {_some(each.student)}",
-            f"  final    {_some(each.final)}",
+            f"  {found.speaker:<{wide}}  {_some(each.llm)}{'' if each.asked else ' (not asked in this round)'}",
+            f"  {'student':<{wide}}  {_some(each.student)}",
+            f"  {'final':<{wide}}  {_some(each.final)}",
         ]
         if each.loss is not None:
             told.append(f"  loss {each.loss:.3f} nats, P(clean) {each.p_clean:.2f}")

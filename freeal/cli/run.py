@@ -395,7 +395,7 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
     typer.echo("\n".join([*report.rounds_table(found), *report.rolled_back(found)]))
     for place in ("pool", "test"):
         if any(score["accuracy"] is not None for score in found[place].values()):
-            typer.echo(f"\non the {place}:\n" + "\n".join(report.scores_table(found[place])))
+            typer.echo(f"\non the {place}:\n" + "\n".join(report.scores_table(found, place)))
     usage = found["usage"]
     typer.echo(
         f"\nstopped: {found['stopped']}; {usage['calls']:,} calls, {report.clock(found['seconds'])}\n"

@@ -64,9 +64,8 @@ def account(run: Path) -> dict[str, Any]:
             if work.startswith("round ") and uid in of_row and of_row[uid] != "labelled":
                 of_row[uid] = state
         usage, in_doubt = ledger.usage(), ledger.in_doubt()
-    by_candidates = config.get("reading", "written") != "written"
-    last = RunStore(run, prompt.task, tuple(pool)).resume() if by_candidates else None
-    if last is not None:  # a text without candidates is labelled without a question
+    last = RunStore(run, prompt.task, tuple(pool)).resume()
+    if last is not None:  # a text without candidates, or one for an understudy, is labelled without a question
         settled = zip(pool, last.annotations.labelled, strict=True)
         of_row |= {uid: "labelled" for uid, labelled in settled if labelled and of_row[uid] == "pending"}
     by_state = Counter(of_row.values())

@@ -45,7 +45,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` the rounds it taught in."""
+    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` the rounds it taught in.
+
+    `speaker`: who says what `Round.llm` has, the LLM or its understudy.
+    """
 
     id: str
     text: str | None
@@ -55,6 +58,7 @@ class Explanation:
     demonstrates: Sequence[int]
     result: int
     """Place of the round whose labels are the run's."""
+    speaker: str = "LLM"
 
 
 def explain(run: History, uid: str) -> Explanation:
@@ -77,7 +81,7 @@ def explain(run: History, uid: str) -> Explanation:
     ]  # fmt: skip
     teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run, run.states[0].annotations.first[row], row)
-    return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result)
+    return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
 
 
 def _round(run: History, number: int, state: LoopState, row: int) -> Round:
@@ -95,25 +99,25 @@ def _round(run: History, number: int, state: LoopState, row: int) -> Round:
         clean=bool(state.clean[row]),
         label=next(iter(final), None),
         source=sources(one)[0],
-        reason=reason(state, row),
+        reason=reason(state, row, run.speaker),
     )
 
 
-def reason(state: LoopState, row: int) -> str:
-    """Why the row's label after this round is what it is, in one sentence."""
+def reason(state: LoopState, row: int, speaker: str = "LLM") -> str:
+    """Why the row's label after this round is what it is, in one sentence; `speaker`: see `Explanation`."""
     problem = state.annotations.problems[row]
     match sources(_only(state, row))[0]:
         case "both" if state.clean[row]:
-            return "LLM and student agree, and the student found it easy: believed"
+            return f"{speaker} and student agree, and the student found it easy: believed"
         case "both":
-            return "LLM and student agree, but the student found it hard: not believed yet"
+            return f"{speaker} and student agree, but the student found it hard: not believed yet"
         case "llm":
-            return "the student says otherwise, or nothing; the LLM is surer"
+            return f"the student says otherwise, or nothing; the {speaker} is surer"
         case "student" if problem:
-            return f"the LLM gave no label ({problem}): the student's word alone"
+            return f"the {speaker} gave no label ({problem}): the student's word alone"
         case "student":
-            return "the LLM says otherwise; the student is surer"
-    return f"no label: {problem}" if problem else "no label: neither the LLM's nor the student's alone"
+            return f"the {speaker} says otherwise; the student is surer"
+    return f"no label: {problem}" if problem else f"no label: neither the {speaker}'s nor the student's alone"
 
 
 def _only(state: LoopState, row: int) -> LoopState:

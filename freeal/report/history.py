@@ -46,6 +46,11 @@ class History:
         """The state whose labels are the run's."""
         return self.states[self.result]
 
+    @property
+    def speaker(self) -> str:
+        """Whose words the annotations are: the LLM's, or those of the student of texts that it wrote."""
+        return "understudy" if any(figures.get("understudy") for figures in self.figures) else "LLM"
+
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
         return None if self.texts is None else self.texts[row]

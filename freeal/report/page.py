@@ -17,12 +17,12 @@ from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import (
     FACTS,
-    NAMES,
     clock,
     has_gold,
     headline,
     rolled_back,
     score_columns,
+    titles,
     worth,
     wrong_entities,
 )
@@ -57,10 +57,10 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     measured = has_gold(found["pool"]) or has_gold(found["test"])
     facts = {told: found["data"][key] for key, told in FACTS.items() if found["data"][key]}
     return template.render(
-        found=found, headline=headline(found), figures=figures(run, found), names=NAMES, version=__version__,
+        found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
         facts=facts, notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
-        wrong_entities=wrong_entities,
+        wrong_entities=wrong_entities, speaker=run.speaker,
     )  # fmt: skip
 
 
@@ -98,8 +98,14 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
             Drawing("Gold and final labels", "Rows of the pool; the darker, the larger the share of its row.", image)
         )
     if taught and single:
-        image = charts.matrix(_counts(llm, student, len(labels)), labels, "LLM", "student")
-        drawn.append(Drawing("LLM and student", "What each says of the same rows in the end.", image))
+        image = charts.matrix(_counts(llm, student, len(labels)), labels, run.speaker, "student")
+        drawn.append(
+            Drawing(
+                f"{run.speaker.replace('understudy', 'Understudy')} and student",
+                "What each says of the same rows in the end.",
+                image,
+            )
+        )
     image = charts.confidence(surest(last.posterior)[spoken(last.posterior)], found["reliability"])
     caption = "How sure the final labels are" if single else "How sure the least sure decision of each row is"
     caption += ", and how many of the so sure are right." if gold else "."
@@ -120,7 +126,7 @@ def _curve(found: Mapping[str, Any]) -> Drawing:
     calls = [int(n) for n in np.cumsum([each["usage"]["calls"] + each["usage"]["reused"] for each in rounds])]
     lines: dict[str, list[float | None]] = {}
     for place in ("pool", "test"):
-        for name, told in NAMES.items():
+        for name, told in titles(found, place).items():
             scores = [worth(figures[place].get(name)) for figures in rounds]
             if any(score is not None for score in scores):
                 lines[f"{told.replace(', raw', '').replace(' labels', '')}, {place}"] = scores

@@ -26,6 +26,12 @@ ALL = 0.95
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 
 
+def titles(found: Mapping[str, Any], place: str) -> dict[str, str]:
+    """Of each set of labels at `place`, "pool" or "test", what to call it."""
+    taken_over = place == "pool" and any(figures.get("understudy") for figures in found["rounds"])
+    return NAMES | ({"llm": "understudy"} if taken_over else {})
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """The round that is the run's result, `why` if it is not the last, its state, and the signs of all rounds."""
@@ -128,7 +134,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += ["## Members of the panel", "", *members, ""]
     for place, title in (("pool", "the pool (transductive)"), ("test", f"the test ({data['test_rows']:,} rows)")):
         if has_gold(found[place]):
-            lines += [f"## Right on {title}", "", *scores_table(found[place]), ""]
+            lines += [f"## Right on {title}", "", *scores_table(found, place), ""]
     if told := meanings_table(found):
         lines += ["## What the labels mean", "", *told]
     if entities := found.get("entities"):
@@ -236,12 +242,13 @@ def members_table(found: Mapping[str, Any]) -> list[str]:
     return _table(["round", "member", "weight", "answered", *(["right"] if measured else [])], cells) if rows else []
 
 
-def scores_table(figures: Mapping[str, Any]) -> list[str]:
-    """The figures of each set of labels: those that were measured."""
+def scores_table(found: Mapping[str, Any], place: str) -> list[str]:
+    """The figures at `place`, "pool" or "test", of each set of labels: those that were measured."""
+    figures = found[place]
     columns = score_columns(figures)
     rows = [
         [title, *(_number(figures[name][key]) for key in columns), _percent(figures[name]["coverage"])]
-        for name, title in NAMES.items() if name in figures
+        for name, title in titles(found, place).items() if name in figures
     ]  # fmt: skip
     return _table(["labels", *columns.values(), "coverage"], rows)
 
