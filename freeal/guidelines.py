@@ -117,12 +117,12 @@ class Refining:
     """The step before a round that lets the LLM rewrite the meanings: a state in, the same with `guidelines` out.
 
     `retrieve` says what the sample is shown with, as in the round itself, so that the round need not ask these rows
-    again; `left` how many calls may still be made (None: any number).
+    again; `left` how many calls may still be made from a round on (None: any number).
     """
 
     reader: Reader
     retrieve: Retrieve
-    left: Callable[[LoopState], int | None]
+    left: Callable[[int], int | None]
     seed: int
     emit: Emit
 
@@ -141,7 +141,7 @@ class Refining:
         return replace(state, guidelines=found)
 
     def _refined(self, pool: Pool, state: LoopState, now: Mapping[str, str]) -> Guidelines:
-        calls, left = most_calls(self.reader.calls_a_row), self.left(state)
+        calls, left = most_calls(self.reader.calls_a_row), self.left(state.next_round)
         if not affordable(calls, left):
             why = f"{left:,} calls are left, and rewriting them may take {calls:,} (stop.max_calls)"
             return Guidelines(now, now, False, (f"the meanings stay as they are: {why}",))
