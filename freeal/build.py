@@ -168,8 +168,14 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
     ]
     if config.reading != "written":
         calls = -(-len(as_asked(config, prompt, pool)[1]) // max(1, len(pool)))
-        even = Calibrator("none" if config.calibration.kind == "none" else "batch", config.calibration.passes)
-        return Candidates(members[0], config.reading, max(1, calls), even, config.stop.min_information)
+        return Candidates(
+            members[0],
+            config.reading,
+            max(1, calls),
+            Calibrator(config.calibration.kind, config.calibration.passes),
+            config.stop.min_information,
+            vectors=lambda words: embedder(config, prompt, emit).encode(words),
+        )
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -62,7 +62,8 @@ class Candidates:
     """It stands where one `Annotator` does: what that one's LLM says of each candidate becomes what is said of a row.
 
     `calibrator` frees the answers about candidates of the LLM's taste; what comes out are words of an LLM to all that
-    follows. `known`: what is known of the pool; what was marked there is a candidate, too.
+    follows. `known`: what is known of the pool; what was marked there is a candidate, too. `vectors` (m, d) of the
+    words of candidates, of length one: for a calibrator that estimates the shares of the types.
     """
 
     annotator: Annotator
@@ -72,6 +73,7 @@ class Candidates:
     min_information: float = 0.0
     """The least that a pass may tell of what the candidates are, before it is told that it does not."""
     known: LoopState | None = None
+    vectors: Callable[[Sequence[str]], FloatArray] | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -132,7 +134,7 @@ class Candidates:
         alarms = habits.undecided(said.proba, self.min_information)
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        correct = self._correction(said, self._believed(rows, asked), work)
+        correct = self._correction(said, self._believed(rows, asked), self._words(pool, asked), work)
         freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
         return self._composed(pool, rows, asked, freed)
 
@@ -177,11 +179,19 @@ class Candidates:
                 believed[number] = np.eye(count)[types[0] if types else -1]
         return believed
 
-    def _correction(self, said: Answers, believed: FloatArray, work: str) -> Correction | Corrections:
+    def _words(self, pool: Pool, asked: Sequence[_Asked]) -> list[str]:
+        """Of each candidate, as they stand in its text."""
+        return [question(pool[each.row], each.candidate).fields["words"] for each in asked]
+
+    def _correction(
+        self, said: Answers, believed: FloatArray, words: Sequence[str], work: str
+    ) -> Correction | Corrections:
         """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
             return Correction(np.array(kept["bias"]), float(kept["trust"]))
-        found = self.calibrator.correction(said, believed)
+        embed = self.vectors
+        vectors = None if embed is None else lambda places: embed([words[place] for place in places])
+        found = replace(self.calibrator, vectors=vectors).correction(said, believed)
         if work == "round 0" and isinstance(found, Correction):
             self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
         return found

@@ -161,7 +161,7 @@ def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Se
     if method.on_gold:
         gold = json.dumps(str((folder / GOLD).resolve()))
         given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
-        given += ["evaluation.llm_on_test=false"]
+        given += ["evaluation.llm_on_test=false", "reading=written"]
     return config.load(place, overrides, given)
 
 

@@ -55,10 +55,10 @@ def desk(tmp_path):
     """Makes readers that share one ledger and one list of events."""
     events = []
 
-    def make(answer=None, kind="names", calibration="none", llm=None, least=0.0, **more):
+    def make(answer=None, kind="names", calibration="none", llm=None, least=0.0, vectors=None, **more):
         llm = llm or ScriptedLLM(answer or sure(who), probabilities=True)
         annotator = Annotator(PROMPT, llm, ledger, events.append, **more)
-        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"), least)
+        return Candidates(annotator, kind, 2, Calibrator(calibration, "average"), least, vectors=vectors)
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events
@@ -161,6 +161,35 @@ def test_a_taste_for_one_answer_is_taken_out_of_the_pass_as_a_whole(desk):
     assert kinds == ["PER", "LOC", "none", "ORG", "MISC"]
     few = annotate(make(fond, calibration="batch"), pool_of("Rome0 slept"), work="test, zero-shot")
     assert marked(few, pool_of("Rome0 slept")) == ["LOC: Rome0"], "the taste is that of the pool"
+
+
+def test_uneven_shares_of_the_types_are_estimated_from_the_words_of_candidates(desk):
+    make, _ = desk
+    names = ["Rome"] * 60 + ["Ann"] * 20 + ["The"] * 20
+    pool = pool_of(*[f"{name}{i} slept" for i, name in enumerate(names)])
+    rng = np.random.default_rng(0)
+    noise = {f"{name}{i}": rng.gumbel(size=5) for i, name in enumerate(names)}
+
+    def fond(request):
+        """Says what it is with some noise, and PER a good deal too often."""
+        told = {"A": "PER", "R": "LOC"}.get(words_of(request)[0], "none")
+        fit = np.array([1.5 * (each == told) + 1.5 * (each == "PER") for each in request.choices])
+        logits = fit + noise[words_of(request)]
+        return Reply("PER", tuple((logits - np.log(np.exp(logits).sum())).tolist()))
+
+    def by_letter(words):
+        return np.eye(3)[["ART".index(word[0]) for word in words]]
+
+    truth = [{"R": "LOC: ", "A": "PER: ", "T": ""}[name[0]] for name in names]
+
+    def right(calibration):
+        said = marked(annotate(make(fond, calibration=calibration, vectors=by_letter), pool), pool)
+        return np.mean(
+            [each.startswith(true) if true else each == "none" for each, true in zip(said, truth, strict=True)]
+        )
+
+    assert right("estimated") > right("batch") + 0.05
+    assert right("estimated") > right("none") + 0.05
 
 
 def test_a_later_pass_is_brought_to_what_is_believed(desk):

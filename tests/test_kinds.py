@@ -317,6 +317,15 @@ def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path
     assert found["methods"]["gold"]["student_test"]["mean"] >= (0 if kind == "marked" else 0.8)
 
 
+def test_gold_is_a_recording_of_whole_labels_also_where_candidates_are_judged(tmp_path):
+    nobody = {"student": {"kind": "none"}, "reading": "names"}
+    job = configured(tmp_path, sentences(30), sentences(4), TOKENS, "tags", {"PER": PEOPLE, "LOC": PLACES}, **nobody)
+    words = ("--method", "zero-shot", "--method", "gold", "--set", "llm.probabilities=true")
+    said = freeal("study", job, "--seeds", 1, "--out", tmp_path / "study", "--json", *words)
+    assert said.code in (0, 3), said.err
+    assert {"zero-shot", "gold"} == set(json.loads(said.out)["methods"])
+
+
 def served(folder, url, student, **more):
     """A run on sentences whose LLM is the server at `url`."""
     job = configured(folder, sentences(30), sentences(36)[30:], TOKENS, "tags", {}, student=student, **more)
