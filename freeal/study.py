@@ -21,7 +21,7 @@ from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
-from freeal.report import charts, history, worth
+from freeal.report import charts, history, measure, worth
 from freeal.report.page import environment, uri
 from freeal.types import IntArray, argmax
 
@@ -210,6 +210,7 @@ def collect(
         where: {} for where in ("pool", "test", "student_test")
     }
     found: dict[str, Any] = {}
+    measures = set()
     for method in chosen:
         runs: list[dict[str, Any]] = []
         for seed in seeds:
@@ -217,6 +218,7 @@ def collect(
             summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
             for where, those in _right(run, method).items():
                 right[where][method.name, seed] = those
+            measures |= {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
             cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
             runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **cost})
         every = set.intersection(*(set(run) for run in runs))
@@ -229,6 +231,7 @@ def collect(
     data = json.loads((place(folder, chosen[0], seeds[0]) / "summary.json").read_text(encoding="utf-8"))["data"]
     return {
         "schema_version": SCHEMA_VERSION, "command": command, "seeds": list(seeds), "data": data,
+        "measure": "F1" if "F1" in measures else "accuracy",
         "reference": reference, "methods": found, "differences": differences["pool"],
         "differences_test": differences["test"], "differences_student": differences["student_test"],
         "left_out": dict(left_out),
@@ -286,7 +289,7 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
             curves = _curves(found, figure, cost)
             if any(x and not np.isnan(y) for points in curves.values() for x, y, _ in points):
                 across = ceiling["mean"] if ceiling and figure == "student_test" else None
-                drawings.append((title, uri(charts.against_cost(curves, axis, "accuracy", across))))
+                drawings.append((title, uri(charts.against_cost(curves, axis, found["measure"], across))))
     made = environment()
     made.filters |= {
         "figure": told,

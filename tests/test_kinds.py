@@ -313,6 +313,8 @@ def test_a_study_leaves_out_what_does_not_serve_the_kind(kind, request, tmp_path
     assert said.code == 0, said.err
     found = json.loads(said.out)
     assert found["left_out"] == {}
+    assert found["measure"] == "F1"
+    assert "F1 on the pool" in freeal("study", job, "--seeds", 1, "--out", tmp_path, *words).out
     assert 0 < found["methods"]["default"]["pool"]["mean"] <= 1
     assert found["methods"]["gold"]["student_test"]["mean"] >= (0 if kind == "marked" else 0.8)
 

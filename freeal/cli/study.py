@@ -161,8 +161,9 @@ def _one(
 
 def _about(found: dict[str, object], seeds: int) -> str:
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
+    rows = "rows right throughout, " if found["measure"] == "F1" else ""
     return (
-        f"accuracy on the pool (transductive) and the test (inductive){spread}; the last columns: 95 % intervals of "
-        "a paired bootstrap; calls and tokens are those of labelling the pool, as if each method were alone, seconds "
-        "as they were with shared replies"
+        f"{found['measure']} on the pool (transductive) and the test (inductive){spread}; the last columns: {rows}95 % "
+        "intervals of a paired bootstrap; calls and tokens are those of labelling the pool, as if each method were "
+        "alone, seconds as they were with shared replies"
     )

@@ -14,6 +14,7 @@ from freeal.report.summary import (
     clock,
     headline,
     markdown,
+    measure,
     rolled_back,
     rounds_table,
     scores_table,
@@ -25,7 +26,8 @@ from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
 
-__all__ = ["clock", "headline", "markdown", "rolled_back", "rounds_table", "scores_table", "summary", "worth", "write"]
+__all__ = ["clock", "headline", "markdown", "measure", "rolled_back", "rounds_table", "scores_table", "summary",
+           "worth", "write"]  # fmt: skip
 
 
 def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:

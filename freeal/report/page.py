@@ -20,6 +20,7 @@ from freeal.report.summary import (
     clock,
     has_gold,
     headline,
+    measure,
     rolled_back,
     score_columns,
     titles,
@@ -131,9 +132,9 @@ def _curve(found: Mapping[str, Any]) -> Drawing:
             if any(score is not None for score in scores):
                 lines[f"{told.replace(', raw', '').replace(' labels', '')}, {place}"] = scores
     if lines:
-        measure = "F1" if any(score["micro_f1"] is not None for score in _all_scores(rounds)) else "accuracy"
-        caption = f"{measure[0].upper()}{measure[1:]} after each round, against the replies by then, kept ones counted."
-        return Drawing("Rounds", caption, charts.curve(lines, calls, measure))
+        called = "F1" if any(measure(score) == "F1" for score in _all_scores(rounds)) else "accuracy"
+        caption = f"{called[0].upper()}{called[1:]} after each round, against the replies by then, kept ones counted."
+        return Drawing("Rounds", caption, charts.curve(lines, calls, called))
     signs = {"LLM and student agree": "agreement", "believed clean": "clean", "labels changed": "changed"}
     lines = {told: [figures[key] for figures in rounds] for told, key in signs.items()}
     return Drawing("Rounds", "Signs of quality after each round; gold is not known.",

@@ -285,6 +285,11 @@ def worth(score: Mapping[str, Any] | None) -> float | None:
     return found
 
 
+def measure(score: Mapping[str, Any]) -> str:
+    """What `worth` of this score is called."""
+    return "accuracy" if score.get("micro_f1") is None else "F1"
+
+
 def clock(seconds: float) -> str:
     """Seconds as people say them.
 
