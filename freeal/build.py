@@ -475,7 +475,9 @@ def understudied(
     def student() -> LinearStudent:
         return LinearStudent(LinearConfig(), labels, config.seed, vectors())
 
-    return Understudy(calibrate, pool.texts, labels, most, write, student, annotator.ledger, emit)
+    return Understudy(
+        calibrate, pool.texts, labels, config.cold_start.rescue_below, most, write, student, annotator.ledger, emit
+    )
 
 
 def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:
@@ -577,7 +579,8 @@ def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
     calls = _spent(annotator, state.next_round, config.stop.count_reused)
     limits = config.stop
     least = min_information(config, annotator.prompt.task)
-    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least)
+    taken_over = annotator.ledger.recall(understudy.FACT, alone=True) is not None
+    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least, taken_over)
 
 
 def min_information(config: Config, task: Task) -> float:
@@ -632,7 +635,7 @@ class Scorekeeper:
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
-            "understudy": self.annotator.ledger.recall(understudy.FACT),
+            "understudy": self.annotator.ledger.recall(understudy.FACT, alone=True),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),

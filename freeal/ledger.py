@@ -193,9 +193,9 @@ class Ledger:
         """A fact about this run that must not change under it, such as what the server can do."""
         self._write([("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))]).result()
 
-    def recall(self, name: str) -> object | None:
-        """The fact remembered under `name`, here or in a ledger beneath."""
-        for ledger in (self._own, *self._beneath):
+    def recall(self, name: str, alone: bool = False) -> object | None:
+        """The fact remembered under `name`, here or in a ledger beneath; `alone`: as if nothing had been reused."""
+        for ledger in (self._own, *(() if alone else self._beneath)):
             if row := self._one("SELECT value FROM facts WHERE name = ?", (name,), ledger):
                 value: object = json.loads(row["value"])
                 return value

@@ -23,18 +23,20 @@ FACT = "understudy"
 
 @dataclass(frozen=True)
 class Understudy:
-    """It stands where a `Calibrator` does, and takes over if the first pass tells less than that wants to hear.
+    """It stands where a `Calibrator` does, and takes over if the first pass tells little, and itself tells more.
 
     An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
     pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is, and its
-    answers have to tell as much as those of the LLM had to.
+    answers have to tell more than those of the LLM, and as much as those had to.
 
-    `texts`: the pool's. `most`: how many texts may still be written. `write`: so many, with their labels.
+    `texts`: the pool's. `below`: the LLM writes if its answers tell less (see `information`). `most`: how many may
+    still be written. `write`: so many, with their labels.
     """
 
     calibrate: Calibrator
     texts: Sequence[str]
     labels: Sequence[str]
+    below: float
     most: Callable[[], int]
     write: Callable[[int], Sequence[Demonstration]]
     student: Callable[[], Student]
@@ -44,17 +46,17 @@ class Understudy:
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; those of the whole pool, if the understudy takes over."""
         said, told = self.calibrate(state, answers), information(answers.proba)
-        if state.next_round or told is None or told >= self.calibrate.min_information:
+        if state.next_round or told is None or told >= self.below:
             return said
-        proba = self._read()
+        proba = self._read(told)
         return said if proba is None else replace(said, proba=proba)
 
     def correction(self, answers: Answers, believed: FloatArray) -> Correction | Corrections:
         """What is done to what the LLM itself says."""
         return self.calibrate.correction(answers, believed)
 
-    def _read(self) -> FloatArray | None:
-        """(n, k) what a student of written texts says of the pool; None if there is none, or if it tells too little."""
+    def _read(self, heard: float) -> FloatArray | None:
+        """(n, k) what a student of written texts says of the pool; None if none tells more than `heard`."""
         lessons = self._lessons()
         classes = np.array([self.labels.index(each.label) for each in lessons], np.int64)
         if len(np.unique(classes)) < len(self.labels):
@@ -66,8 +68,8 @@ class Understudy:
             raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
-        if told is None or told < self.calibrate.min_information:
-            self.emit(Note("the texts that the LLM wrote do not tell the labels apart either", WORK))
+        if told is None or told <= heard or told < self.calibrate.min_information:
+            self.emit(Note("the texts that the LLM wrote tell the labels apart no better", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
         self.ledger.remember(FACT, {"written": len(lessons), "out_of_fold": round(right, 4), "told": told})

@@ -18,7 +18,7 @@ from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.llm import Reply
 from freeal.llm.scripted import ScriptedLLM
-from freeal.select.calibration import Calibrator, temperature, tempered
+from freeal.select.calibration import Calibrator, information, temperature, tempered
 from freeal.select.gates import warnings
 from freeal.student.embedders import TfidfEmbedder
 from freeal.student.linear import LinearStudent
@@ -39,7 +39,7 @@ def lessons(count):
     return [Demonstration(text, LABELS[i % 2]) for i, text in enumerate(texts(count, 1))]
 
 
-def understudy(written=lessons, most=40, least=0.08):
+def understudy(written=lessons, most=40, least=0.08, below=0.2):
     events, facts = [], {}
 
     class Facts:
@@ -50,7 +50,7 @@ def understudy(written=lessons, most=40, least=0.08):
     vectors = TfidfEmbedder(32)
     calibrate = Calibrator("batch", "latest", min_information=least)
     found = Understudy(
-        calibrate, pool, LABELS, lambda: most, written,
+        calibrate, pool, LABELS, below, lambda: most, written,
         lambda: LinearStudent(LinearConfig(), LABELS, 0, vectors), Facts(), events.append,
     )  # fmt: skip
     return found, events, facts
@@ -81,6 +81,39 @@ def test_where_answers_are_all_alike_it_labels_the_whole_pool():
     assert "a student of 40 texts that the LLM wrote" in events[-1].message
 
 
+def in_part_wrong(count):
+    """Three texts of ten have the other label."""
+    return [replace(each, label=LABELS[(i + (i % 10 < 3)) % 2]) for i, each in enumerate(lessons(count))]
+
+
+LITTLE = heard(np.tile([[0.76, 0.24], [0.24, 0.76]], (10, 1)))
+"""They tell a fifth of what they might: more than is needed to go on, less than the texts do."""
+
+
+def test_answers_that_tell_something_give_way_to_one_who_tells_more():
+    told = information(LITTLE.proba)
+    assert 0.19 < told < 0.22
+    found, _, facts = understudy(below=0.25)
+    assert (argmax(found(start(), LITTLE).proba) == np.arange(40) % 2).mean() > 0.9
+    assert facts[FACT]["told"] > told
+
+
+def test_one_who_tells_less_than_the_answers_does_not_take_over():
+    found, events, facts = understudy(in_part_wrong, least=0.0, below=0.25)
+    said = found(start(), LITTLE)
+    assert not facts
+    assert "no better" in events[-1].message
+    assert np.array_equal(said.proba, found.calibrate(start(), LITTLE).proba, equal_nan=True)
+    found(start(), ALIKE)
+    assert 0 < facts[FACT]["told"] < information(LITTLE.proba)
+
+
+def test_nothing_is_written_where_the_answers_tell_enough():
+    found, _, facts = understudy(lambda count: pytest.fail("texts were written"), below=0.15)
+    found(start(), LITTLE)
+    assert not facts
+
+
 @pytest.mark.parametrize(
     ("answers", "state"),
     [(APART, start()), (heard(ALIKE.proba[:5]), start()), (ALIKE, LoopState.start(40, (2,), ()))],
@@ -100,7 +133,11 @@ def test_otherwise_it_is_as_if_there_were_none(answers, state):
         (lambda count: [], 40, "too few texts of every label"),
         (lambda count: lessons(count)[::2], 40, "too few texts of every label"),
         (lambda count: pytest.fail("texts were written"), 1, "too few texts of every label"),
-        (lambda count: [Demonstration(f"text {i}", LABELS[i // 2 % 2]) for i in range(count)], 40, "do not tell"),
+        (
+            lambda count: [Demonstration(f"text {i}", LABELS[i // 2 % 2]) for i in range(count)],
+            40,
+            "tell the labels apart no better",
+        ),
     ],
     ids=["nothing written", "one label", "no calls left", "texts that say nothing"],
 )

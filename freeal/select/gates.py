@@ -40,17 +40,16 @@ def warnings(
     elif np.ptp(student) > 0 and (share := _largest(student)) > COLLAPSED:
         found.append(f"the student gives one label to {share:.1%} of the rows: it may have learned nothing else")
     told_apart = information(said.first)
-    if told_apart is not None and told_apart < min_information:
+    if told_apart is not None and (understudy or told_apart < min_information):
         instead = (
-            f"; the labels are those of a student of {understudy['written']} texts that it wrote, "
-            f"{understudy['out_of_fold']:.0%} right on such: label a sample (freeal audit)"
+            f"): the labels are those of a student of {understudy['written']} texts that it wrote, "
+            f"{understudy['out_of_fold']:.0%} right on such (cold_start.rescue=0: they are not); "
+            "label a sample (freeal audit)"
             if understudy
-            else ""
+            else f", stop.min_information is {min_information:.0%}); look at the prompt and the label names"
         )
-        found.append(
-            f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell, stop.min_information is "
-            f"{min_information:.0%}){instead}; look at the prompt and the label names, or take another LLM"
-        )
+        apart = f"{told_apart:.1%} of what it might tell"
+        found.append(f"the LLM hardly tells the labels apart ({apart}{instead}, or take another LLM")
     if not believed.any():
         found.append("no row is believed: student and LLM agree on nothing that the filter takes for clean")
     asked = said.asked_in >= 0

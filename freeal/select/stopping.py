@@ -7,7 +7,12 @@ from freeal.types import LoopState
 
 
 def reason(
-    state: LoopState, min_change: float, calls: int, max_calls: int | None, min_information: float
+    state: LoopState,
+    min_change: float,
+    calls: int,
+    max_calls: int | None,
+    min_information: float,
+    taken_over: bool = False,
 ) -> str | None:
     """Why to stop after this round, or None.
 
@@ -16,11 +21,12 @@ def reason(
         min_change: stop when fewer changed, once every row was asked. Zero never stops.
         calls: made so far, of at most `max_calls` (None: no limit).
         min_information: stop when the LLM's first answers tell less of the labels: more of them are wasted.
+        taken_over: somebody else already labels the pool in the place of an LLM that tells little.
     """
     if max_calls is not None and calls >= max_calls:
         return f"budget: {calls:,} of {max_calls:,} calls are spent"
     told_apart = information(state.annotations.first)
-    if told_apart is not None and told_apart < min_information:
+    if told_apart is not None and (taken_over or told_apart < min_information):
         return f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell)"
     everywhere = bool((state.annotations.asked_in >= 0).all())
     if state.next_round > 1 and everywhere and state.changed < min_change:

@@ -45,6 +45,12 @@ def test_rows_that_were_never_asked_are_a_reason_to_go_on():
     assert reason(state(2, 0.0, asked=9), 0.005, 10, None, 0.0) is None
 
 
+def test_who_has_taken_the_place_of_the_llm_leaves_nothing_to_ask():
+    apart = np.tile([[0.8, 0.2], [0.2, 0.8]], (50, 1))
+    assert reason(state(1, 1.0, apart), 0.0, 10, None, 0.08) is None
+    assert "hardly tells the labels apart" in str(reason(state(1, 1.0, apart), 0.0, 10, None, 0.08, taken_over=True))
+
+
 def test_answers_that_are_alike_for_all_texts_stop_it():
     alike = np.tile([0.9, 0.1], (100, 1))
     assert "hardly tells the labels apart" in str(reason(state(1, 1.0, alike), 0.0, 10, None, 0.08))
