@@ -33,8 +33,9 @@ def paraphrased(tmp_path):
     """A configuration with three prompts; the scripted LLM errs on other rows with each."""
     wording(tmp_path, "second", "Seen: {{ text }}")
     wording(tmp_path, "third", "{{ text }}, somebody said")
-    data = {"gold": "gold"}
-    return films(tmp_path, opinions(ROWS), data=data, prompt=["prompt.md", "second.md", "third.md"], query={"scout": 1})
+    prompts = ["prompt.md", "second.md", "third.md"]
+    asked = {"query": {"scout": 1}, "cold_start": {"rescue": 0}}
+    return films(tmp_path, opinions(ROWS), data={"gold": "gold"}, prompt=prompts, **asked)
 
 
 def done(*words):
