@@ -619,13 +619,13 @@ class Scorekeeper:
     ) -> Measured:
         number = state.next_round - 1
         works = [*works_of(number), *([COLD_START] if number == 0 else [])]
-        said = state.annotations
-        asked, scouted = self._asked(said)
+        said, stand_in = state.annotations, self.annotator.ledger.recall(understudy.FACT, alone=True)
+        asked, scouted = self._asked(said, stand_in is not None)
         pool = self.gold.on_pool(llm=said.proba, among=asked)
         pool |= self.gold.on_pool(student=state.student, final=state.posterior)
         if self.config.cold_start.kind == "none":
             pool = {**self.gold.on_pool(zero_shot=said.first, among=scouted), **pool}
-        on_test = self._on_test(state, student)
+        on_test = self._on_test(state, student, stand_in is not None)
         figures: dict[str, Any] = {
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
@@ -635,7 +635,7 @@ class Scorekeeper:
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
-            "understudy": self.annotator.ledger.recall(understudy.FACT, alone=True),
+            "understudy": stand_in,
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
@@ -666,15 +666,18 @@ class Scorekeeper:
             found.append({"name": name, "weight": round(float(weight), 4), "answered": answered, "accuracy": accuracy})
         return found
 
-    def _asked(self, said: Annotations) -> tuple[BoolArray, BoolArray]:
-        """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout."""
+    def _asked(self, said: Annotations, taken_over: bool) -> tuple[BoolArray, BoolArray]:
+        """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout.
+
+        Who has `taken_over` from it has spoken of all.
+        """
         n, k = len(said.first), len(self.task.labels)
         if queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n:
             return np.ones(n, bool), np.ones(n, bool)
-        return said.asked_in >= 0, spoken(said.first)
+        return (said.asked_in >= 0) | taken_over, spoken(said.first)
 
-    def _on_test(self, state: LoopState, student: Student) -> dict[str, FloatArray]:
-        """Who says what of the test, (t, k) each."""
+    def _on_test(self, state: LoopState, student: Student, taken_over: bool) -> dict[str, FloatArray]:
+        """Who says what of the test, (t, k) each; an LLM that an understudy has `taken_over` from has no say there."""
         test = self.corpus.test
         if test is None or self.corpus.test_gold is None:
             return {}
@@ -688,7 +691,8 @@ class Scorekeeper:
             return {"student": read}
         calibrated = self._zero_shot_correction(state.annotations)(answers.proba, answers.scored)
         settings = self.config.fusion
-        weights = (settings.llm, settings.student) if settings.kind == "log_linear" else (0.0, 1.0)
+        both = settings.kind == "log_linear" and not taken_over
+        weights = (settings.llm, settings.student) if both else (0.0, 1.0)
         final = calibrated if _is_uniform(self.config) else fusion.log_linear(calibrated, read, *weights)
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from commandline import freeal
 from hypothesis import given
@@ -208,6 +209,31 @@ def test_a_run_whose_llm_reads_nothing_ends_with_the_labels_of_what_it_wrote(tmp
     assert found["usage"]["calls"] == 50 + 60
     assert found["rounds"][0]["understudy"]["written"] > 40
     assert "texts that it wrote" in found["warnings"][0]
+
+
+def test_it_is_measured_on_all_that_it_labelled_and_the_test_has_the_labels_of_the_student(tmp_path):
+    def of_one_word(request):
+        said = blind(request)
+        for first, second in () if request.choices else (WORDS[label][:2] for label in LABELS):
+            said = said.replace(second, first)
+        return said
+
+    unseen = [{"id": f"t{i}", "text": text, "gold": LABELS[i % 2]} for i, text in enumerate(texts(30, 2))]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, unseen)), encoding="utf-8")
+    held_out = {"pool": "pool.jsonl", "gold": "gold", "test": "test.jsonl"}
+    _, found, _, _ = finished(tmp_path, of_one_word, n=120, data=held_out)
+
+    last = tmp_path / "run/rounds/00"
+    said = pd.read_parquet(last / "annotations.parquet")
+    right = said[[f"llm: {label}" for label in LABELS]].to_numpy().argmax(1) == np.arange(120) % 2
+    asked = said["asked_in"].to_numpy() >= 0
+    assert right[asked].mean() != pytest.approx(right.mean(), abs=0.005)
+    assert found["pool"]["llm"]["accuracy"] == pytest.approx(right.mean())
+
+    read = pd.read_parquet(last / "test.parquet")
+    for label in LABELS:
+        assert read[f"final: {label}"].to_list() == pytest.approx(read[f"student: {label}"].to_list(), abs=1e-5)
+    assert found["test"]["final"]["accuracy"] > found["test"]["llm"]["accuracy"]
 
 
 @pytest.mark.parametrize(
