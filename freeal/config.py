@@ -285,9 +285,10 @@ class TaggerConfig(Section):
 
     kind: Literal["tagger"] = "tagger"
     model: str = Field("all-minilm-l6-v2", description="embedded name, folder or hub name")
-    objective: Literal["plain", "robust"] = Field(
+    objective: Literal["plain", "robust", "freeal"] = Field(
         "plain",
-        description="robust: each word teaches by how clean its loss out of fold makes it, O and entities apart",
+        description="robust: each word teaches by how clean its loss out of fold makes it, O and entities apart; "
+        "freeal: FreeAL's loss, word by word, clean by its own losses",
     )
     folds: int = Field(
         2,
@@ -297,18 +298,25 @@ class TaggerConfig(Section):
     )
     epochs: Positive = 4
     min_steps: int = Field(150, ge=0, description="a small pool is read in more epochs, until there are so many steps")
+    warmup_epochs: int = Field(3, ge=0, description="freeal: epochs before the mask of clean words is used")
     learning_rate: float = Field(3e-4, gt=0, description="of all-minilm-l6-v2; larger encoders usually want less")
     weight_decay: float = Field(0.01, ge=0)
     batch_size: Positive = 32
     max_tokens: Positive = Field(160, description="words behind so many tokens are not read: they count as O")
     clip: float = Field(1.0, gt=0)
     warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
+    hidden: Share = Field(0.1, description="freeal: share of the tokens that the second wording of a text hides")
+    mixup_alpha: float = Field(4.0, gt=0, description="freeal: Beta(alpha, alpha)")
+    temperature: float = Field(0.85, gt=0, description="freeal: of the student's own word where it is a target")
+    ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
     device: str = "auto"
 
     @model_validator(mode="after")
     def _someone_judges(self) -> Self:
         if self.objective == "robust" and self.folds < 2:
             raise ValueError("objective robust weighs words by their losses out of fold: set folds to 2 or more")
+        if self.objective == "freeal" and self.folds > 1:
+            raise ValueError("objective freeal believes words by the losses of its own training: set folds to 0")
         return self
 
 
@@ -483,8 +491,8 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
         raise ConfigError(
             f"{path}: preset {preset!r} is unknown{did_you_mean(str(preset), known)}; there are {', '.join(known)}"
         )
-    merged = _kinds()
-    for layer in (_read_yaml(PRESETS / f"{preset}.yaml"), settings, *changes):
+    merged = _merge(_kinds(), _preset(preset, (settings, *changes)))
+    for layer in (settings, *changes):
         merged = _merge(merged, layer)
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
@@ -502,6 +510,15 @@ def parse(settings: Mapping[str, Any], where: str) -> Config:
 def to_yaml(config: Config) -> str:
     """The configuration with every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _preset(name: str, above: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings of a preset; of its students the one that is of the kind which the layers `above` choose."""
+    settings = _read_yaml(PRESETS / f"{name}.yaml")
+    others = settings.pop("other_students", {})
+    students = [layer["student"] for layer in above if isinstance(layer.get("student"), dict)]
+    chosen = next((student["kind"] for student in reversed(students) if "kind" in student), None)
+    return settings | ({"student": others[chosen]} if chosen in others else {})
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

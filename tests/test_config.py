@@ -82,6 +82,20 @@ def test_another_kind_in_the_file_drops_what_the_preset_says_of_the_old_one(tmp_
     assert found.student == config.LinearConfig()
 
 
+def test_a_preset_has_a_student_for_words_too(tmp_path):
+    path = write(tmp_path, preset="freeal-paper", student={"kind": "tagger", "epochs": 7})
+    found = load(path, ["student.learning_rate=1.0e-4"]).student
+    assert (found.kind, found.objective, found.folds, found.epochs, found.learning_rate) == (
+        "tagger",
+        "freeal",
+        0,
+        7,
+        1e-4,
+    )
+    assert load(path, ["student.kind=transformer"]).student.warmup_epochs == 3
+    assert load(write(tmp_path, student={"kind": "tagger"})).student == config.TaggerConfig()
+
+
 def test_another_kind_on_the_command_line_drops_what_the_file_says_of_the_old_one(tmp_path):
     path = write(tmp_path, student={"kind": "transformer", "epochs": 5})
     assert load(path, ["student.kind=linear", "student.c=2.0"]).student == config.LinearConfig(c=2.0)
@@ -242,4 +256,6 @@ def test_every_setting_is_read_somewhere():
 def test_every_preset_says_only_what_is_there():
     for name in NAMES:
         settings = yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+        others = settings.pop("other_students", {})
         assert set(settings) <= set(Config.model_fields)
+        assert all(student["kind"] == kind for kind, student in others.items())

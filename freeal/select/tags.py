@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from freeal.select.filters import small_loss_gmm
-from freeal.types import PROBABILITY, BoolArray, FloatArray
+from freeal.types import PROBABILITY, BoolArray, CleanSplit, FloatArray
 
 
 def loss_of_texts(losses: FloatArray, entity: BoolArray, read: BoolArray) -> FloatArray:
@@ -45,3 +47,21 @@ def clean_words(losses: FloatArray, entity: BoolArray, read: BoolArray) -> Float
             split = small_loss_gmm(losses[sort][None])
             p_clean[sort] = 1.0 if split.note else split.p_clean
     return p_clean
+
+
+def believed_words(
+    losses: FloatArray, entity: BoolArray, read: BoolArray, keep: Callable[[FloatArray], CleanSplit]
+) -> BoolArray:
+    """(n, s) words whose tag `keep` believes by its loss, among the entity words and among the others apart.
+
+    A single word of a sort is believed, as there is none to compare it with, and so are words that do not count.
+
+    Args:
+        losses, entity, read: as `loss_of_texts` takes them.
+        keep: losses (1, w) -> which of the w are clean.
+    """
+    believed = np.ones(losses.shape, bool)
+    for sort in (read & entity, read & ~entity):
+        if sort.sum() > 1:
+            believed[sort] = keep(losses[sort][None]).clean
+    return believed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 
@@ -25,6 +27,28 @@ def augment(text: str, rng: np.random.Generator, drop: float = 0.1, swap: float 
     if len(words) < 2:
         return text
     return " ".join(_swapped(_thinned(words, rng, drop), rng, swap))
+
+
+def hide(
+    tokens: Sequence[int], mask: int, spared: Collection[int], rng: np.random.Generator, share: float = 0.1
+) -> list[int]:
+    """The tokens with some of them hidden behind `mask`: every word stays where it was, so that its label is still its.
+
+    Token cutoff (Shen et al., 2020, arXiv 2009.13818), with the mask instead of a zero vector.
+
+    Args:
+        tokens: ids of one text.
+        mask: the id that hides.
+        spared: ids that are never hidden, such as those of the beginning and the end.
+        rng: the only source of chance.
+        share: of the tokens, in [0, 1].
+
+    Example:
+        >>> hide([101, 7, 8, 9, 102], 103, {101, 102}, np.random.default_rng(0), share=0.5)
+        [101, 103, 103, 103, 102]
+    """
+    hidden = rng.random(len(tokens)) < share
+    return [mask if gone and token not in spared else token for token, gone in zip(tokens, hidden, strict=True)]
 
 
 def _thinned(words: list[str], rng: np.random.Generator, drop: float) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from freeal.config import TaggerConfig, TransformerConfig
-from freeal.errors import TrainingError
+from freeal.errors import ModelError, TrainingError
 from freeal.events import Emit, Note, Progress
 from freeal.failpoints import failpoint
 from freeal.student.encoders import Tokens, open_model, reading_batches, reading_budget, training_batches
@@ -158,6 +158,32 @@ def open_classifier(loader: Callable[..., Any], path: str, classes: Sequence[str
         ignore_mismatched_sizes=True,
         **settings,
     )
+
+
+class Head:
+    """The linear layer that gives a classifier's `outputs`, which keeps what it reads: the features.
+
+    Raises:
+        ModelError: the model has none.
+    """
+
+    def __init__(self, model: Any, outputs: int, path: str) -> None:
+        linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == outputs]
+        if not linear:
+            raise ModelError(
+                f"{path}: {type(model).__name__} has no linear layer with {outputs} outputs; take a plain encoder"
+            )
+        self.layer = linear[-1]
+        self._read: Tensor | None = None
+        self.layer.register_forward_pre_hook(self._remember)
+
+    def features(self) -> Tensor | None:
+        """What the last forward pass gave it, handed out once."""
+        found, self._read = self._read, None
+        return found
+
+    def _remember(self, layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self._read = given[0]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ ENTITY_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class JointReading:
-    """What one forward pass over b texts and their b second wordings gave."""
+    """What one forward pass over b texts, or b words of texts, and their second wordings gave."""
 
     features: Tensor
     """(b, d) of the texts: the input of the last layer."""
@@ -72,9 +72,19 @@ def tagging_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         targets: (w, k); the most probable class says which a word is.
         weights: (w,) by which each word counts.
     """
-    losses = weights * soft_cross_entropy(logits, targets)
+    return _mean(weights * evenly(targets) * soft_cross_entropy(logits, targets))
+
+
+def evenly(targets: Tensor) -> Tensor:
+    """(w,) weights that give the entity words ENTITY_SHARE of a mean over all words, and the others the rest.
+
+    Args:
+        targets: (w, k), the class O first; the most probable class says which a word is.
+    """
     entity = targets.argmax(dim=-1) > 0
-    return ENTITY_SHARE * _mean(losses[entity]) + (1.0 - ENTITY_SHARE) * _mean(losses[~entity])
+    of_entities, of_others = int(entity.sum()), int((~entity).sum())
+    ours, theirs = ENTITY_SHARE / max(of_entities, 1), (1.0 - ENTITY_SHARE) / max(of_others, 1)
+    return len(targets) * torch.where(entity, ours, theirs)
 
 
 def sharpen(proba: Tensor, temperature: float) -> Tensor:

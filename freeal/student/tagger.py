@@ -21,8 +21,9 @@ from transformers import AutoConfig, AutoModelForTokenClassification
 from freeal.config import TaggerConfig
 from freeal.errors import DataError, ModelError
 from freeal.events import Emit, Note, ignore
-from freeal.select.tags import clean_words, loss_of_texts
+from freeal.select.tags import believed_words, clean_words, loss_of_texts
 from freeal.student import Keep
+from freeal.student.augment import hide
 from freeal.student.encoders import (
     Tokens,
     longest_input,
@@ -35,8 +36,10 @@ from freeal.student.encoders import (
     quiet,
 )
 from freeal.student.finetuning import (
+    Head,
     NotFiniteError,
     Pace,
+    Training,
     begin,
     bfloat16_is_faster,
     open_classifier,
@@ -47,7 +50,7 @@ from freeal.student.finetuning import (
     twice_at_most,
 )
 from freeal.student.lessons import Lesson, look_over, losses_under, spread
-from freeal.student.objectives import tagging_loss
+from freeal.student.objectives import JointReading, evenly, freeal_loss, ramp, tagging_loss
 from freeal.tasks.spans import tag_vocabulary
 from freeal.tasks.tokens import MOST_WORDS
 from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, StudentView
@@ -55,8 +58,8 @@ from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, S
 Words = Callable[[str], Sequence[tuple[int, int]]]
 """Words of a text: character offsets, rising, the end exclusive."""
 
-Watch = Callable[[int, Any], None]
-"""Told the number of each epoch and the model after it."""
+Watch = Callable[[int, Any], BoolArray | None]
+"""Told the number of each epoch and the model after it; says which words (m, s) the next one believes, or all."""
 
 
 class TaggerStudent:
@@ -115,10 +118,11 @@ class TaggerStudent:
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
-        """Learn the distributions `targets` (m, s, k); `weights` (m,) default to one. `keep` is not asked.
+        """Learn the distributions `targets` (m, s, k); `weights` (m,) default to one.
 
         What is kept has learned from all rows. With `folds` as many trainings on the other folds come before it; the
-        objective `robust` weighs each word by P(clean) of its loss in them.
+        objective `robust` weighs each word by P(clean) of its loss in them. With the objective `freeal`, `keep` is
+        asked after each epoch, from the end of the warm-up on, which words are clean by their losses.
 
         Raises:
             DataError: no rows, no words, or targets that are no distributions.
@@ -130,7 +134,7 @@ class TaggerStudent:
             raise DataError("no word to train on: the texts are empty, or the targets have no slots")
         with own_randomness(self.device):
             if self.config.folds < 2:
-                self._fit_watched(lesson, texts)
+                self._fit_watched(lesson, texts, keep)
             else:
                 self._fit_crossed(lesson, texts)
         return self
@@ -159,14 +163,18 @@ class TaggerStudent:
         }
         (folder / "student.json").write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
-    def _fit_watched(self, lesson: Lesson, texts: _Texts) -> None:
+    def _fit_watched(self, lesson: Lesson, texts: _Texts, keep: Keep | None) -> None:
         """One training on all rows; their losses after each epoch are its own."""
         losses: list[FloatArray] = []
+        warmed_up = max(self.config.warmup_epochs, 1)
 
-        def watch(epoch: int, model: Any) -> None:
+        def watch(epoch: int, model: Any) -> BoolArray | None:
             del losses[epoch:]  # of an attempt that ran away
-            of_words = losses_under(lesson.given, self._view(model, texts).proba)
-            losses.append(loss_of_texts(of_words, lesson.given > 0, texts.read))
+            judged = losses_under(lesson.given, self._view(model, texts).proba), lesson.given > 0, texts.read
+            losses.append(loss_of_texts(*judged))
+            if keep is None or self.config.objective != "freeal" or epoch + 1 < warmed_up:
+                return None
+            return believed_words(*judged, keep)
 
         self._model = self._learned(lesson, texts, _every_word(lesson), np.arange(len(lesson)), "training", watch)
         self.losses_, self.out_of_fold_ = np.stack(losses), None
@@ -217,18 +225,54 @@ class TaggerStudent:
         loader = AutoModelForTokenClassification.from_pretrained
         model = open_classifier(loader, self.model_path, self.classes).to(self.device)
         training = begin(self.config, model, texts.tokens, self.seed, pace)
-
-        def loss(rows: IntArray) -> Tensor:
-            logits = self._forward(model, [texts.tokens[row] for row in rows], pace.autocast).logits
-            found, slots, places = texts.words_of(rows)
-            return tagging_loss(logits[found, places], targets[rows[found], slots], weights[rows[found], slots])
-
+        attempt = _Attempt(training, texts, targets, weights, Head(model, len(self.classes), self.model_path))
+        loss = partial(self._freeal if self.config.objective == "freeal" else self._plain, attempt)
         for epoch in range(training.epochs):
+            if self.config.objective == "freeal":
+                attempt.second = self._second_wordings(training)
             run_epoch(training, loss, self.config, self.emit, work)
             if not all(torch.isfinite(weight).all() for weight in model.parameters()):
                 raise NotFiniteError(f"the weights after epoch {epoch + 1}")
-            watch(epoch, model)
+            attempt.believed = watch(epoch, model)
         return model
+
+    def _plain(self, attempt: _Attempt, rows: IntArray) -> Tensor:
+        tokens = [attempt.texts.tokens[row] for row in rows]
+        logits = self._forward(attempt.training.model, tokens, attempt.training.autocast).logits
+        found, slots, places = attempt.texts.words_of(rows)
+        of_words = rows[found], slots
+        return tagging_loss(logits[found, places], attempt.targets[of_words], attempt.weights[of_words])
+
+    def _freeal(self, attempt: _Attempt, rows: IntArray) -> Tensor:
+        """Both wordings in one forward pass of 2b texts; what FreeAL does with texts is done with their words."""
+        training, b = attempt.training, len(rows)
+        wordings = [attempt.texts.tokens[row] for row in rows] + [attempt.second[row] for row in rows]
+        logits = self._forward(training.model, wordings, training.autocast).logits
+        features = attempt.head.features()
+        if features is None:
+            raise ModelError(f"{self.model_path}: the last layer reads no words; take a plain encoder")
+        found, slots, places = attempt.texts.words_of(rows)
+        of_words = rows[found], slots
+        taught = attempt.targets[of_words]
+        clean = np.ones(len(found), bool) if attempt.believed is None else attempt.believed[of_words]
+        return freeal_loss(
+            JointReading(features.float()[found, places], logits[found, places], logits[found + b, places]),
+            taught,
+            attempt.weights[of_words] * evenly(taught),
+            torch.from_numpy(clean).to(self.device),
+            head=attempt.head.layer,
+            extra=ramp(training.step / training.batches, self.config.ramp_epochs),
+            alpha=self.config.mixup_alpha,
+            temperature=self.config.temperature,
+            generator=training.generator,
+        )
+
+    def _second_wordings(self, training: Training) -> list[Tokens]:
+        """The texts with other tokens hidden in every epoch."""
+        marks = (self.tokenizer.mask_token_id, self.tokenizer.unk_token_id, padding(self.tokenizer))
+        mask = next(mark for mark in marks if mark is not None)
+        spared = frozenset(self.tokenizer.all_special_ids)
+        return [hide(tokens, mask, spared, training.rng, self.config.hidden) for tokens in training.tokens]
 
     def _view(self, model: Any, texts: _Texts) -> StudentView:
         proba = _certain(texts.at, len(self.classes))
@@ -338,6 +382,23 @@ class _Texts:
         """Of each word read in `rows` (b,), (w,) each: the place of its row among them, its slot and its token."""
         found, slots = np.nonzero(self.read[rows])
         return found, slots, self.at[rows][found, slots]
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A training: the texts it reads, what it learns, and of the objective `freeal` what changes with every epoch."""
+
+    training: Training
+    texts: _Texts
+    targets: Tensor
+    """(r, s, k)"""
+    weights: Tensor
+    """(r, s)"""
+    head: Head
+    second: Sequence[Tokens] = ()
+    """Second wordings of the texts, word for word."""
+    believed: BoolArray | None = None
+    """(r, s) words whose tags are believed; None for all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from freeal.student.encoders import (
     tokenise,
 )
 from freeal.student.finetuning import (
+    Head,
     NotFiniteError,
     Pace,
     Training,
@@ -129,7 +130,7 @@ class TransformerStudent:
         """`proba` (n, k), or (n, s, 2), and `embeddings` (n, d), float32: what the last layer gives, and reads."""
         network = self._fitted()
         proba = np.zeros((len(inputs), *self.shape), PROBABILITY)
-        embeddings = np.zeros((len(inputs), network.head.in_features), np.float32)
+        embeddings = np.zeros((len(inputs), network.head.layer.in_features), np.float32)
         tokens = tokenise(self.tokenizer, inputs.texts, self._limit(network))
         for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device)):
             proba[rows] = torch.softmax(read.logits, dim=-1).cpu().numpy()
@@ -212,7 +213,7 @@ class TransformerStudent:
             work.targets[rows],
             work.weights[rows],
             clean[rows],
-            head=work.network.head,
+            head=work.network.head.layer,
             extra=ramp(training.step / training.batches, self.config.ramp_epochs),
             alpha=self.config.mixup_alpha,
             temperature=self.config.temperature,
@@ -286,27 +287,17 @@ class _Network:
     """A classifier and its last linear layer, whose input are the features; `several`: each output is a decision."""
 
     def __init__(self, model: Any, outputs: int, path: str, several: bool = False) -> None:
-        linear = [part for part in model.modules() if isinstance(part, nn.Linear) and part.out_features == outputs]
-        if not linear:
-            raise ModelError(
-                f"{path}: {type(model).__name__} has no linear layer with {outputs} outputs; take a plain encoder"
-            )
         self.model = model
         self.several = several
-        self.head = linear[-1]
-        self._features: Tensor | None = None
-        self.head.register_forward_pre_hook(self._remember)
+        self.head = Head(model, outputs, path)
 
     def __call__(self, batch: dict[str, Tensor]) -> _Reading:
         logits = self.model(**batch).logits
-        features, self._features = self._features, None
+        features = self.head.features()
         if features is None or features.ndim != 2:
             raise ModelError(f"{type(self.model).__name__} does not read a text as one vector; take a plain encoder")
         logits = logits.float()
         return _Reading(no_and_yes(logits) if self.several else logits, features.float())
-
-    def _remember(self, head: nn.Module, given: tuple[Tensor, ...]) -> None:
-        self._features = given[0]
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeal.select.tags import clean_words, loss_of_texts
+from freeal.select.filters import small_loss_gmm
+from freeal.select.tags import believed_words, clean_words, loss_of_texts
 from freeal.tasks import tags
 from freeal.tasks.tags import FLOOR, decode, span_confidence
 
@@ -132,3 +133,20 @@ def test_hard_entity_words_are_no_measure_for_the_others():
 
 def test_the_examples_in_the_docstrings_are_true():
     assert doctest.testmod(tags).failed == 0
+
+
+def test_words_are_believed_among_their_own_sort():
+    rng = np.random.default_rng(0)
+    entity, read = np.zeros((40, 10), bool), np.ones((40, 10), bool)
+    entity[:, :4], read[:, 9] = True, False
+    wrong = rng.random((40, 10)) < 0.25
+    # entities are harder: a sound one has a larger loss than a wrong O
+    losses = np.where(entity, 3.0, 0.1) + np.where(wrong, 1.0, 0.0) + rng.uniform(0, 0.1, (40, 10))
+    found = believed_words(losses, entity, read, small_loss_gmm)
+    assert (found[read] == ~wrong[read]).all()
+    assert found[~read].all()
+
+
+def test_a_word_that_is_alone_of_its_sort_is_believed():
+    entity, read = np.array([[True, False]]), np.array([[True, True]])
+    assert believed_words(np.array([[9.0, 0.1]]), entity, read, lambda losses: pytest.fail("asked")).all()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.student.augment import augment
+from freeal.student.augment import augment, hide
 
 texts = st.lists(st.text("abcdé.", min_size=1, max_size=5), min_size=1, max_size=12).map(" ".join)
 
@@ -32,3 +32,17 @@ def test_a_single_word_stays_as_it_is():
 
 def test_dropping_everything_leaves_one_word():
     assert augment("good film", np.random.default_rng(0), drop=1.0) in {"good", "film"}
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(0, 2**32), st.floats(0, 1))
+def test_a_hidden_word_keeps_its_place_and_marks_are_seen(tokens, seed, share):
+    seen = hide(tokens, 99, {0, 1}, np.random.default_rng(seed), share)
+    assert len(seen) == len(tokens)
+    assert all(new == old or (new == 99 and old > 1) for new, old in zip(seen, tokens, strict=True))
+
+
+def test_as_many_words_are_hidden_as_asked():
+    tokens = [0, *range(2, 2002), 1]
+    assert hide(tokens, 99, {0, 1}, np.random.default_rng(0), 0.0) == tokens
+    assert hide(tokens, -1, {0, 1}, np.random.default_rng(0), 1.0) == [0, *[-1] * 2000, 1]
+    assert 150 < hide(tokens, -1, {0, 1}, np.random.default_rng(0)).count(-1) < 250

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from freeal.student.objectives import (
     JointReading,
     consistency,
+    evenly,
     freeal_loss,
     mixup,
     no_and_yes,
@@ -15,6 +16,7 @@ from freeal.student.objectives import (
     refined,
     sharpen,
     soft_cross_entropy,
+    tagging_loss,
 )
 
 
@@ -124,3 +126,21 @@ def test_yes_and_no_of_each_label_are_binary_cross_entropy():
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, yes, reduction="none")
     torch.testing.assert_close(soft_cross_entropy(no_and_yes(logits), targets), each)
     torch.testing.assert_close(plain_loss(no_and_yes(logits), targets, weights), (weights * each.mean(1)).mean())
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=12))
+def test_entity_words_weigh_half_however_few_they_are(classes):
+    targets = torch.eye(3)[classes]
+    weights, entity = evenly(targets), targets[:, 0] == 0
+    for sort in (entity, ~entity):
+        if sort.any():
+            assert weights[sort].sum().item() == pytest.approx(len(classes) / 2)
+            assert len(set(weights[sort].tolist())) == 1
+
+
+def test_the_loss_of_words_is_half_that_of_the_entities_and_half_that_of_the_others():
+    logits, targets = torch.randn(6, 3, generator=chance()), torch.eye(3)[[0, 0, 1, 0, 2, 0]]
+    weights, entity = torch.tensor([1.0, 0.5, 1.0, 1.0, 0.2, 1.0]), targets[:, 0] == 0
+    losses = weights * soft_cross_entropy(logits, targets)
+    expected = 0.5 * losses[entity].mean() + 0.5 * losses[~entity].mean()
+    torch.testing.assert_close(tagging_loss(logits, targets, weights), expected)

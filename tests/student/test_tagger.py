@@ -10,8 +10,10 @@ import torch
 from freeal.config import TaggerConfig, TransformerConfig
 from freeal.errors import DataError, ModelError, TrainingError
 from freeal.events import Note, Progress
+from freeal.select.filters import small_loss_gmm
 from freeal.select.tags import loss_of_texts
 from freeal.student import tagger
+from freeal.student.finetuning import Head
 from freeal.student.lessons import losses_under
 from freeal.student.tagger import TaggerStudent, first_pieces, load
 from freeal.student.transformer import TransformerStudent
@@ -44,7 +46,12 @@ def student(tiny_encoder):
     return build
 
 
-WAYS = {"alone": {}, "crossed": {"folds": 2}, "robust": {"folds": 3, "objective": "robust"}}
+WAYS = {
+    "alone": {},
+    "crossed": {"folds": 2},
+    "robust": {"folds": 3, "objective": "robust"},
+    "freeal": {"objective": "freeal"},
+}
 
 
 @pytest.fixture(params=WAYS)
@@ -61,7 +68,7 @@ def test_it_learns_what_the_words_tell(student, reviews, way):
 
 def test_losses_have_a_row_an_epoch_and_a_column_a_text(student, reviews, way):
     learned = student(**way).fit(reviews, targets_of(reviews))
-    assert learned.losses_.shape == (1 if way else 2, 24)
+    assert learned.losses_.shape == (1 if "folds" in way else 2, 24)
     assert np.isfinite(learned.losses_).all()
     assert (learned.losses_ >= 0).all()
 
@@ -119,6 +126,42 @@ def test_the_last_hidden_states_of_every_usual_encoder_are_what_its_base_gives(f
     hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[-1]
     torch.testing.assert_close(hidden, model.base_model(input_ids=ids).last_hidden_state)
     assert model.config.hidden_size == 16
+    head = Head(model, 3, family)
+    logits = model(input_ids=ids).logits
+    torch.testing.assert_close(head.layer(head.features()), logits)
+
+
+def test_the_objective_of_freeal_believes_words_after_the_warm_up_entities_and_others_apart(student, reviews):
+    asked = []
+
+    def keep(losses):
+        asked.append(losses.shape)
+        return small_loss_gmm(losses)
+
+    targets = targets_of(reviews)
+    student(epochs=5, objective="freeal", warmup_epochs=3).fit(reviews, targets, keep=keep)
+    entities, all_words = int((targets.argmax(-1) > 0).sum()), sum(len(text.split()) for text in reviews.texts)
+    assert asked == [(1, entities), (1, all_words - entities)] * 3
+
+
+def test_the_objective_of_freeal_leaves_a_tag_that_is_not_believed(student, reviews):
+    wrong = targets_of(reviews)
+    wrong[17, 0] = np.eye(5)[3]  # "good" is no thing
+    doubting, repeating = (
+        student(epochs=20, ramp_epochs=2, objective=objective).fit(reviews, wrong, keep=small_loss_gmm)
+        for objective in ("freeal", "plain")
+    )
+    assert doubting.view(reviews).proba[17, 0].argmax() == 1
+    assert repeating.view(reviews).proba[17, 0].argmax() == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"objective": "freeal", "folds": 2}, "set folds to 0"), ({"objective": "robust"}, "set folds to 2")],
+)
+def test_an_objective_that_does_not_fit_the_folds_is_refused(student, settings, told):
+    with pytest.raises(ValueError, match=told):
+        student(**settings)
 
 
 def test_out_of_fold_a_wrong_tag_is_not_confirmed(student, reviews):
