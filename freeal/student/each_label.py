@@ -46,10 +46,10 @@ class EachLabelStudent:
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
-        """Learn the distributions `targets` (m, s, 2)."""
-        self.students = [
-            self.make().fit(inputs, targets[:, slot], weights, keep) for slot in range(len(self.labels))
-        ]  # fmt: skip
+        """Learn the distributions `targets` (m, s, 2); `weights` are those of rows (m,), or of each label's (m, s)."""
+        s = len(self.labels)
+        counted = [weights] * s if weights is None or weights.ndim == 1 else list(weights.T)
+        self.students = [self.make().fit(inputs, targets[:, slot], counted[slot], keep) for slot in range(s)]
         self.losses_ = np.stack([each.losses_ for each in self.students], axis=-1)
         unseen = [each.out_of_fold_ for each in self.students if each.out_of_fold_ is not None]
         self.out_of_fold_ = np.stack(unseen, axis=1)

@@ -20,8 +20,8 @@ class JudgedStudent:
     and its losses tell little. The judge, quick and cross-fitted, gives `out_of_fold_` and `losses_` in its place.
 
     Args:
-        weigh: each row teaches the student by how clean the judge's losses make it: co-teaching (Han et al., NeurIPS
-            2018) with one peer that is cheap.
+        weigh: each row, or of several labels each label of it, teaches the student by how clean the judge's losses
+            make it: co-teaching (Han et al., NeurIPS 2018) with one peer that is cheap.
     """
 
     student: Student
@@ -40,8 +40,9 @@ class JudgedStudent:
         self.judge.fit(inputs, targets, weights)
         self.losses_, self.out_of_fold_ = self.judge.losses_, self.judge.out_of_fold_
         if self.weigh and keep is not None:
+            believed = _belief(self.losses_, keep)
             given = np.ones(len(inputs)) if weights is None else weights
-            weights = given * keep(self.losses_).p_clean
+            weights = believed * (given if given.ndim == believed.ndim else given[:, None])
         self.student.fit(inputs, targets, weights, keep)
         return self
 
@@ -52,3 +53,10 @@ class JudgedStudent:
     def save(self, folder: Path) -> None:
         """Write the student; the judge has done its work."""
         self.student.save(folder)
+
+
+def _belief(losses: FloatArray, keep: Keep) -> FloatArray:
+    """(m,), or of `losses` (epochs, m, s) (m, s), P(clean), each decision's among those of its own label."""
+    if losses.ndim == 2:
+        return keep(losses).p_clean
+    return np.stack([keep(losses[..., slot]).p_clean for slot in range(losses.shape[-1])], axis=-1)

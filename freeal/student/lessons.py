@@ -12,7 +12,7 @@ from freeal.types import PROBABILITY, FloatArray, Inputs, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """m rows to learn: `targets` (m, k), or (m, s, k), add up to one, `weights` (m,) are not negative."""
+    """m rows to learn: `targets` (m, k), or (m, s, k), add up to one, `weights` (m,), or (m, s), are not negative."""
 
     inputs: Inputs
     targets: FloatArray
@@ -29,6 +29,8 @@ class Lesson:
 
 def look_over(inputs: Inputs, targets: FloatArray, weights: FloatArray | None, k: int, slots: bool = False) -> Lesson:
     """The lesson, if it can be learned; weights default to one. With `slots` a row has s distributions instead of one.
+
+    The weights are those of the rows (m,), or, with `slots`, also of their decisions (m, s).
 
     Raises:
         DataError: no rows, shapes that do not fit, an abstention, or rows that are no distribution.
@@ -47,7 +49,8 @@ def look_over(inputs: Inputs, targets: FloatArray, weights: FloatArray | None, k
     if (targets < 0).any() or not np.allclose(targets.sum(axis=-1), 1.0, atol=1e-3):
         raise DataError("targets must be distributions: no entry below zero, every row adding up to one")
     given = np.ones(m, np.float32) if weights is None else np.asarray(weights, np.float32)
-    if given.shape != (m,) or not (np.isfinite(given).all() and (given >= 0).all()):
+    allowed = {(m,), shape[:2]} if slots else {(m,)}
+    if given.shape not in allowed or not (np.isfinite(given).all() and (given >= 0).all()):
         raise DataError(f"weights must be {m} finite numbers, none below zero; found the shape {given.shape}")
     return Lesson(inputs, np.asarray(targets, np.float32), given)
 

@@ -48,9 +48,16 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def plain_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the batch of the soft cross-entropy, in a row that of its decisions, each row times its weight (b,)."""
+    """Mean over the batch of the soft cross-entropy, in a row that of its decisions.
+
+    Args:
+        logits: (b, k), or (b, s, k).
+        targets: as wide.
+        weights: (b,) by which each row counts, or (b, s), each decision.
+    """
     losses = soft_cross_entropy(logits, targets)
-    return _mean(weights * (losses if losses.ndim == 1 else losses.mean(dim=-1)))
+    counted = losses * (weights if weights.ndim == losses.ndim else weights[:, None])
+    return _mean(counted if counted.ndim == 1 else counted.mean(dim=-1))
 
 
 def no_and_yes(logits: Tensor) -> Tensor:

@@ -411,7 +411,8 @@ class _Reading:
 
 def _every_word(lesson: Lesson) -> FloatArray:
     """(m, s) the weight of its row for each word."""
-    return np.repeat(lesson.weights[:, None], lesson.targets.shape[1], axis=1)
+    of_rows = lesson.weights if lesson.weights.ndim > 1 else lesson.weights[:, None]
+    return np.broadcast_to(of_rows, lesson.given.shape)
 
 
 def _certain(at: IntArray, k: int) -> FloatArray:

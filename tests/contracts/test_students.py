@@ -120,3 +120,34 @@ def test_a_saved_student_sees_what_it_saw(kind, student, reviews, tmp_path):
 def test_a_saved_student_holds_no_pickle(student, tmp_path):
     student.save(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in {".pkl", ".bin", ".pt", ".npy"}]
+
+
+@pytest.mark.parametrize("learns", ["plain", "candidates", "linear"])
+def test_the_labels_of_a_row_may_weigh_differently(learns, tiny_encoder, reviews):
+    yes = np.array([float("good" in text) for text in reviews.texts], np.float32)
+    targets = np.stack([np.stack([1 - yes, yes], axis=-1)] * 3, axis=1)
+    targets[:, 1] = targets[
+        :, 1, ::-1
+    ]  # the second label is taught the contrary, of no weight at all for half the rows
+    weights = np.ones((len(reviews), 3), np.float32)
+    weights[::2, 1] = 0.0
+    found = build(SEVERAL + learns, tiny_encoder).fit(reviews, targets, weights).view(reviews).proba
+    all_count = build(SEVERAL + learns, tiny_encoder).fit(reviews, targets, weights[:, 0]).view(reviews).proba
+    assert np.abs(found[:, 1] - all_count[:, 1]).max() > 1e-4
+    assert found.shape == all_count.shape
+
+
+def test_a_judge_weighs_each_label_of_a_row_by_its_own_loss(reviews):
+    class Told:
+        losses_ = np.random.default_rng(0).random((1, len(reviews), 3))
+        out_of_fold_ = None
+
+        def fit(self, inputs, targets, weights=None, keep=None):
+            self.weights = weights
+            return self
+
+    targets = np.zeros((len(reviews), 3, 2), np.float32)
+    taught, own = Told(), np.linspace(0.5, 1.0, len(reviews))
+    judged.JudgedStudent(taught, Told(), weigh=True).fit(reviews, targets, own, keep)
+    expected = [own * keep(Told.losses_[..., slot]).p_clean for slot in range(3)]
+    np.testing.assert_allclose(taught.weights, np.stack(expected, axis=-1))

@@ -144,3 +144,18 @@ def test_the_loss_of_words_is_half_that_of_the_entities_and_half_that_of_the_oth
     losses = weights * soft_cross_entropy(logits, targets)
     expected = 0.5 * losses[entity].mean() + 0.5 * losses[~entity].mean()
     torch.testing.assert_close(tagging_loss(logits, targets, weights), expected)
+
+
+def test_a_decision_without_weight_teaches_nothing():
+    logits = torch.zeros(2, 3, 2, requires_grad=True)
+    weights = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.5]])
+    plain_loss(logits, torch.eye(2)[torch.tensor([[0, 1, 1], [1, 0, 0]])], weights).backward()
+    assert (logits.grad.abs().sum(dim=-1) > 0).tolist() == (weights > 0).tolist()
+
+
+@given(st.floats(0.1, 3.0))
+def test_the_weight_of_a_row_is_that_of_each_of_its_decisions(weight):
+    logits, targets = torch.randn(2, 3, 2, generator=chance()), torch.eye(2)[torch.tensor([[0, 1, 1], [1, 0, 0]])]
+    weights = torch.tensor([weight, 1.0])
+    of_each = weights[:, None].expand(2, 3)
+    torch.testing.assert_close(plain_loss(logits, targets, weights), plain_loss(logits, targets, of_each))
