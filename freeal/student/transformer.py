@@ -130,7 +130,7 @@ class TransformerStudent:
         """`proba` (n, k), or (n, s, 2), and `embeddings` (n, d), float32: what the last layer gives, and reads."""
         network = self._fitted()
         proba = np.zeros((len(inputs), *self.shape), PROBABILITY)
-        embeddings = np.zeros((len(inputs), network.head.layer.in_features), np.float32)
+        embeddings = np.zeros((len(inputs), network.head.in_features), np.float32)
         tokens = tokenise(self.tokenizer, inputs.texts, self._limit(network))
         for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device)):
             proba[rows] = torch.softmax(read.logits, dim=-1).cpu().numpy()
@@ -213,7 +213,7 @@ class TransformerStudent:
             work.targets[rows],
             work.weights[rows],
             clean[rows],
-            head=work.network.head.layer,
+            head=work.network.head,
             extra=ramp(training.step / training.batches, self.config.ramp_epochs),
             alpha=self.config.mixup_alpha,
             temperature=self.config.temperature,
@@ -289,11 +289,12 @@ class _Network:
     def __init__(self, model: Any, outputs: int, path: str, several: bool = False) -> None:
         self.model = model
         self.several = several
-        self.head = Head(model, outputs, path)
+        self._last = Head(model, outputs, path)
+        self.head = self._last.layer
 
     def __call__(self, batch: dict[str, Tensor]) -> _Reading:
         logits = self.model(**batch).logits
-        features = self.head.features()
+        features = self._last.features()
         if features is None or features.ndim != 2:
             raise ModelError(f"{type(self.model).__name__} does not read a text as one vector; take a plain encoder")
         logits = logits.float()
