@@ -74,12 +74,21 @@ METHODS = (
 
 
 def methods(names: Sequence[str]) -> list[Method]:
-    """The methods of these names, in the order in which they share replies best; all, if none is named."""
-    known = {method.name: method for method in METHODS}
+    """The methods of these names, parts of an ablation among them, in the order in which they share replies best.
+
+    If none is named, all but the parts.
+
+    Raises:
+        ConfigError: no method has this name.
+    """
+    if not names:
+        return list(METHODS)
+    known = {method.name: method for method in (*METHODS, *ablated())}
     for name in names:
         if name not in known:
-            raise ConfigError(f"no method {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
-    return [method for method in METHODS if method.name in names or not names]
+            told = "; ".join(known) if name.startswith("default,") else ", ".join(method.name for method in METHODS)
+            raise ConfigError(f"no method {name!r}{did_you_mean(name, known)}; there are {told}")
+    return [method for name, method in known.items() if name in names]
 
 
 ABLATED = (

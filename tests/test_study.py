@@ -129,6 +129,24 @@ def test_an_unknown_method_is_told_with_the_one_meant(configuration):
     assert "no method 'defaut'; did you mean 'default'?" in said.err
 
 
+def test_a_part_of_the_ablation_is_studied_by_its_name(configuration, tmp_path):
+    some = [word for name in ("default", "default, hard labels") for word in ("--method", name)]
+    said = freeal("study", configuration, "--seeds", 1, "--out", tmp_path / "study", *some)
+    assert said.code == 0
+    found = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
+    assert list(found["methods"]) == ["default", "default, hard labels"]
+    assert "default, hard labels" in found["differences"]
+
+
+def test_a_part_that_the_configuration_does_not_have_is_told_before_anything_is_asked(configuration, tmp_path):
+    some = [word for name in ("default", "default, no judge") for word in ("--method", name)]
+    said = freeal("study", configuration, "--seeds", 1, "--out", tmp_path / "study", *some)
+    assert said.code == 2
+    assert "default, no judge:" in said.err
+    assert "student.judge" in said.err
+    assert not (tmp_path / "study").exists()
+
+
 def test_without_gold_nothing_is_studied(configuration, tmp_path):
     said = freeal("study", configuration, "--out", tmp_path / "study", "--set", "data.gold=null")
     assert said.code == 2

@@ -24,7 +24,8 @@ def study(
     config: ConfigFile,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds: 0, 1, …")] = 3,
     only: Annotated[
-        list[str] | None, typer.Option("--method", metavar="NAME", help="Only this method. May be repeated.")
+        list[str] | None,
+        typer.Option("--method", metavar="NAME", help="Only this method, or part of the ablation. May be repeated."),
     ] = None,
     budgets: Annotated[
         str | None, typer.Option("--budgets", metavar="B,…", help="Also with at most B calls for a row of the pool.")
@@ -54,6 +55,8 @@ def study(
       freeal study configs/trec.yaml --method default --method zero-shot --budgets 0.25,0.5,1
 
       freeal study configs/trec.yaml --method default --ablate
+
+      freeal study configs/trec.yaml --method default --method "default, no scout"
     """
     from freeal import study as studies
 
@@ -61,7 +64,8 @@ def study(
     folder = out or RUNS / f"study-{config.stem}"
     parts, left_out = _parts(config, folder, overrides or ()) if ablate else ([], {})
     rows = studies.pool_size(config, overrides or ()) if budgets else 0
-    chosen = studies.at_budgets([*studies.methods(only or ()), *parts], shares(budgets), rows)
+    named = studies.methods(only or ())
+    chosen = studies.at_budgets([*named, *(part for part in parts if part not in named)], shares(budgets), rows)
     runs = [(seed, method) for seed in numbers for method in chosen]
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
@@ -125,20 +129,24 @@ def shares(told: str | None) -> list[float]:
 
 
 def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str]) -> None:
-    """Nothing, if this run of the study is not there yet, or has these settings.
+    """Nothing, if the configuration has what this method sets, and its run is not there yet or has these settings.
 
     Raises:
-        ChangedError: it has others.
+        ConfigError: the configuration has no such part.
+        ChangedError: the run has other settings.
     """
     from freeal import study as studies
     from freeal.cli.run import differences, kept_settings
 
+    try:
+        now = studies.settings(config, method, seed, folder, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{method.name}: {error}") from error
     place = studies.place(folder, method, seed)
     if not (place / "config.yaml").is_file():
         return
     then = kept_settings(place).model_dump(mode="json")
-    now = studies.settings(config, method, seed, folder, overrides).model_dump(mode="json")
-    if told := differences(then, now):
+    if told := differences(then, now.model_dump(mode="json")):
         raise ChangedError(
             f"{folder}: was made with other settings: {'; '.join(told.values())}; name another with --out"
         )
