@@ -23,7 +23,7 @@ LAYERS = (
     ("tables",),
     ("tasks", "config", "llm", "student"),
     ("events", "types"),
-    ("errors", "failpoints"),
+    ("errors", "failpoints", "processor"),
 )
 """Highest first. `llm` and `student` are the protocols in `__init__`, `llm.*` and `student.*` those who follow them."""
 

@@ -26,6 +26,7 @@ from freeal.events import Emit, Note, ignore
 from freeal.llm import Capabilities, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
 from freeal.llm.packing import ChoiceTree, Tokens, branches, pack, packs, shared_length
+from freeal.processor import multiplies_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -299,7 +300,7 @@ def _device(wanted: str) -> str:
 
 
 def _dtype(wanted: str, device: str) -> str:
-    """`auto` is bfloat16 where the processor computes with it, else float32."""
+    """`auto` is bfloat16 where the processor computes faster with it, else float32."""
     import torch
 
     if wanted != "auto":
@@ -308,13 +309,4 @@ def _dtype(wanted: str, device: str) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     if device == "mps":
         return "float16"
-    return "bfloat16" if bfloat16_is_fast() else "float32"
-
-
-def bfloat16_is_fast() -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return "bfloat16" if multiplies_bfloat16() else "float32"

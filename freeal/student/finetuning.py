@@ -19,6 +19,7 @@ from freeal.config import TaggerConfig, TransformerConfig
 from freeal.errors import ModelError, TrainingError
 from freeal.events import Emit, Note, Progress
 from freeal.failpoints import failpoint
+from freeal.processor import multiplies_bfloat16
 from freeal.student.encoders import Tokens, open_model, reading_batches, reading_budget, training_batches
 from freeal.types import IntArray
 
@@ -205,10 +206,10 @@ def set_seed(seed: int, device: torch.device) -> None:
 
 
 def bfloat16_is_faster(device: torch.device) -> bool:
-    """Whether the machine multiplies bfloat16 in hardware; elsewhere autocast costs more than it saves."""
+    """Whether the machine multiplies bfloat16 faster; elsewhere autocast costs more than it saves."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return device.type == "cpu" and multiplies_bfloat16()
 
 
 def _adamw(model: Any, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

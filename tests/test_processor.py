@@ -1,0 +1,24 @@
+"""When bfloat16 is worth it."""
+
+import pytest
+
+from freeal import processor
+from freeal.processor import multiplies_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("described", "faster"),
+    [
+        ("vendor_id: GenuineIntel, flags: avx512_bf16 amx_bf16", True),
+        ("vendor_id: GenuineIntel, flags: avx512_bf16", False),
+        ("vendor_id: AuthenticAMD, flags: avx512_bf16", True),
+        ("vendor_id: AuthenticAMD, flags: avx2", False),
+    ],
+)
+def test_bfloat16_is_for_processors_that_are_faster_with_it(described, faster):
+    assert multiplies_bfloat16(described) == faster
+
+
+def test_where_the_kernel_does_not_describe_the_processor_float32_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "FLAGS", tmp_path / "cpuinfo")
+    assert not multiplies_bfloat16()
