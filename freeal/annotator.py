@@ -221,7 +221,8 @@ class Annotator:
         logprobs = np.array(reply.logprobs, np.float64)
         if np.isnan(logprobs).any() or np.isneginf(logprobs).all():
             return Said(None, "no label has a probability"), False
-        weights = np.exp(logprobs - logprobs.max())
+        task = self.prompt.task
+        weights = np.bincount(task.owners, np.exp(logprobs - logprobs.max()), minlength=len(task.classes))
         return Said((weights / weights.sum()).astype(PROBABILITY)), True
 
     def _row(

@@ -241,7 +241,8 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
             def answer(label: str, question: int) -> str:
                 return " ".join(prompt.task.answered(label, question).values())
 
-            return RecordedLLM.from_labels(place, kept.id, kept.label, prompt.replies, answer)
+            named = prompt.task.labels if prompt.task.kind == "classification" else prompt.replies
+            return RecordedLLM.from_labels(place, kept.id, kept.label, tuple(named), answer)
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
@@ -87,7 +87,7 @@ class Prompt:
 
     @cached_property
     def replies(self) -> tuple[str, ...]:
-        """What the assistant would say for each class, in their order: the choices to put to the LLM; none to write."""
+        """What the assistant would say for each answer of the task: the choices to put to the LLM; none to write."""
         last = self.task.variables[1][-1]
         first = self.task.asked(0)
         return tuple(self._render("assistant", Example("", ""), **first, **{last: each}) for each in self.task.answers)
@@ -145,7 +145,7 @@ class Prompt:
     @cached_property
     def _system(self) -> str:
         turn, form = self.turns.get("system"), self.task.form
-        told = [_rendered(self.path, turn, {"labels": self.labels})] if turn else []
+        told = [_rendered(self.path, turn, {"labels": self.labels, "words": self.task.answers})] if turn else []
         return "\n\n".join([*told, form.told] if form else told)
 
     def _render(self, role: Role, example: Example, **more: str) -> str:
@@ -167,9 +167,9 @@ def load(path: Path) -> Prompt:
 def parse(path: Path, source: str) -> Prompt:
     """The prompt that `source` is, `path` being where it is told to come from; as `load`, also in what is raised."""
     front, sections = _cut(path, source)
-    labels, kind = _front(path, front)
+    labels, words, kind = _front(path, front)
     try:
-        task = TASKS[kind](labels)
+        task = Classification(labels, words) if words else TASKS[kind](labels)
     except PromptError as error:
         raise PromptError(f"{path}:{_labels_line(front)}: {error}") from error
     turns = {role: _compile(path, role, line, text, task) for role, (line, text) in sections.items()}
@@ -259,8 +259,16 @@ def _line(source: str, offset: int) -> int:
     return source.count("\n", 0, offset) + 1
 
 
-def _front(path: Path, front: str) -> tuple[dict[str, str], str]:
-    """Label -> meaning, and the task. The nodes of the YAML are read: they know of repeated keys and of lines."""
+class _Front(NamedTuple):
+    """What the front matter says: label -> meaning, label -> words, as far as there are any, and the task."""
+
+    labels: dict[str, str]
+    words: dict[str, tuple[str, ...]]
+    task: str
+
+
+def _front(path: Path, front: str) -> _Front:
+    """What the front matter says. The nodes of the YAML are read: they know of repeated keys and of lines."""
     try:
         root = yaml.compose(front, yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -281,15 +289,22 @@ def _front(path: Path, front: str) -> tuple[dict[str, str], str]:
     if "labels" not in found:
         raise PromptError(f"{path}:1: the front matter must have the key 'labels' once")
     labels: dict[str, str] = {}
-    for name, meaning in _label_nodes(path, found["labels"]):
+    words: dict[str, tuple[str, ...]] = {}
+    for name, told in _label_nodes(path, found["labels"]):
         _check_label(path, name, labels)
+        meaning, spoken = _told(path, told)
         labels[name.value] = "" if meaning is None or meaning.tag.endswith(":null") else meaning.value
+        if spoken:
+            words[name.value] = tuple(each.value for each in spoken)
     kind = found["task"].value if "task" in found else "classification"
     if kind not in TASKS:
         line = found["task"].start_mark.line + 2
         raise PromptError(f"{path}:{line}: task {kind!r} is unknown{did_you_mean(str(kind), TASKS)}; "
                           f"there are {', '.join(TASKS)}")  # fmt: skip
-    return labels, kind
+    if words and kind != Classification.kind:
+        line = found["labels"].start_mark.line + 2
+        raise PromptError(f"{path}:{line}: label {next(iter(words))!r} has words; those are for one label a text")
+    return _Front(labels, words, kind)
 
 
 def _label_nodes(path: Path, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node | None]]:
@@ -298,12 +313,30 @@ def _label_nodes(path: Path, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node
         pairs = list(node.value)
     elif isinstance(node, yaml.SequenceNode):
         pairs = [(item, None) for item in node.value]
-    for odd in (node for pair in pairs for node in pair if node is not None and not isinstance(node, yaml.ScalarNode)):
+    for odd in (name for name, _ in pairs if not isinstance(name, yaml.ScalarNode)):
         raise PromptError(f"{path}:{odd.start_mark.line + 2}: labels and their meanings must be plain text")
     if not pairs:
         line = node.start_mark.line + 2
         raise PromptError(f"{path}:{line}: 'labels' must map each label to its meaning, or list the labels")
     return pairs
+
+
+def _told(path: Path, node: yaml.Node | None) -> tuple[yaml.Node | None, Sequence[yaml.Node]]:
+    """The meaning of a label, and its words: plain text is a meaning, a mapping may have `means` and `words`."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return node, ()
+    entries = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {"": node}
+    meaning, words = entries.pop("means", None), entries.pop("words", None)
+    listed = words.value if isinstance(words, yaml.SequenceNode) else []
+    plain = all(isinstance(each, yaml.ScalarNode) for each in (*listed, *([meaning] if meaning else [])))
+    if entries or not plain or (words is not None and not listed):
+        raise PromptError(
+            f"{path}:{node.start_mark.line + 2}: labels and their meanings must be plain text; a label with words of "
+            "its own is written {means: what it means, words: [one, another]}"
+        )
+    for each in listed:
+        _check_label(path, each, ())
+    return meaning, listed
 
 
 def _check_label(path: Path, name: yaml.Node, before: Iterable[str]) -> None:
@@ -347,7 +380,7 @@ def _compile(path: Path, role: Role, line: int, source: str, task: Task) -> Turn
     uses = [name for name in tree.find_all(nodes.Name) if name.ctx == "load" and name.name in unknown]
     variables = {name.name: line + name.lineno - 1 for name in reversed(uses)}
     user, assistant = task.variables
-    of_role = {"system": ("labels",), "user": (*_OF_ROW, *user), "assistant": (*_OF_ROW, *assistant)}
+    of_role = {"system": ("labels", "words"), "user": (*_OF_ROW, *user), "assistant": (*_OF_ROW, *assistant)}
     turn = Turn(role, line, source, template, variables, of_role[role])
     for name in sorted(unknown):
         if name not in turn.known and (role == "system" or name in of_role["assistant"]):
@@ -390,7 +423,7 @@ def _try_out(prompt: Prompt) -> None:
     turn, task = prompt.turns["assistant"], prompt.task
     for index, (answer, reply) in enumerate(zip(task.answers, prompt.replies, strict=True)):
         said = task.heard(reply, "")
-        if said.proba is None or int(said.proba.argmax()) != index:
+        if said.proba is None or int(said.proba.argmax()) != task.owners[index]:
             name = task.variables[1][-1]
             raise PromptError(
                 f"{prompt.path}:{turn.line}: '## assistant' says {reply[:80]!r} for the label {answer!r}, which is not "

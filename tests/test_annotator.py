@@ -15,6 +15,7 @@ from freeal.llm.scripted import ScriptedLLM
 from freeal.money import Purse
 from freeal.prompts import load
 from freeal.tasks import TRUST_IN_A_WORD
+from freeal.tasks.classification import Classification
 from freeal.types import Demonstration, Example, Pool
 
 PROMPT = load(Path(__file__).parent.parent / "prompts" / "mr.md")
@@ -55,6 +56,15 @@ def test_log_probabilities_become_a_distribution(desk):
     answers = annotate(make(lambda r: Reply("x", (np.log(0.1), np.log(0.3)))), pool_of("a joy"))
     np.testing.assert_allclose(answers.proba, [[0.25, 0.75]], atol=1e-6)
     assert answers.scored.all()
+
+
+def test_the_probability_of_a_label_is_that_of_its_words_together(desk):
+    make, _ = desk
+    spoken = replace(PROMPT, task=Classification(PROMPT.labels, {"negative": ("bad", "dull")}))
+    annotator = replace(make(lambda r: Reply("x", tuple(np.log([0.1, 0.3, 0.6])))), prompt=spoken)
+    answers = annotate(annotator, pool_of("a joy"))
+    np.testing.assert_allclose(answers.proba, [[0.4, 0.6]], atol=1e-6)
+    assert annotator.llm.requests[0].choices == ("bad", "dull", "positive")
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_the_problem_of_a_failed_reply_is_passed_on(reviews):
 def test_every_label_of_a_shipped_prompt_is_read_back(path):
     shipped = load(path)
     read = [shipped.read(Reply(reply), "").proba.argmax() for reply in shipped.replies]
-    assert read == list(range(len(shipped.task.answers)))
+    assert read == list(shipped.task.owners)
 
 
 @pytest.mark.parametrize("assistant", ["Label: {{ label }}", '{"label": {{ label|tojson }}}', "`{{ label }}`"])
@@ -210,3 +210,61 @@ def test_a_missing_prompt_is_told_with_its_neighbour(tmp_path):
     prompt(tmp_path, LABELS + PLAIN)
     with pytest.raises(PromptError, match=r"no such prompt file; did you mean 'prompt\.md'\?"):
         load(tmp_path / "promt.md")
+
+
+# --- words of a label
+
+WORDS = """---
+labels:
+  thing: {means: "no person", words: [object, animal]}
+  person: somebody
+---
+## system
+Say one of {{ words | join(", ") }}.
+
+## user
+{{ text }}
+
+## assistant
+{{ label }}
+"""
+
+
+def test_a_label_may_go_by_several_words(tmp_path):
+    asked = prompt(tmp_path, WORDS)
+    assert asked.replies == ("object", "animal", "person")
+    assert dict(asked.labels) == {"thing": "no person", "person": "somebody"}
+    assert asked.render(Example("1", "a cat"))[0].content == "Say one of object, animal, person."
+
+
+@pytest.mark.parametrize("reply", ["object", "Animal.", "thing"])
+def test_each_word_of_a_label_and_its_name_are_read_as_that_label(tmp_path, reply):
+    assert prompt(tmp_path, WORDS).read(Reply(reply), "").proba.argmax() == 0
+
+
+def test_a_demonstration_says_the_first_word_of_its_label(tmp_path):
+    chat = prompt(tmp_path, WORDS).render(Example("1", "a cat"), [Demonstration("a dog", "thing")])
+    assert chat[2] == Message("assistant", "object")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("{means: no person, word: [object]}", "labels and their meanings must be plain text"),
+        ("{means: no person, words: object}", "labels and their meanings must be plain text"),
+        ("{means: no person, words: []}", "labels and their meanings must be plain text"),
+        ("{words: [[object]]}", "labels and their meanings must be plain text"),
+        ("{words: [object, 7]}", "label 7 is no text but int to YAML"),
+        ("{words: [object, Person]}", "labels 'person' and 'Person' read the same in a reply"),
+        ("{words: [object, object]}", "labels 'object' and 'object' read the same in a reply"),
+    ],
+)
+def test_words_that_cannot_be_used_are_told_with_their_line(tmp_path, wrong, told):
+    found = fault(tmp_path, WORDS.replace('{means: "no person", words: [object, animal]}', wrong))
+    assert told in found
+    assert found.startswith((":3:", ":2:"))
+
+
+def test_words_are_for_one_label_a_text(tmp_path):
+    found = fault(tmp_path, WORDS.replace("---\nlabels", "---\ntask: multilabel\nlabels", 1))
+    assert "label 'thing' has words; those are for one label a text" in found

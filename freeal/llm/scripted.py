@@ -13,6 +13,8 @@ from freeal.errors import ConfigError
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
 from freeal.tasks import Kind, Task
 
+KIND: Kind = "classification"
+
 REMEMBERED = 10_000
 """Requests kept for tests to look at; older ones are forgotten."""
 
@@ -57,7 +59,8 @@ class ScriptedLLM(InProcess):
         labels = tuple(task.labels)
         if strange := [name for name in config.keywords if name not in labels]:
             raise ConfigError(f"llm.keywords: {strange[0]!r} is no label; labels are {', '.join(map(repr, labels))}")
-        script = _Keywords(config, labels, seed, task.kind)
+        firsts = tuple(list(task.owners).index(index) for index in range(len(labels))) if task.kind == KIND else ()
+        script = _Keywords(config, labels, seed, task.kind, firsts)
         about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
 
@@ -83,7 +86,9 @@ class _Keywords:
     config: ScriptedConfig
     labels: tuple[str, ...]
     seed: int
-    kind: Kind = "classification"
+    kind: Kind = KIND
+    firsts: tuple[int, ...] = ()
+    """Of each label the first of the choices that stand for it; of a classification."""
 
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
@@ -105,7 +110,8 @@ class _Keywords:
             label = 1 - right if mistaken else right
         else:
             label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
-        return self._chosen(request, label % len(request.choices), text, sure=label == right)
+        choice = self.firsts[label] if self.firsts else label % len(request.choices)
+        return self._chosen(request, choice, text, sure=label == right)
 
     def _right(self, text: str) -> int:
         """Class index; among labels named equally often the dice choose."""

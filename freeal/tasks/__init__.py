@@ -95,7 +95,11 @@ class Task(Protocol):
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """What the variable of '## assistant' may be, one for each class; none where the LLM is to write."""
+        """What the variable of '## assistant' may be, class by class; none where the LLM is to write."""
+
+    @property
+    def owners(self) -> IntArray:
+        """(a,) the class of each of `answers`: several may stand for one."""
 
     @property
     def variables(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,6 +32,10 @@ class Reading(NamedTuple):
 class Classification:
     """Each text has exactly one of `labels`, a mapping from name to meaning; its order is the class index.
 
+    `words`: label -> what the LLM may call it, the most general word first; a label without any goes by its name. The
+    probability of a label is that of its words together (a verbalizer; Schick and Schütze, EACL 2021, sec. 3.1): where
+    the label is a box of many things, "entity", a small LLM knows the things better than the box.
+
     Raises:
         PromptError: the labels cannot be told apart, see `validate_labels`.
 
@@ -44,6 +48,7 @@ class Classification:
     """
 
     labels: Mapping[str, str]
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kind: Kind = "classification"
     questions: int = 1
     room: int = 32
@@ -51,12 +56,26 @@ class Classification:
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels))
+        validate_labels([*self.labels, *(word for label, word in self._spoken if word != label)])
 
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.labels)
 
-    groups = answers = classes
+    groups = classes
+
+    @cached_property
+    def answers(self) -> tuple[str, ...]:
+        return tuple(word for _, word in self._spoken)
+
+    @cached_property
+    def owners(self) -> IntArray:
+        return np.array([self.classes.index(label) for label, _ in self._spoken], np.int64)
+
+    @property
+    def _spoken(self) -> list[tuple[str, str]]:
+        """(label, word) of every word, in the order of the labels."""
+        return [(label, word) for label in self.labels for word in self.words.get(label) or (label,)]
 
     def in_json(self) -> Classification:
         return self
@@ -69,7 +88,7 @@ class Classification:
         return {}
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
-        return {"label": label}
+        return {"label": (self.words.get(label) or (label,))[0]}
 
     def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
         return (len(self.labels),)
@@ -123,11 +142,12 @@ class Classification:
 
     @cached_property
     def _exact(self) -> dict[str, int]:
-        return {label: index for index, label in enumerate(self.labels)}
+        named = {label: index for index, label in enumerate(self.labels)}
+        return named | dict(zip(self.answers, map(int, self.owners), strict=True))
 
     @cached_property
     def _folded(self) -> dict[str, int]:
-        return {key: index for index, label in enumerate(self.labels) for key in _keys(label)}
+        return {key: index for name, index in self._exact.items() for key in _keys(name)}
 
 
 def word(label: int, k: int) -> FloatArray:

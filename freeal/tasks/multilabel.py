@@ -50,6 +50,10 @@ class Multilabel:
 
     answers = classes
 
+    @property
+    def owners(self) -> IntArray:
+        return np.arange(len(self.answers))
+
     def in_json(self) -> Multilabel:
         return self
 

@@ -57,6 +57,10 @@ class Tokens:
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
 
+    @property
+    def owners(self) -> IntArray:
+        return np.arange(0)
+
     @cached_property
     def classes(self) -> tuple[str, ...]:
         return tag_vocabulary(list(self.labels))
