@@ -1,7 +1,7 @@
 """The table of what freeal is worth: study after study on real data sets, and their means. Interrupted, it goes on.
 
     python benchmarks/results.py --out runs/results                        # two cores: many hours
-    python benchmarks/results.py --out runs/results --only trec --seeds 1  # one data set
+    python benchmarks/results.py --out runs/results --only trec --seeds 1  # one data set; one study of it: trec-1.5b
     python benchmarks/results.py --out runs/results --scale full           # with a GPU
 
 Every study is an ordinary `freeal study` in OUT/NAME; table.md and results.json are written anew after each. Data sets
@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/results"))
     parser.add_argument("--scale", choices=("cores", "full"), default="cores")
-    parser.add_argument("--only", action="append", metavar="CONFIG", help="only this configuration; repeatable")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this configuration or study; repeatable")
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method; repeatable")
     parser.add_argument("--rows", type=int, help="of the pool and the test; default 1,000, full 2,000")
     parser.add_argument("--seeds", type=int, help="default: as planned")
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
     given = parser.parse_args()
     rows, shots = given.rows or {"cores": 1000, "full": 2000}[given.scale], {"cores": 4, "full": 10}[given.scale]
-    chosen = [plan for plan in plans(given.scale) if not given.only or plan.config in given.only]
+    chosen = [plan for plan in plans(given.scale) if not given.only or {plan.config, plan.name} & set(given.only)]
     names = given.method or [method.name for method in studies.METHODS]
     found: dict[str, dict[str, Any]] = {}
     for plan in chosen:
