@@ -471,6 +471,11 @@ class Config(Section):
         """Every prompt file, the first one first."""
         return (self.prompt, *self.paraphrases)
 
+    @property
+    def learns(self) -> bool:
+        """Whether there is a student; else the LLM alone has spoken."""
+        return not isinstance(self.student, NoStudentConfig)
+
 
 def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:
     """Read a configuration file over its preset, with `--set` overrides on top; paths become absolute.

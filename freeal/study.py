@@ -23,6 +23,7 @@ from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.report import charts, history, measure, worth
 from freeal.report.page import environment, uri
+from freeal.scorekeeper import works_of
 from freeal.types import IntArray, argmax
 
 SCHEMA_VERSION = 1
@@ -394,7 +395,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
 
     settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     with Ledger(run / LEDGER, read_only=True) as ledger:
-        works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in build.works_of(number))]
+        works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
     price = build.price_of(settings.llm)
     dollars = price.of(alone.tokens_in, alone.tokens_out) if price and not settings.panel else alone.cost
