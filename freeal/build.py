@@ -318,12 +318,13 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
             from freeal.student.transformer import TransformerStudent
 
             path, several = str(models.locate(transformer.model, emit)), task.kind == "multilabel"
-            student = TransformerStudent(transformer, labels, seed, path, emit, several)
+            make = partial(TransformerStudent, model_path=path, emit=emit, several=several)
+            student: Student = make(transformer, labels, seed)
             if transformer.judge == "none":
                 return student
             from freeal.student.judged import JudgedStudent
 
-            judge = _linear_student(LinearConfig(), task, seed, vectors)
+            judge = _judge(transformer, task, seed, vectors, make)
             return JudgedStudent(student, judge, transformer.objective == "coteaching")
         case LinearConfig() as linear:
             return _linear_student(linear, task, seed, vectors)
@@ -335,6 +336,23 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
             from freeal.student.uniform import UniformStudent
 
             return UniformStudent(task.shape)
+
+
+def _judge(
+    config: TransformerConfig, task: Task, seed: int, vectors: Callable[[], Embedder], make: Callable[..., Student]
+) -> Student:
+    """Who judges the rows of a fine-tuned student."""
+    if config.judge == "linear":
+        return _linear_student(LinearConfig(), task, seed, vectors)
+    from freeal.student.crossfitted import CrossFitted
+
+    plain = config.model_copy(update={"objective": "plain"} if config.objective == "coteaching" else {})
+
+    def new(fold: int) -> Student:
+        work = f"training without fold {fold + 1} of {config.folds}"
+        return make(plain, tuple(task.labels), seed + 1 + fold, work=work)
+
+    return CrossFitted(new, config.folds, seed, task.shape(()))
 
 
 def _linear_student(config: LinearConfig, task: Task, seed: int, vectors: Callable[[], Embedder]) -> Student:

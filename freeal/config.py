@@ -266,17 +266,18 @@ class TransformerConfig(Section):
     temperature: float = Field(0.85, gt=0, description="of the student's own word where it is a target")
     ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
     refine: Share = Field(0.5, description="candidates: the student's share of the targets after the last epoch")
-    judge: Literal["none", "linear"] = Field(
+    judge: Literal["none", "linear", "cross_fitted"] = Field(
         "linear",
-        description="who judges the rows it learned from: itself; or logistic regression on frozen embeddings that "
-        "did not see the row (embedder)",
+        description="who judges the rows it learned from: itself; or, not having seen the row, logistic regression on "
+        "frozen embeddings (embedder), in seconds; or the same encoder trained on the other `folds`",
     )
+    folds: int = Field(2, ge=2, description="cross_fitted: so many trainings more, each on the rows of the other folds")
     device: str = "auto"
 
     @model_validator(mode="after")
     def _someone_judges(self) -> Self:
         if self.objective == "coteaching" and self.judge == "none":
-            raise ValueError("objective coteaching needs a judge: set judge to linear")
+            raise ValueError("objective coteaching needs a judge: set judge to linear or cross_fitted")
         return self
 
 

@@ -78,6 +78,7 @@ class TransformerStudent:
         emit: listener for progress and notes.
         several: a text has any number of the labels: what is said of it is (s, 2), "no" and "yes" for each of the s,
             instead of (k,), a probability for each of the k. Not with the objective `freeal`.
+        work: what progress is told of.
 
     Raises:
         ModelError: there is no model at `model_path`, or it has no linear last layer.
@@ -94,6 +95,7 @@ class TransformerStudent:
         model_path: str,
         emit: Emit = ignore,
         several: bool = False,
+        work: str = "training",
     ) -> None:
         self.config = config
         self.labels = tuple(labels)
@@ -101,6 +103,7 @@ class TransformerStudent:
         self.model_path = model_path
         self.emit = emit
         self.several = several
+        self.work = work
         self.shape = (len(labels), 2) if several else (len(labels),)
         self.device = pick_device(config.device)
         self.tokenizer = open_tokenizer(model_path)
@@ -196,7 +199,7 @@ class TransformerStudent:
         def loss(rows: IntArray) -> Tensor:
             return self._plain(work, rows) if second is None else self._freeal(work, rows, mask, second)
 
-        run_epoch(work.training, loss, self.config, self.emit)
+        run_epoch(work.training, loss, self.config, self.emit, self.work)
 
     def _plain(self, work: _Work, rows: IntArray) -> Tensor:
         read = self._forward(work.network, [work.training.tokens[row] for row in rows], work.training.autocast)

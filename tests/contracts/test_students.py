@@ -5,14 +5,14 @@ import pytest
 
 from freeal.config import LinearConfig, TransformerConfig
 from freeal.select import filters
-from freeal.student import each_label, judged, linear, transformer, uniform
+from freeal.student import crossfitted, each_label, judged, linear, transformer, uniform
 from freeal.student.embedders import TfidfEmbedder
 from freeal.types import CleanSplit, Inputs
 
 LABELS = ("negative", "positive", "unused")
-ONE = ("plain", "freeal", "candidates", "coteaching", "linear", "uniform")
+ONE = ("plain", "freeal", "candidates", "coteaching", "cross-fitted", "linear", "uniform")
 SEVERAL = "any number: "
-KINDS = (*ONE, *(SEVERAL + kind for kind in ("plain", "candidates", "coteaching", "linear")))
+KINDS = (*ONE, *(SEVERAL + kind for kind in ("plain", "candidates", "coteaching", "cross-fitted", "linear")))
 
 
 def build(kind, tiny_encoder):
@@ -24,6 +24,10 @@ def build(kind, tiny_encoder):
         return linear.LinearStudent(LinearConfig(), LABELS, 0, TfidfEmbedder(32))
     if learns == "uniform":
         return uniform.UniformStudent(lambda texts: shape(kind))
+    if learns == "cross-fitted":
+        plain = kind.replace(learns, "plain")
+        judge = crossfitted.CrossFitted(lambda fold: build(plain, tiny_encoder), 2, 0, shape(kind))
+        return judged.JudgedStudent(build(plain, tiny_encoder), judge)
     config = TransformerConfig(objective=learns, epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
     student = transformer.TransformerStudent(config, LABELS, 0, str(tiny_encoder), several=several)
     if learns == "coteaching":
