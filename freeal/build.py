@@ -130,6 +130,10 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"embedder.kind: hidden_states is for one question a text, not for a task of kind {task.kind}")
     if task.kind != "classification" and config.calibration.kind == "prior":
         raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
+    if isinstance(config.embedder, StatesConfig):
+        _states_of(config, config.embedder)
+    if config.fusion.verify and task.kind != "tokens":
+        raise Unfit(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
     if config.reading != "written" and task.kind != "tokens":
         raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
     if config.reading != "written" and NONE in task.labels:
@@ -228,6 +232,8 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
                 return ReplayedLLM(place / LEDGER)
 
             def answer(label: str, question: int) -> str:
+                if prompt.task.kind == "classification":
+                    return label  # read by its name, whatever words a prompt has for it
                 return " ".join(prompt.task.answered(label, question).values())
 
             named = prompt.task.labels if prompt.task.kind == "classification" else prompt.replies
@@ -465,7 +471,7 @@ def understudied(
 
     task, rescue = annotator.prompt.task, config.cold_start.rescue
     able = task.kind == "classification" and annotator.capabilities.generation
-    if not able or not rescue or config.rounds == 1 or calibrate.kind != "estimated":
+    if not able or not rescue or not config.learns or config.rounds == 1 or calibrate.kind != "estimated":
         return calibrate
     labels = tuple(task.labels)
 
@@ -476,9 +482,8 @@ def understudied(
     def write(count: int) -> Sequence[Demonstration]:
         wanted = config.cold_start.model_copy(update={"kind": "generated", "total": count})
         changed = config.model_copy(update={"cold_start": wanted})
-        return demonstrations(changed, annotator.prompt, partial(annotator.ask, work=COLD_START), vectors, emit).begin(
-            pool
-        )
+        asking = partial(annotator.ask, work=understudy.WORK)
+        return demonstrations(changed, annotator.prompt, asking, vectors, emit).begin(pool)
 
     def student() -> LinearStudent:
         return LinearStudent(LinearConfig(), labels, config.seed, vectors())
@@ -575,7 +580,8 @@ def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
     task = annotator.prompt.task
     if not isinstance(task, Tokens) or isinstance(annotator, Panel):
         raise ConfigError(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
-    return Verifier(annotator.annotator if isinstance(annotator, Candidates) else annotator, task, pool)
+    asking = annotator.annotator if isinstance(annotator, Candidates) else annotator
+    return Verifier(asking, task, pool, lambda number: _left(number + 1, config, annotator))
 
 
 def _stop(state: LoopState, config: Config, annotator: Reader) -> str | None:

@@ -131,7 +131,8 @@ class Candidates:
             for candidate in proposed(pool[int(row)].text, self.kind, marked)
         ]
         said = self._said(pool, asked, shown, work, all_or_none)
-        alarms = habits.undecided(said.proba, self.min_information)
+        silent = len(rows) - len({each.place for each in asked})
+        alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
         for alarm in alarms:
             self.emit(Note(alarm, work))
         correct = self._correction(said, self._believed(rows, asked), self._words(pool, asked), work)

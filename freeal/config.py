@@ -267,7 +267,7 @@ class TransformerConfig(Section):
     ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
     refine: Share = Field(0.5, description="candidates: the student's share of the targets after the last epoch")
     judge: Literal["none", "linear", "cross_fitted"] = Field(
-        "linear",
+        "cross_fitted",
         description="who judges the rows it learned from: itself; or, not having seen the row, logistic regression on "
         "frozen embeddings (embedder), in seconds; or the same encoder trained on the other `folds`",
     )

@@ -25,6 +25,7 @@ from freeal.formats import sentence_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
+from freeal.tasks.spans import split_words, widened
 from freeal.types import Example, IntArray, Pool
 
 
@@ -220,13 +221,15 @@ class _Intake:
         types = {fold(name): name for name in self.task.labels}
         try:
             spans = sentence_of(self.table, row, types, self.text_column, column).spans
+            within = tuple(span for span in spans or () if span.end <= len(text))
+            widened(within, split_words(text))  # each has a word of freeal's, too
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
-        return tuple(span for span in spans or () if span.end <= len(text))
+        return within
 
     def _set(self, number: int, value: object) -> list[int] | None:
-        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between them."""
-        if value is None or value != value:
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank."""
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return None
         if isinstance(value, str):
             value = self._listed(value)

@@ -108,6 +108,8 @@ def _tag(tag: object, names: Sequence[str] | None) -> str:
 
 
 def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, str] | None) -> tuple[Span, ...]:
+    if isinstance(found, str):  # a cell of a csv file
+        found = _of_cell(found)
     if not isinstance(found, list):
         raise ValueError(f"spans are {type(found).__name__}, not a list: {str(found)[:80]}")
     spans = sorted(_span(each, text, types) for each in found)
@@ -119,6 +121,15 @@ def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, 
             )
     widened(spans, words)  # each has a word
     return tuple(spans)
+
+
+def _of_cell(cell: str) -> object:
+    """The list that a cell holds as JSON; the cell itself, if it holds none."""
+    try:
+        found: object = json.loads(cell)
+    except ValueError:
+        return cell
+    return found
 
 
 def _span(found: object, text: str, types: Mapping[str, str] | None) -> Span:

@@ -118,7 +118,8 @@ class Prompt:
 
     def with_meanings(self, meanings: Mapping[str, str]) -> Prompt:
         """The same prompt, but the labels mean something else; `meanings` has one for each."""
-        return replace(self, labels={label: meanings[label] for label in self.labels})
+        told = {label: meanings[label] for label in self.labels}
+        return replace(self, labels=told, task=self.task.meaning(told))
 
     def request(self, example: Example, shown: Sequence[Demonstration] = (), question: int = 0) -> Request:
         """What is sent to ask one question about `example`."""

@@ -44,7 +44,7 @@ Reader = Annotator | Panel | Candidates
 
 def works_of(number: int) -> list[str]:
     """What round `number` asks for, as the ledger names it."""
-    return [f"round {number}", *guidelines.works(number)]
+    return [f"round {number}", *guidelines.works(number), *([] if number else [understudy.WORK])]
 
 
 def score_of(task: Task) -> Score:
@@ -158,7 +158,7 @@ class Scorekeeper:
     def _may_ask(self, test: Pool) -> bool:
         """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget."""
         most, reader = self.config.stop.max_calls, self.annotator
-        spent = self.annotator.ledger.usage([COLD_START, "round 0"]).calls
+        spent = self.annotator.ledger.usage([COLD_START, *works_of(0)]).calls
         fits = most is None or spent + reader.calls_a_row * len(set(test.texts)) <= most
         return self.config.evaluation.llm_on_test and not reader.capabilities.by_uid and fits
 

@@ -119,6 +119,13 @@ ABLATED = (
     ),
     Method("default, trust by neighbours", "neighbours agree, too", ("demos.trust=neighbours",), "final", student=True),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
+    Method(
+        "default, linear judge",
+        "a regression on frozen embeddings judges them",
+        ("student.judge=linear",),
+        "final",
+        student=True,
+    ),
     Method("default, no filter", "losses are not looked at", ("filter.kind=none",), "final", student=True),
     Method("default, LLM alone", "the student has no say in the labels", ("fusion.student=0",), "final", student=True),
     Method("default, hard labels", "the student learns labels", ("targets=hard",), "final", student=True),

@@ -20,6 +20,9 @@ WORK = "understudy"
 FACT = "understudy"
 """Under this name the ledger remembers what it was taught, and how well it learned it."""
 
+ASKED_FOR = "understudy, texts"
+"""And under this one how many texts were asked for: a run that is resumed asks for as many."""
+
 
 @dataclass(frozen=True)
 class Understudy:
@@ -76,7 +79,9 @@ class Understudy:
         return self._calibrated(read)
 
     def _lessons(self) -> Sequence[Demonstration]:
-        count = self.most()
+        kept = self.ledger.recall(ASKED_FOR, alone=True)
+        count = kept if isinstance(kept, int) else self.most()
+        self.ledger.remember(ASKED_FOR, count)
         if count < len(self.labels):
             return ()
         try:

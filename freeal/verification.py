@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,18 +40,26 @@ Is "{{ words }}", exactly these words, here one of: {{ about }}?
 
 @dataclass(frozen=True)
 class Verifier:
-    """Asks `annotator`'s LLM about entities of `pool`, in the work of the round whose labels they are."""
+    """Asks `annotator`'s LLM about entities of `pool`, in the work of the round whose labels they are.
+
+    `left`: a round -> calls that may still be made in it; None: any.
+    """
 
     annotator: Annotator
     task: Tokens
     pool: Pool
+    left: Callable[[int], int | None] = lambda number: None
 
     def __call__(self, annotations: Annotations, student: FloatArray, posterior: FloatArray) -> FloatArray:
         """(n, s, k) the posterior, its disputed entities settled; as it was where the budget does not suffice."""
         disputes = disputed(self.task.best(annotations.proba), self.task.best(student))
         if not disputes:
             return posterior
-        work = f"round {int(annotations.asked_in.max())}{MEMBER}verification"
+        number = int(annotations.asked_in.max())
+        work = f"round {number}{MEMBER}verification"
+        if (left := self.left(number)) is not None and left < len(disputes):
+            self.annotator.emit(Note(f"{len(disputes)} disputed entities stay as they are: {left} calls left", work))
+            return posterior
         asking = replace(self.annotator, prompt=prompts.parse(Path(__file__), QUESTION), unit="disputed entities")
         questions = Pool(tuple(map(self._question, disputes)))
         try:

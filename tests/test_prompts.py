@@ -255,8 +255,9 @@ def test_a_demonstration_says_the_first_word_of_its_label(tmp_path):
         ("{means: no person, words: []}", "labels and their meanings must be plain text"),
         ("{words: [[object]]}", "labels and their meanings must be plain text"),
         ("{words: [object, 7]}", "label 7 is no text but int to YAML"),
-        ("{words: [object, Person]}", "labels 'person' and 'Person' read the same in a reply"),
+        ("{words: [object, Person]}", "labels 'Person' and 'person' read the same in a reply"),
         ("{words: [object, object]}", "labels 'object' and 'object' read the same in a reply"),
+        ("{words: [thing, thing]}", "labels 'thing' and 'thing' read the same in a reply"),
     ],
 )
 def test_words_that_cannot_be_used_are_told_with_their_line(tmp_path, wrong, told):

@@ -205,13 +205,16 @@ def test_a_budget_that_is_none_is_told(configuration, wrong):
     assert f"--budgets {wrong}" in said.err
 
 
+NOT_OF_A_LINEAR_STUDENT = {"default, no judge", "default, linear judge"}
+
+
 def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_path):
     small = ("--method", "default", "--seeds", 1, "--set", "data.sample=30")
     said = freeal("study", configuration, "--out", tmp_path / "study", *small, "--ablate", "--json")
     assert said.code == 0
     found = json.loads(said.out)
-    assert set(found["differences"]) == {method.name for method in ABLATED} - {"default, no judge"}
-    assert "default, no judge" in found["left_out"]
+    assert set(found["differences"]) == {method.name for method in ABLATED} - NOT_OF_A_LINEAR_STUDENT
+    assert set(found["left_out"]) == NOT_OF_A_LINEAR_STUDENT
 
 
 def test_differences_are_known_for_the_student_on_the_test(studied):
@@ -235,3 +238,14 @@ def test_rows_that_a_budget_leaves_without_a_label_count_as_wrong(configuration,
     some = ("--method", "calibrated", "--seeds", 1, "--budgets", "0.5", "--json")
     found = json.loads(freeal("study", configuration, "--out", tmp_path / "study", *some).out)["methods"]
     assert found["calibrated at 0.5"]["pool"]["mean"] <= 0.5 < found["calibrated"]["pool"]["mean"]
+
+
+def test_a_study_does_not_mix_two_versions_of_a_prompt(configuration, tmp_path):
+    mine = tmp_path / "prompt.md"
+    mine.write_bytes((configuration.parent / yaml.safe_load(configuration.read_text())["prompt"]).read_bytes())
+    some = ("--method", "zero-shot", "--seeds", 1, "--out", tmp_path / "study", "--set", f"prompt={mine}")
+    assert freeal("study", configuration, *some).code == 0
+    mine.write_text(mine.read_text(encoding="utf-8").replace("## user\n", "## user\nRead this.\n"), encoding="utf-8")
+    said = freeal("study", configuration, *some, "--method", "calibrated")
+    assert said.code == 7
+    assert f"{mine} is not the one the run began with" in said.err

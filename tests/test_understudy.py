@@ -47,6 +47,9 @@ def understudy(written=lessons, most=40, least=0.08, below=0.2):
         def remember(self, name, value):
             facts[name] = value
 
+        def recall(self, name, alone=False):
+            return facts.get(name)
+
     pool = texts(40)
     vectors = TfidfEmbedder(32)
     calibrate = Calibrator("batch", "latest", min_information=least)
@@ -82,6 +85,15 @@ def test_where_answers_are_all_alike_it_labels_the_whole_pool():
     assert "a student of 40 texts that the LLM wrote" in events[-1].message
 
 
+def test_a_run_that_is_resumed_asks_for_as_many_texts_as_before():
+    found, _, _ = understudy(most=40)
+    found(start(), ALIKE)
+    killed, asked = replace(found, most=lambda: 0), []
+    again = replace(killed, write=lambda count: asked.append(count) or lessons(count))
+    assert (again(start(), ALIKE).proba == found(start(), ALIKE).proba).all()
+    assert asked == [40]
+
+
 def in_part_wrong(count):
     """Three texts of ten have the other label."""
     return [replace(each, label=LABELS[(i + (i % 10 < 3)) % 2]) for i, each in enumerate(lessons(count))]
@@ -102,7 +114,7 @@ def test_answers_that_tell_something_give_way_to_one_who_tells_more():
 def test_one_who_tells_less_than_the_answers_does_not_take_over():
     found, events, facts = understudy(in_part_wrong, least=0.0, below=0.25)
     said = found(start(), LITTLE)
-    assert not facts
+    assert FACT not in facts
     assert "no better" in events[-1].message
     assert np.array_equal(said.proba, found.calibrate(start(), LITTLE).proba, equal_nan=True)
     found(start(), ALIKE)
@@ -112,7 +124,7 @@ def test_one_who_tells_less_than_the_answers_does_not_take_over():
 def test_nothing_is_written_where_the_answers_tell_enough():
     found, _, facts = understudy(lambda count: pytest.fail("texts were written"), below=0.15)
     found(start(), LITTLE)
-    assert not facts
+    assert FACT not in facts
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,7 @@ def test_otherwise_it_is_as_if_there_were_none(answers, state):
     state = replace(state, next_round=1) if answers is ALIKE else state
     said, without = found(state, answers), found.calibrate(state, answers)
     assert np.array_equal(said.proba, without.proba, equal_nan=True)
-    assert not facts
+    assert FACT not in facts
 
 
 @pytest.mark.parametrize(
@@ -146,7 +158,7 @@ def test_what_teaches_nothing_changes_nothing(written, most, told):
     found, events, facts = understudy(written, most)
     assert np.array_equal(found(start(), ALIKE).proba, found.calibrate(start(), ALIKE).proba, equal_nan=True)
     assert told in events[-1].message
-    assert not facts
+    assert FACT not in facts
 
 
 def test_a_budget_that_ends_while_texts_are_written_keeps_the_round():
@@ -288,7 +300,7 @@ def test_the_report_tells_whose_words_they_are(kept):
 def test_status_counts_what_was_written_and_whom_it_labelled(kept):
     found = json.loads(freeal("status", kept, "--json").out)
     assert found["rows"] == {"labelled": 120}
-    assert found["works"]["cold start"] == {"written": 60}
+    assert found["works"]["understudy"] == {"written": 60}
     assert found["works"]["round 0"] == {"labelled": 50}
 
 

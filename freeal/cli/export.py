@@ -11,7 +11,8 @@ from freeal.cli.options import RunFolder
 from freeal.errors import RunError, did_you_mean
 
 ENDINGS = {
-    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".jsonl": "jsonl", ".json": "label-studio", ".spacy": "spacy",
+    ".conll": "conll", ".bio": "conll", ".iob": "conll", ".iob2": "conll",
+    ".jsonl": "jsonl", ".json": "label-studio", ".spacy": "spacy",
 }  # fmt: skip
 FORMS = ("conll", "jsonl", "hf", "label-studio", "spacy")
 

@@ -44,7 +44,8 @@ def predict(
     config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
-    wanted = settings.DataConfig(pool=file, text=text or config.data.text, max_words=config.data.max_words)
+    kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
+    wanted = settings.DataConfig(pool=file, **kept | ({"text": text} if text else {}))
     pool = data.load(wanted, task, 0).pool
     with listening() as emit:
         proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba

@@ -295,7 +295,7 @@ def _as_it_was(
         now = settings.load(place, [*at_first, *overrides])
         told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
         told = {key: line for key, line in told.items() if key not in ("prompt", "paraphrases")}
-        told |= _other_prompts(folder, before, now)
+        told |= other_prompts(folder, before, now)
         now = now.model_copy(update={"prompt": before.prompt, "paraphrases": before.paraphrases})
     else:
         for override in overrides:
@@ -312,7 +312,7 @@ def _as_it_was(
     return now, list(told.values())
 
 
-def _other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
+def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
     """What is other about the prompts than in the run directory; their text counts, not where they are."""
     from freeal.store import prompt_files
 
@@ -384,7 +384,10 @@ def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None
 def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
-    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     return settings
 
 

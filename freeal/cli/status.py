@@ -65,9 +65,15 @@ def account(run: Path) -> dict[str, Any]:
                 of_row[uid] = state
         usage, in_doubt = ledger.usage(), ledger.in_doubt()
     last = RunStore(run, prompt.task, tuple(pool)).resume()
-    if last is not None:  # a text without candidates, or one for an understudy, is labelled without a question
-        settled = zip(pool, last.annotations.labelled, strict=True)
-        of_row |= {uid: "labelled" for uid, labelled in settled if labelled and of_row[uid] == "pending"}
+    if last is not None:
+        said, several = last.annotations, prompt.task.kind != "classification"
+        for uid, labelled, problem in zip(pool, said.labelled, said.problems, strict=True):
+            # a text without candidates, or one for an understudy, is labelled without a question; of several questions
+            # a text, or of a list of entities, the round alone knows what they came to
+            if several and not labelled and problem:
+                of_row[uid] = f"failed: {problem.partition(':')[0]}"
+            elif labelled and (several or of_row[uid] == "pending"):
+                of_row[uid] = "labelled"
     by_state = Counter(of_row.values())
     by_state["skipped: empty"] = len(environment.get("empty", ()))
     whole = len(RunStore(run).finished())

@@ -136,7 +136,7 @@ def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Seq
         ChangedError: the run has other settings.
     """
     from freeal import study as studies
-    from freeal.cli.run import differences, kept_settings
+    from freeal.cli.run import differences, kept_settings, other_prompts
 
     try:
         now = studies.settings(config, method, seed, folder, overrides)
@@ -145,8 +145,9 @@ def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Seq
     place = studies.place(folder, method, seed)
     if not (place / "config.yaml").is_file():
         return
-    then = kept_settings(place).model_dump(mode="json")
-    if told := differences(then, now.model_dump(mode="json")):
+    then = kept_settings(place)
+    told = differences(then.model_dump(mode="json"), now.model_dump(mode="json"))
+    if told := told or other_prompts(place, then, now):
         raise ChangedError(
             f"{folder}: was made with other settings: {'; '.join(told.values())}; name another with --out"
         )

@@ -81,12 +81,16 @@ def _steps(choice: Mapping[str, Any]) -> Iterator[Step]:
 
 
 def _votes(texts: Sequence[str | None], choices: Sequence[str]) -> tuple[float, ...] | None:
-    """Log of the share of votes of each choice, half a vote added to each; None if nobody named a choice."""
+    """Log of the share of votes of each choice, None if nobody named one.
+
+    To each half a vote is added, but to all together not more than one: choices may be many words of few labels.
+    """
     named = [_json_label(text or "").strip().strip(".\"'").casefold() for text in texts]
     counts = [named.count(choice.casefold()) for choice in choices]
     if not sum(counts):
         return None
-    return tuple(math.log((count + 0.5) / (sum(counts) + 0.5 * len(choices))) for count in counts)
+    more = min(0.5, 1.0 / len(choices))
+    return tuple(math.log((count + more) / (sum(counts) + more * len(choices))) for count in counts)
 
 
 def label_said(reply: Mapping[str, Any]) -> str:

@@ -10,6 +10,9 @@ from functools import reduce
 TOO_LITTLE = 0.5
 """Probability of all labels together below which it says nothing of a reply that begins otherwise ("Label: …")."""
 
+LEAST_LEFT = 1e-9
+"""Probability that choices which were not seen have together, at least."""
+
 AMBIGUOUS = 0.01
 """Share of the probability that may lie on tokens which begin several choices, before nothing is said of any."""
 
@@ -79,7 +82,9 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
     begins = bool(_owners("", steps[0].taken, range(len(choices)), folded))
     if not begins and math.log(TOO_LITTLE) > reduce(_add, found):
         return None
-    bound = min(bounds) - 1.0
+    unseen = sum(logprob == -math.inf for logprob in found)
+    left = max(1.0 - math.exp(reduce(_add, found)), LEAST_LEFT)  # together no more than what was not seen
+    bound = min(min(bounds) - 1.0, math.log(left / max(unseen, 1)))
     return tuple(bound if logprob == -math.inf else logprob for logprob in found)
 
 

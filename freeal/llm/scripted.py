@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from freeal.config import ScriptedConfig
 from freeal.errors import ConfigError
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
-from freeal.tasks import Kind, Task
-
-KIND: Kind = "classification"
+from freeal.tasks import Kind, Said, Task
 
 REMEMBERED = 10_000
 """Requests kept for tests to look at; older ones are forgotten."""
@@ -59,8 +57,7 @@ class ScriptedLLM(InProcess):
         labels = tuple(task.labels)
         if strange := [name for name in config.keywords if name not in labels]:
             raise ConfigError(f"llm.keywords: {strange[0]!r} is no label; labels are {', '.join(map(repr, labels))}")
-        firsts = tuple(list(task.owners).index(index) for index in range(len(labels))) if task.kind == KIND else ()
-        script = _Keywords(config, labels, seed, task.kind, firsts)
+        script = _Keywords(config, labels, seed, task.kind, task.heard)
         about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
 
@@ -86,9 +83,9 @@ class _Keywords:
     config: ScriptedConfig
     labels: tuple[str, ...]
     seed: int
-    kind: Kind = KIND
-    firsts: tuple[int, ...] = ()
-    """Of each label the first of the choices that stand for it; of a classification."""
+    kind: Kind = "classification"
+    heard: Callable[[str | None, str], Said] = lambda reply, text: Said(None)
+    """What a reply says: several choices may stand for one label."""
 
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
@@ -110,8 +107,13 @@ class _Keywords:
             label = 1 - right if mistaken else right
         else:
             label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
-        choice = self.firsts[label] if self.firsts else label % len(request.choices)
-        return self._chosen(request, choice, text, sure=label == right)
+        return self._chosen(request, self._choice_of(request, label), text, sure=label == right)
+
+    def _choice_of(self, request: Request, label: int) -> int:
+        """The first of the choices that says so."""
+        said = (self.heard(choice, "").proba for choice in request.choices)
+        found = (place for place, proba in enumerate(said) if proba is not None and int(proba.argmax()) == label)
+        return next(found, label % len(request.choices))
 
     def _right(self, text: str) -> int:
         """Class index; among labels named equally often the dice choose."""

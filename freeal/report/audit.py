@@ -141,14 +141,19 @@ def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFID
     rows = np.array(list(given))
     truth = np.array(list(given.values()))
     final = run.final
-    sources = {"final labels": final.posterior, "LLM": final.annotations.proba}
+    spoke = final.annotations.labelled | (final.annotations.asked_in >= 0)
+    everywhere = np.ones_like(spoke)
+    sources = {"final labels": (final.posterior, everywhere), run.speaker: (final.annotations.proba, spoke)}
     if np.ptp(final.student) > 0:
-        sources["student"] = final.student
+        sources["student"] = (final.student, everywhere)
     certificates = {}
-    for name, proba in sources.items():
+    for name, (proba, among) in sources.items():
+        if not among[rows].any():
+            continue
         right = argmax(proba[rows]) == truth
-        by_stratum = [right[drawn.strata[rows] == h].tolist() for h in range(len(drawn.drawn))]
-        certificates[name] = certify(by_stratum, drawn.sizes, confidence)
+        sizes = np.bincount(drawn.strata[among], minlength=len(drawn.drawn))
+        by_stratum = [right[among[rows] & (drawn.strata[rows] == h)].tolist() for h in np.flatnonzero(sizes)]
+        certificates[name] = certify(by_stratum, sizes[sizes > 0].tolist(), confidence)
     return Audit(
         total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted, len(run.ids))
     )

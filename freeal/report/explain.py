@@ -117,6 +117,8 @@ def reason(state: LoopState, row: int, speaker: str = "LLM") -> str:
             return f"the {speaker} gave no label ({problem}): the student's word alone"
         case "student":
             return f"the {speaker} says otherwise; the student is surer"
+        case "fused":
+            return f"{speaker} and student differ in part: each decision is the surer one's"
     return f"no label: {problem}" if problem else f"no label: neither the {speaker}'s nor the student's alone"
 
 
@@ -134,6 +136,8 @@ def _said(run: History, proba: FloatArray, row: int) -> Said:
     """Of several decisions a row what they come to together, and how sure the least sure of them is."""
     if np.isnan(proba).any():
         return {}
+    if proba.ndim == 2 and run.texts is None and run.task.kind == "tokens":
+        return {"(its words are told when the run has finished)": float(surest(proba[None])[0])}
     if proba.ndim == 2:
         whole = run.task.write(run.text(row) or "", run.task.best(proba[None])[0])
         return {"; ".join(whole.splitlines()): float(surest(proba[None])[0])}

@@ -54,8 +54,9 @@ def entities(tags: IntArray) -> set[tuple[int, int, int]]:
 def settled(proba: FloatArray, disputes: Sequence[Dispute], right: FloatArray) -> FloatArray:
     """`proba` (n, s, k), each entity's words given the probability `right` (d,) that it is one; NaN changes nothing.
 
-    The tag that the entity gives to a word has that probability, the others share the rest as they did before. Of
-    entities that share a word, the likeliest has the last say.
+    The tag that the entity gives to a word has that probability. The others share the rest as they did before; where it
+    is rather none, O has it: that it is not of this type says nothing for another. Of entities that share a word, the
+    likeliest has the last say.
     """
     found = proba.copy()
     for place in np.argsort(right, kind="stable"):
@@ -65,6 +66,8 @@ def settled(proba: FloatArray, disputes: Sequence[Dispute], right: FloatArray) -
         for word in range(dispute.start, dispute.end):
             tag = 2 * dispute.type + (1 if word == dispute.start else 2)
             others = np.maximum(found[dispute.row, word].astype(np.float64), FLOOR)
+            if p < 0.5:
+                others[:], others[0] = FLOOR, 1.0
             others[tag] = 0.0
             mixed = others * (1.0 - p) / others.sum()
             mixed[tag] = p

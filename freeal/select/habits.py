@@ -49,6 +49,22 @@ def alarms(answers: Sequence[Named], labels: int | None = None) -> list[str]:
     return _of_entities(answers, counts) if labels is None else _of_labels(counts, labels)
 
 
+def unasked(silent: int, n: int, kind: str) -> list[str]:
+    """What is wrong where `silent` of `n` texts have no candidate that the LLM could be asked about.
+
+    Args:
+        kind: of candidates, names or phrases.
+
+    Example:
+        >>> unasked(3, 3, "names")[0].partition(":")[0]
+        '3 of 3 texts have no candidate and count as without entities'
+    """
+    if silent < max(1.0, ALWAYS * n):
+        return []
+    other = "names are runs of words with capitals; try reading: phrases" if kind == "names" else "look at the texts"
+    return [f"{silent} of {n} texts have no candidate and count as without entities: {other}"]
+
+
 def undecided(proba: FloatArray, least: float) -> list[str]:
     """What is wrong with the answers about candidates as a whole, (c, k) before their taste is taken out.
 

@@ -93,6 +93,9 @@ class Task(Protocol):
     def in_json(self) -> Task:
         """The same task with replies, and so demonstrations, in JSON; itself, where there is no such form."""
 
+    def meaning(self, labels: Mapping[str, str]) -> Task:
+        """The same task, but the labels mean something else."""
+
     @property
     def answers(self) -> tuple[str, ...]:
         """What the variable of '## assistant' may be, class by class; none where the LLM is to write."""

@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -56,6 +56,7 @@ class Classification:
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels))
+        validate_labels(list(self.answers))
         validate_labels([*self.labels, *(word for label, word in self._spoken if word != label)])
 
     @property
@@ -76,6 +77,9 @@ class Classification:
     def _spoken(self) -> list[tuple[str, str]]:
         """(label, word) of every word, in the order of the labels."""
         return [(label, word) for label in self.labels for word in self.words.get(label) or (label,)]
+
+    def meaning(self, labels: Mapping[str, str]) -> Classification:
+        return replace(self, labels=labels)
 
     def in_json(self) -> Classification:
         return self

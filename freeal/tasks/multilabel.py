@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,9 @@ class Multilabel:
     @property
     def owners(self) -> IntArray:
         return np.arange(len(self.answers))
+
+    def meaning(self, labels: Mapping[str, str]) -> Multilabel:
+        return replace(self, labels=labels)
 
     def in_json(self) -> Multilabel:
         return self

@@ -78,6 +78,9 @@ class Tokens:
         )
         return Form(_object({"entities": {"type": "array", "items": entity}}), told)
 
+    def meaning(self, labels: Mapping[str, str]) -> Tokens:
+        return replace(self, labels=labels)
+
     def in_json(self) -> Tokens:
         return replace(self, as_json=True, room=JSON_ROOM)
 

@@ -92,3 +92,10 @@ def test_a_longer_token_that_ends_no_word_does_not_drop_the_one_the_choice_is_wr
     assert damaged == pytest.approx(math.log(math.exp(-0.2) + math.exp(-3.0)))
     assert (refund, delivery) == (-2.5, -4.0)
     assert choice_logprobs(first(("sad", -0.05), ("joy", -3.1), ("sadn", -12.0)), ("joy", "sadness"))[1] > -0.06
+
+
+def test_choices_that_were_not_seen_have_together_no_more_than_is_left():
+    choices = ("person", "place", "city", "animal", "plant", "sport", "food", "event")
+    found = choice_logprobs(first(("person", -0.7), ("place", -0.8), ("city", -3.2)), choices)
+    seen = sum(math.exp(logprob) for logprob in found[:3])
+    assert sum(math.exp(logprob) for logprob in found[3:]) <= 1.0 - seen + 1e-6

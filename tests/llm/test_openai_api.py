@@ -431,3 +431,11 @@ def test_json_that_was_cut_off_is_told():
     request = Request((Message("user", "Ann"),), schema=ENTITIES.form.schema)
     assert read_completion(raw, request, 3).problem.startswith("cut off")
     assert read_completion(raw, replace(request, schema=None), 3).problem is None
+
+
+def test_votes_for_one_word_are_not_outweighed_by_the_many_words_of_another_label():
+    choices = ("place", *(f"thing {i}" for i in range(13)))
+    raw = {"choices": [{"message": {"content": "place"}, "finish_reason": "stop"}] * 3}
+    reply = read_completion(json.dumps(raw), Request((), choices), 1)
+    place, *things = map(math.exp, reply.logprobs)
+    assert place > sum(things)

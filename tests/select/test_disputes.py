@@ -64,3 +64,15 @@ def _marks(marking, dispute):
     single = np.zeros_like(marking)
     single[dispute.row] = marking[dispute.row]
     return dispute in disputed(single, np.zeros_like(marking))
+
+
+def test_what_the_llm_denies_is_not_marked_whoever_else_shares_the_rest():
+    proba = np.array([[[0.35, 0.4, 0.1, 0.1, 0.05]]])
+    after = settled(proba, [Dispute(0, 0, 1, 0)], np.array([0.45]))
+    assert after[0, 0].argmax() == 0
+
+
+def test_a_longer_entity_that_is_denied_leaves_the_shorter_one_that_is_confirmed():
+    proba = np.full((1, 2, 3), [0.1, 0.45, 0.45])
+    after = settled(proba, [Dispute(0, 0, 1, 0), Dispute(0, 0, 2, 0)], np.array([0.9, 0.3]))
+    assert after[0].argmax(axis=-1).tolist() == [1, 0]
