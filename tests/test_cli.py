@@ -250,6 +250,16 @@ def test_predict_labels_new_texts(ran, tmp_path):
     assert [(row["id"], row["label"]) for row in rows] == [("a", "good"), ("b", "bad")]
 
 
+def test_predict_reads_as_the_run_did(tmp_path):
+    rows = [{"number": f"n{i}", "text": row["text"]} for i, row in enumerate(opinions(60))]
+    films(tmp_path, rows, data={"id": "number", "encoding": "latin-1"})
+    assert freeal("run", tmp_path / "films.yaml", "--out", tmp_path / "run").code == 0
+    (tmp_path / "new.csv").write_text("number,text\nn7,a lovely caf\u00e9\n", encoding="latin-1")
+    (tmp_path / "other.csv").write_text("id,text\na,a lovely film\n", encoding="latin-1")
+    told = [freeal("predict", tmp_path / "run", tmp_path / name).out for name in ("new.csv", "other.csv")]
+    assert [next(csv.DictReader(io.StringIO(each)))["id"] for each in told] == ["n7", "a"]
+
+
 def test_predict_in_json_gives_every_probability(ran, tmp_path):
     (tmp_path / "new.txt").write_text("film 90 was lovely\n", encoding="utf-8")
     line = json.loads(freeal("predict", ran[0], tmp_path / "new.txt", "--json").out)

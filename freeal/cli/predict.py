@@ -13,6 +13,7 @@ from freeal.cli.options import RunFolder
 from freeal.errors import RunError
 
 if TYPE_CHECKING:
+    from freeal.config import DataConfig
     from freeal.tasks import Task
     from freeal.types import FloatArray
 
@@ -45,7 +46,7 @@ def predict(
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
-    wanted = settings.DataConfig(pool=file, **kept | ({"text": text} if text else {}))
+    wanted = _with_ids(settings.DataConfig(pool=file, **kept | ({"text": text} if text else {})))
     pool = data.load(wanted, task, 0).pool
     with listening() as emit:
         proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
@@ -59,6 +60,16 @@ def predict(
         if number == 0:
             writer.writerow(["id", *cells, "probability"])
         writer.writerow([example.id, *map(spreadsheet_cell, cells.values()), f"{sure[number]:.4f}"])
+
+
+def _with_ids(wanted: DataConfig) -> DataConfig:
+    """The same with the run's column of ids, where the file has it; else ids are in a column `id`, or hashes."""
+    from freeal.tables import open_table
+
+    if wanted.id in (None, "id"):
+        return wanted
+    first = next(iter(open_table(wanted.pool, wanted.split, wanted).rows), (0, {}))
+    return wanted if wanted.id in first[1] else wanted.model_copy(update={"id": "id"})
 
 
 def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:
