@@ -331,7 +331,7 @@ def new_student(config: Config, task: Task, vectors: Callable[[], Embedder], emi
             from freeal.student.judged import JudgedStudent
 
             judge = _judge(transformer, task, seed, vectors, make)
-            return JudgedStudent(student, judge, transformer.objective == "coteaching", transformer.heed)
+            return JudgedStudent(student, judge, transformer.objective == "coteaching")
         case LinearConfig() as linear:
             return _linear_student(linear, task, seed, vectors)
         case TaggerConfig() as tagger:

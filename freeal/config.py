@@ -271,11 +271,6 @@ class TransformerConfig(Section):
         description="who judges the rows it learned from: itself; or, not having seen the row, logistic regression on "
         "frozen embeddings (embedder), in seconds; or the same encoder trained on the other `folds`",
     )
-    heed: float = Field(
-        1.0,
-        ge=0,
-        description="what is learned: the targets times what the judge says of the row, to this power",
-    )
     folds: int = Field(2, ge=2, description="cross_fitted: so many trainings more, each on the rows of the other folds")
     device: str = "auto"
 

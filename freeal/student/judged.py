@@ -8,7 +8,6 @@ from typing import Self
 
 import numpy as np
 
-from freeal.select.fusion import log_linear
 from freeal.student import Keep, Student
 from freeal.types import FloatArray, Inputs, StudentView
 
@@ -21,9 +20,6 @@ class JudgedStudent:
     and its losses tell little. The judge, which has not seen the row, gives `out_of_fold_` and `losses_` in its place.
 
     Args:
-        heed: the student learns the targets times the judge's distributions to this power (a geometric pool, as in
-            `select.fusion`): where both agree it is taught more surely than by either, where they differ less. What
-            it learns is no word of its own: the judge has not learned from the row.
         weigh: each row, or of several labels each label of it, teaches the student by how clean the judge's losses
             make it: co-teaching (Han et al., NeurIPS 2018) with one peer that is cheap.
     """
@@ -31,7 +27,6 @@ class JudgedStudent:
     student: Student
     judge: Student
     weigh: bool = False
-    heed: float = 0.0
     losses_: FloatArray = field(init=False, repr=False)
     out_of_fold_: FloatArray | None = field(default=None, init=False, repr=False)
 
@@ -41,15 +36,13 @@ class JudgedStudent:
     def fit(
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
-        """The judge learns the distributions `targets` (m, k), or (m, s, 2), the student these, heeding the judge."""
+        """Both learn the distributions `targets` (m, k), or (m, s, 2); `losses_` are the judge's."""
         self.judge.fit(inputs, targets, weights)
         self.losses_, self.out_of_fold_ = self.judge.losses_, self.judge.out_of_fold_
         if self.weigh and keep is not None:
             believed = _belief(self.losses_, keep)
             given = np.ones(len(inputs)) if weights is None else weights
             weights = believed * (given if given.ndim == believed.ndim else given[:, None])
-        if self.heed > 0 and self.out_of_fold_ is not None:
-            targets = log_linear(np.asarray(targets, np.float64), self.out_of_fold_, 1.0, self.heed)
         self.student.fit(inputs, targets, weights, keep)
         return self
 
