@@ -126,9 +126,6 @@ ABLATED = (
         "final",
         student=True,
     ),
-    Method(
-        "default, judge unheard", "the student learns what the LLM says", ("student.heed=0",), "final", student=True
-    ),
     Method("default, no filter", "losses are not looked at", ("filter.kind=none",), "final", student=True),
     Method("default, LLM alone", "the student has no say in the labels", ("fusion.student=0",), "final", student=True),
     Method("default, hard labels", "the student learns labels", ("targets=hard",), "final", student=True),

@@ -205,7 +205,7 @@ def test_a_budget_that_is_none_is_told(configuration, wrong):
     assert f"--budgets {wrong}" in said.err
 
 
-NOT_OF_A_LINEAR_STUDENT = {"default, no judge", "default, linear judge", "default, judge unheard"}
+NOT_OF_A_LINEAR_STUDENT = {"default, no judge", "default, linear judge"}
 
 
 def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_path):

@@ -155,22 +155,3 @@ def test_a_judge_weighs_each_label_of_a_row_by_its_own_loss(reviews):
     judged.JudgedStudent(taught, Told(), weigh=True).fit(reviews, targets, own, keep)
     expected = [own * keep(Told.losses_[..., slot]).p_clean for slot in range(3)]
     np.testing.assert_allclose(taught.weights, np.stack(expected, axis=-1))
-
-
-@pytest.mark.parametrize("heed", [0.0, 1.0])
-def test_a_student_that_heeds_its_judge_learns_the_product_of_both(reviews, heed):
-    """Where they agree it is taught more surely, where they differ less."""
-    targets = np.tile([0.8, 0.2, 0.0], (len(reviews), 1))
-    unseen = np.tile([[0.6, 0.4, 0.0], [0.2, 0.8, 0.0]], (len(reviews) // 2, 1))
-
-    class Told:
-        losses_, out_of_fold_ = np.zeros((1, len(reviews))), unseen
-
-        def fit(self, inputs, targets, weights=None, keep=None):
-            self.taught = targets
-            return self
-
-    student = Told()
-    judged.JudgedStudent(student, Told(), heed=heed).fit(reviews, targets)
-    expected = [[0.857, 0.143], [0.5, 0.5]] if heed else [[0.8, 0.2], [0.8, 0.2]]
-    np.testing.assert_allclose(student.taught[:2, :2], expected, atol=1e-3)
