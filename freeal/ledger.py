@@ -247,9 +247,18 @@ class Ledger:
             yield row[0], row[1], None if row["state"] not in ("received", "read") else _found(row)
 
     def of_row(self, uid: str) -> Iterator[tuple[str, Request, Reply | Unread | None]]:
-        """(work, request, what is kept of its reply) of each time the example with the id `uid` was asked about."""
-        every = "SELECT a.work AS of_work, r.* FROM asked_rows a JOIN requests r USING (key) WHERE a.uid = ?"
-        for row in self._select(f"{every} ORDER BY a.rowid", (uid,)):
+        """(work, request, what is kept of its reply) of each time the example with the id `uid` was asked about.
+
+        In the order of the works, second tries after first ones. `asked_rows` has one question a row and work: a reply
+        that another example was given first stands there alone, all that were asked for this one in `requests`, too.
+        """
+        keys = (
+            "SELECT work AS of_work, key FROM asked_rows WHERE uid = ?"
+            " UNION SELECT work, key FROM requests WHERE uid = ?"
+        )
+        order = "length(of_work), of_work, length(r.asked), r.asked"
+        every = f"SELECT of_work, r.* FROM ({keys}) JOIN requests r USING (key) ORDER BY {order}"
+        for row in self._select(every, (uid, uid)):
             answered = row["state"] in ("received", "read")
             yield row["of_work"], _asked(row), _found(row) if answered else None
 

@@ -185,6 +185,12 @@ def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request
     assert (tmp_path / "forked" / "labels.csv").read_bytes() == before
 
 
+def test_every_question_about_a_row_is_in_its_history(sorted_):
+    _, run, _ = sorted_
+    told = json.loads(freeal("explain", run, labels(run)[0]["id"], "--json").out)
+    assert len([each for each in told["questions"] if each["work"] == "round 0"]) == 3
+
+
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
 def test_the_other_verbs_know_the_kind(kind, request):
     job, run, _ = request.getfixturevalue(kind)
