@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -256,9 +257,8 @@ class Ledger:
             "SELECT work AS of_work, key FROM asked_rows WHERE uid = ?"
             " UNION SELECT work, key FROM requests WHERE uid = ?"
         )
-        order = "length(of_work), of_work, length(r.asked), r.asked"
-        every = f"SELECT of_work, r.* FROM ({keys}) JOIN requests r USING (key) ORDER BY {order}"
-        for row in self._select(every, (uid, uid)):
+        every = self._select(f"SELECT of_work, r.* FROM ({keys}) JOIN requests r USING (key)", (uid, uid))
+        for row in sorted(every, key=lambda row: (_by_number(row["of_work"]), len(row["asked"]), row["asked"])):
             answered = row["state"] in ("received", "read")
             yield row["of_work"], _asked(row), _found(row) if answered else None
 
@@ -517,6 +517,11 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise RunError(f"{path}: written by a newer freeal (schema {found}, this one knows {SCHEMA})")
     return connection
+
+
+def _by_number(work: str) -> list[str | int]:
+    """What puts works into their order: round 2 comes before round 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", work)]
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:
