@@ -326,3 +326,15 @@ def test_a_run_whose_ledger_is_gone_is_not_gone_on_with(ran, tmp_path):
     said = freeal("run", "--resume", moved)
     assert said.code == 8
     assert "is gone or empty" in said.err
+
+
+def test_a_file_that_is_no_yaml_is_told_on_resume_too(tmp_path):
+    (tmp_path / "broken.yaml").write_text("data: [unclosed", encoding="utf-8")
+    assert "cannot be read as YAML" in freeal("run", "--resume", tmp_path / "broken.yaml").err
+
+
+def test_a_plan_refuses_what_the_run_could_not_use_after_it_has_paid(tmp_path):
+    job = films(tmp_path, opinions(40))
+    told = freeal("plan", job, "--set", "embedder.kind=hidden_states")
+    assert told.code != 0
+    assert "hidden_states reads a model in this process" in told.err

@@ -14,6 +14,7 @@ from freeal.config import DataConfig
 from freeal.data import Corpus, load
 from freeal.errors import DataError
 from freeal.tasks.classification import Classification
+from freeal.tasks.multilabel import Multilabel
 
 LABELS = ("negative", "positive")
 ROWS = [
@@ -316,3 +317,10 @@ def test_the_benchmark_sets_fit_their_prompts(shared, name):
     assert (corpus.report.rows, corpus.report.test_rows) == SIZES[name]
     assert list(prompt.task.classes) == json.loads((folder / "labels.json").read_text())
     assert set(Counter(corpus.gold.tolist())) == set(range(len(prompt.labels)))
+
+
+def test_a_blank_cell_of_several_labels_is_unknown_and_none_is_the_empty_set(tmp_path):
+    (tmp_path / "pool.csv").write_text("text,topics\nfirst,\nsecond,none\nthird,a;b\n", encoding="utf-8")
+    config = DataConfig(pool=str(tmp_path / "pool.csv"), gold="topics")
+    gold = load(config, Multilabel({"a": "", "b": ""}), 0).gold
+    assert gold.tolist() == [[-1, -1], [0, 0], [1, 1]]

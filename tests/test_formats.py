@@ -13,7 +13,7 @@ from freeal import formats
 from freeal.config import DataConfig
 from freeal.errors import DataError
 from freeal.formats import Sentence, sentence_of
-from freeal.tables import open_table
+from freeal.tables import Table, open_table
 from freeal.tasks.classification import fold
 from freeal.tasks.spans import Span, join_tokens, split_words, tag_vocabulary, to_spans
 
@@ -310,3 +310,10 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
     sentences = list(read_sentences(table(folder / "test.jsonl"), types))
     assert formats.write_conll(tmp_path / "x.conll", sentences) == 0
     assert list(read_sentences(table(tmp_path / "x.conll"), types)) == sentences
+
+
+def test_spans_may_be_json_in_a_cell():
+    table = Table("rows.csv", "line", ())
+    row = {"text": "Ann sings", "spans": '[{"start": 0, "end": 3, "label": "PER"}]'}
+    found = sentence_of(table, row, {"per": "PER"}, "text", "spans")
+    assert [(span.start, span.end, span.type) for span in found.spans] == [(0, 3, "PER")]

@@ -269,3 +269,9 @@ def test_words_that_cannot_be_used_are_told_with_their_line(tmp_path, wrong, tol
 def test_words_are_for_one_label_a_text(tmp_path):
     found = fault(tmp_path, WORDS.replace("---\nlabels", "---\ntask: multilabel\nlabels", 1))
     assert "label 'thing' has words; those are for one label a text" in found
+
+
+def test_meanings_said_anew_reach_the_question_about_one_of_several_labels():
+    asked = load(ROOT / "prompts" / "reviews.md")
+    anew = asked.with_meanings({label: f"all of {label}" for label in asked.labels})
+    assert "all of price" in anew.render(Example("1", "too dear"))[-1].content
