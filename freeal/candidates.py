@@ -25,7 +25,7 @@ from freeal.tasks import TRUST_IN_A_WORD
 from freeal.tasks.grounding import ground
 from freeal.tasks.proposals import Candidate, Kind, proposed, question
 from freeal.tasks.spans import split_words
-from freeal.tasks.tokens import NONE
+from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import PROBABILITY, Answers, Demonstration, FloatArray, IntArray, LoopState, Pool
 
 FACT = "candidates"
@@ -33,7 +33,7 @@ FACT = "candidates"
 
 NEITHER = "none of these, only a part of one, or more than one"
 
-QUESTION = """
+BY_NAME = """
 ## system
 You say what words of a text are. Reply with one of these and nothing else:
 {% for label, meaning in labels.items() %}
@@ -43,6 +43,18 @@ You say what words of a text are. Reply with one of these and nothing else:
 ## user
 Text: {{ text }}
 What is "{{ words }}", exactly these words, here?
+
+## assistant
+{{ label }}
+"""
+
+BY_WORDS = """
+## system
+You say what words of a text are. Reply with one of these and nothing else: {{ words | join(", ") }}.
+
+## user
+Text: {{ text }}
+In this text, "{{ words }}" is a:
 
 ## assistant
 {{ label }}
@@ -215,9 +227,22 @@ class Candidates:
 
 
 def prompt_of(prompt: Prompt) -> Prompt:
-    """The prompt that asks what one candidate is: one of the types of `prompt`, or none."""
-    front = yaml.safe_dump({"labels": {**prompt.labels, NONE: NEITHER}}, sort_keys=False, allow_unicode=True)
-    return prompts.parse(prompt.path, f"---\n{front}---\n{QUESTION}")
+    """The prompt that asks what one candidate is: one of the types of `prompt`, or none; by words, if these have any.
+
+    Raises:
+        PromptError: a type is called `none`.
+    """
+    meanings, words = {**prompt.labels, NONE: NEITHER}, _words_of(prompt)
+    labels = {
+        label: {"means": meaning, "words": list(words[label])} if label in words else meaning
+        for label, meaning in meanings.items()
+    }
+    front = yaml.safe_dump({"labels": labels}, sort_keys=False, allow_unicode=True)
+    return prompts.parse(prompt.path, f"---\n{front}---\n{BY_WORDS if words else BY_NAME}")
+
+
+def _words_of(prompt: Prompt) -> Mapping[str, Sequence[str]]:
+    return prompt.task.words if isinstance(prompt.task, Tokens) else {}
 
 
 def questions_of(pool: Pool, kind: Kind) -> Pool:

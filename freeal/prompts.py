@@ -26,14 +26,17 @@ from freeal.llm import Message, Reply, Request, Role
 from freeal.tasks import Said, Task
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
-from freeal.tasks.tokens import Tokens
+from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import Demonstration, Example, Pool
 
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
-TASKS: Mapping[str, Callable[[Mapping[str, str]], Task]] = {
+TASKS: Mapping[str, Callable[..., Task]] = {
     "classification": Classification, "multilabel": Multilabel, "tokens": Tokens,
 }  # fmt: skip
 """What `task` in the front matter may be: one label a text (the default), any number of them, entities."""
+
+HAS_WORDS = ("classification", "tokens")
+"""Tasks whose labels may go by words of their own, which these take beside the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ def parse(path: Path, source: str) -> Prompt:
     front, sections = _cut(path, source)
     labels, words, kind = _front(path, front)
     try:
-        task = Classification(labels, words) if words else TASKS[kind](labels)
+        task = TASKS[kind](labels, words) if words else TASKS[kind](labels)
     except PromptError as error:
         raise PromptError(f"{path}:{_labels_line(front)}: {error}") from error
     turns = {role: _compile(path, role, line, text, task) for role, (line, text) in sections.items()}
@@ -261,7 +264,7 @@ def _line(source: str, offset: int) -> int:
 
 
 class _Front(NamedTuple):
-    """What the front matter says: label -> meaning, label -> words, as far as there are any, and the task."""
+    """What the front matter says: label -> meaning, label or NONE -> words, as far as there are any, and the task."""
 
     labels: dict[str, str]
     words: dict[str, tuple[str, ...]]
@@ -280,9 +283,10 @@ def _front(path: Path, front: str) -> _Front:
     found: dict[str, yaml.Node] = {}
     for key, value in entries:
         line = key.start_mark.line + 2
-        if key.value not in ("labels", "task"):
+        if key.value not in _KEYS:
             raise PromptError(
-                f"{path}:{line}: unknown key {key.value!r} in the front matter; only 'labels' and 'task' are known"
+                f"{path}:{line}: unknown key {key.value!r} in the front matter{did_you_mean(key.value, _KEYS)}; "
+                "only 'labels', 'task' and, for entities, 'none' are known"
             )
         if key.value in found:
             raise PromptError(f"{path}:{line}: the front matter must have the key {key.value!r} once")
@@ -302,10 +306,30 @@ def _front(path: Path, front: str) -> _Front:
         line = found["task"].start_mark.line + 2
         raise PromptError(f"{path}:{line}: task {kind!r} is unknown{did_you_mean(str(kind), TASKS)}; "
                           f"there are {', '.join(TASKS)}")  # fmt: skip
-    if words and kind != Classification.kind:
+    if words and kind not in HAS_WORDS:
         line = found["labels"].start_mark.line + 2
-        raise PromptError(f"{path}:{line}: label {next(iter(words))!r} has words; those are for one label a text")
+        raise PromptError(
+            f"{path}:{line}: label {next(iter(words))!r} has words; those are for one label a text, and for entities"
+        )
+    if NONE in found:
+        if kind != Tokens.kind:
+            line = found[NONE].start_mark.line + 2
+            raise PromptError(f"{path}:{line}: '{NONE}' has words for what is no entity; it is for task: {Tokens.kind}")
+        words[NONE] = _listed(path, found[NONE])
     return _Front(labels, words, kind)
+
+
+_KEYS = ("labels", "task", NONE)
+
+
+def _listed(path: Path, node: yaml.Node) -> tuple[str, ...]:
+    listed = node.value if isinstance(node, yaml.SequenceNode) else []
+    if not listed or not all(isinstance(each, yaml.ScalarNode) for each in listed):
+        line = node.start_mark.line + 2
+        raise PromptError(f"{path}:{line}: '{NONE}' must list words for what is no entity, as in  none: [{NONE}, date]")
+    for each in listed:
+        _check_label(path, each, ())
+    return tuple(each.value for each in listed)
 
 
 def _label_nodes(path: Path, node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node | None]]:

@@ -10,18 +10,29 @@ from test_annotator import Billed
 
 from freeal.annotator import Annotator
 from freeal.candidates import Candidates, prompt_of, turns_of
-from freeal.errors import CallsSpent, ConfigError
+from freeal.errors import CallsSpent, ConfigError, PromptError
 from freeal.events import Note, Progress
 from freeal.ledger import Ledger
 from freeal.llm import Reply
 from freeal.llm.scripted import ScriptedLLM
 from freeal.money import Purse
-from freeal.prompts import load
+from freeal.prompts import load, parse
 from freeal.select.calibration import Calibrator
 from freeal.tasks.proposals import question
 from freeal.types import Annotations, Demonstration, Example, LoopState, Pool
 
-PROMPT = load(Path(__file__).parent.parent / "prompts" / "conll03.md")
+PROMPTS = Path(__file__).parent.parent / "prompts"
+NAMES = """---
+task: tokens
+labels: {PER: a person, ORG: an organisation, LOC: a place, MISC: another name}
+---
+## user
+Names in: {{ text }}
+
+## assistant
+{{ entities }}
+"""
+PROMPT = parse(Path("names.md"), NAMES)
 TYPES = list(PROMPT.labels)
 TEXTS = ("Ann met Bob Lee .", "It rained .", "they went to Rome")
 
@@ -211,6 +222,59 @@ def test_a_demonstration_teaches_by_an_entity_of_each_type_and_by_one_that_is_no
     assert all(turn.row == 7 and turn.fields["a"] == "b" for turn in turns)
     chat = prompt_of(PROMPT).render(question(Example("1", "Cy left"), (0, 1)), turns)
     assert [message.content for message in chat if message.role == "assistant"] == ["PER", "LOC", "none"]
+
+
+BY_WORDS = NAMES.replace("LOC: a place", "LOC: {means: a place, words: [place, city]}").replace(
+    "\n---\n", "\nnone: [none, date]\n---\n", 1
+)
+
+
+def test_types_may_go_by_words_and_so_may_what_is_none(desk):
+    make, _ = desk
+    asked = prompt_of(parse(Path("names.md"), BY_WORDS))
+    assert asked.replies == ("PER", "ORG", "place", "city", "MISC", "none", "date")
+    assert list(asked.labels) == [*TYPES, "none"]
+    chat = asked.render(question(Example("1", "Cy left Rome"), (0, 1)), turns_of([ROME], PROMPT, "names"))
+    assert "one of these and nothing else: PER, ORG, place, city, MISC, none, date." in chat[0].content
+    assert [message.content for message in chat if message.role == "assistant"] == ["place", "none"]
+    assert chat[-1].content.endswith('In this text, "Cy" is a:')
+
+
+ROME = Demonstration("on Monday it rained in Rome", "LOC: Rome")
+
+
+def test_the_probability_of_a_type_is_that_of_its_words_together(desk):
+    make, _ = desk
+    reader = make(lambda request: Reply("city", tuple(np.log([0.05, 0.05, 0.3, 0.3, 0.1, 0.1, 0.1]))))
+    reader = replace(reader, annotator=replace(reader.annotator, prompt=parse(Path("names.md"), BY_WORDS)))
+    said = annotate(reader, pool_of("they saw Rome"))
+    place = list(reader.prompt.task.classes).index("B-LOC")
+    assert said.proba[0, 2, place] == pytest.approx(0.6, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("was", "wrong", "told"),
+    [
+        ("none: [none, date]", "none: date", "names.md:4: 'none' must list words for what is no entity"),
+        ("none: [none, date]", "none: []", "names.md:4: 'none' must list words for what is no entity"),
+        ("none: [none, date]", "none: [7]", "names.md:4: label 7 is no text but int to YAML"),
+        ("none: [none, date]", "none: [city]", "labels 'city' and 'city' read the same in a reply"),
+        ("none: [none, date]", "nonne: [city]", "unknown key 'nonne' in the front matter; did you mean 'none'?"),
+        ("task: tokens\n", "", "names.md:3: 'none' has words for what is no entity; it is for task: tokens"),
+    ],
+)
+def test_words_for_none_that_cannot_be_used_are_told_with_their_line(was, wrong, told):
+    with pytest.raises(PromptError) as caught:
+        parse(Path("names.md"), BY_WORDS.replace(was, wrong))
+    assert told in str(caught.value)
+
+
+def test_the_words_of_the_prompts_that_come_with_freeal_tell_all_types_apart():
+    for name in ("conll03", "bc5cdr-chem", "bc5cdr-disease"):
+        prompt = load(PROMPTS / f"{name}.md")
+        asked = prompt_of(prompt)
+        assert list(asked.labels) == [*prompt.labels, "none"]
+        assert len(asked.replies) > len(asked.labels)
 
 
 def test_new_meanings_are_told(desk):

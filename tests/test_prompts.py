@@ -145,7 +145,7 @@ def test_the_assistant_may_dress_the_label(tmp_path, assistant):
         ("---\nlabels: [a, b\n---\n" + PLAIN, ":3: the front matter is no YAML"),
         (
             "---\nlabel: [a, b]\n---\n" + PLAIN,
-            ":2: unknown key 'label' in the front matter; only 'labels' and 'task' are known",
+            ":2: unknown key 'label' in the front matter; did you mean 'labels'?; only 'labels', 'task' and, for entities, 'none' are known",
         ),
         ("---\n---\n" + PLAIN, ":1: the front matter must have the key 'labels' once"),
         ("---\nlabels:\n---\n" + PLAIN, ":2: 'labels' must map each label to its meaning, or list the labels"),
@@ -242,6 +242,12 @@ def test_each_word_of_a_label_and_its_name_are_read_as_that_label(tmp_path, repl
     assert prompt(tmp_path, WORDS).read(Reply(reply), "").proba.argmax() == 0
 
 
+def test_a_word_may_be_the_label_in_small_letters(tmp_path):
+    asked = prompt(tmp_path, WORDS.replace("  thing:", "  Object:"))
+    assert asked.replies == ("object", "animal", "person")
+    assert asked.read(Reply("Object"), "").proba.argmax() == 0
+
+
 def test_a_demonstration_says_the_first_word_of_its_label(tmp_path):
     chat = prompt(tmp_path, WORDS).render(Example("1", "a cat"), [Demonstration("a dog", "thing")])
     assert chat[2] == Message("assistant", "object")
@@ -266,9 +272,9 @@ def test_words_that_cannot_be_used_are_told_with_their_line(tmp_path, wrong, tol
     assert found.startswith((":3:", ":2:"))
 
 
-def test_words_are_for_one_label_a_text(tmp_path):
+def test_words_are_not_for_several_labels_a_text(tmp_path):
     found = fault(tmp_path, WORDS.replace("---\nlabels", "---\ntask: multilabel\nlabels", 1))
-    assert "label 'thing' has words; those are for one label a text" in found
+    assert "label 'thing' has words; those are for one label a text, and for entities" in found
 
 
 def test_meanings_said_anew_reach_the_question_about_one_of_several_labels():

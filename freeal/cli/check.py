@@ -48,7 +48,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked
+    from freeal.build import as_asked, as_told
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -76,7 +76,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
     anew, chat = 0, 0
     if config.refine_guidelines:
-        guidelines.check(prompt, pool[0])
+        guidelines.check(*as_told(config, prompt, pool))
         anew, chat = config.rounds - 1, llm.count_tokens([guidelines.pretended(prompt, pool)])[0]
     rewriting = guidelines.most_calls(int(np.ceil(a_row)))
     first = scouted * (per_shown if written else tokens)

@@ -6,12 +6,13 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from freeal.config import ScriptedConfig
 from freeal.errors import ConfigError
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Message, Reply, Request
 from freeal.tasks import Kind, Said, Task
+from freeal.tasks.tokens import NONE, Tokens
 
 REMEMBERED = 10_000
 """Requests kept for tests to look at; older ones are forgotten."""
@@ -57,7 +58,8 @@ class ScriptedLLM(InProcess):
         labels = tuple(task.labels)
         if strange := [name for name in config.keywords if name not in labels]:
             raise ConfigError(f"llm.keywords: {strange[0]!r} is no label; labels are {', '.join(map(repr, labels))}")
-        script = _Keywords(config, labels, seed, task.kind, task.heard)
+        called = {name: said[0] for name, said in task.words.items()} if isinstance(task, Tokens) else {}
+        script = _Keywords(config, labels, seed, task.kind, task.heard, called)
         about = hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         return cls(script, config.probabilities, {"config": about, "labels": "\n".join(labels), "seed": seed})
 
@@ -86,6 +88,8 @@ class _Keywords:
     kind: Kind = "classification"
     heard: Callable[[str | None, str], Said] = lambda reply, text: Said(None)
     """What a reply says: several choices may stand for one label."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """Type of entity, or `none` -> the choice that stands for it, if not its name."""
 
     def __call__(self, request: Request) -> Reply | str:
         text = _last_user_text(request.messages)
@@ -129,10 +133,11 @@ class _Keywords:
         return int(words in [each.casefold() for each in self.config.keywords.get(asked, ())])
 
     def _which(self, request: Request, text: str) -> int:
-        """The choice that has the words in quotes as a keyword, the last one if none has."""
+        """The choice for the type that has the words in quotes as a keyword, or for none."""
         words = text.rpartition("\n")[2].partition('"')[2].rpartition('"')[0].casefold()
         known = {each.casefold(): name for name, listed in self.config.keywords.items() for each in listed}
-        return request.choices.index(known.get(words, request.choices[-1]))
+        found = known.get(words, NONE)
+        return request.choices.index(self.called.get(found, found))
 
     def _yes(self, text: str) -> int:
         """1 if the text has a keyword of the label that its last line names, else 0."""

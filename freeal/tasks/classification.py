@@ -57,7 +57,7 @@ class Classification:
     def __post_init__(self) -> None:
         validate_labels(list(self.labels))
         validate_labels(list(self.answers))
-        validate_labels([*self.labels, *(word for label, word in self._spoken if word != label)])
+        validate_labels([*self.labels, *(word for label, word in self._spoken if fold(word) != fold(label))])
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def proposed(text: str, kind: Kind, marked: Iterable[Candidate] = ()) -> list[Ca
     """Candidates of `text` in the order of its words: at most MOST, those `marked` by somebody first among them.
 
     `names` are runs of words with a capital letter, and two of them with a link between. `phrases` are besides all
-    runs of words between function words and punctuation, and their parts of up to LONGEST words.
+    runs of words between function words and punctuation, and their parts of up to LONGEST words; mere numbers are none.
 
     Example:
         >>> text = "The Bank of England fell"
@@ -60,7 +60,8 @@ def proposed(text: str, kind: Kind, marked: Iterable[Candidate] = ()) -> list[Ca
     found = [*((start, end) for start, end in marked if end <= len(words)), *_names(words, capital)]
     if kind == "phrases":
         runs = _runs([word[0].isalnum() and word.casefold() not in FUNCTION for word in words])
-        found += [*runs, *(part for run in runs for part in _parts(run))]
+        phrases = [*runs, *(part for run in runs for part in _parts(run))]
+        found += [(start, end) for start, end in phrases if any(map(str.isalpha, "".join(words[start:end])))]
     return sorted(list(dict.fromkeys(found))[:MOST])
 
 

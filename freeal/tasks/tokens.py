@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from freeal.tasks import TRUST_IN_A_WORD, Form, Kind, Said, rarest, tags, with_meaning
-from freeal.tasks.classification import fold, validate_labels
+from freeal.tasks.classification import Classification, fold, validate_labels
 from freeal.tasks.grounding import ground
 from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
 from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray
@@ -36,8 +36,10 @@ JSON_ROOM = 256
 class Tokens:
     """Entities of the types `labels`; distributions are (n, s, k) over BIO tags, s words of the longest text.
 
+    `words`: type, or NONE -> what an LLM that is asked about candidates may call it, the most general word first.
+
     Raises:
-        PromptError: the types cannot be told apart.
+        PromptError: the types, or the words, cannot be told apart.
 
     Example:
         >>> task = Tokens({"PER": "", "LOC": ""})
@@ -47,6 +49,7 @@ class Tokens:
     """
 
     labels: Mapping[str, str]
+    words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kind: Kind = "tokens"
     questions: int = 1
     room: int = 96
@@ -56,6 +59,8 @@ class Tokens:
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
+        if self.words:
+            Classification({**self.labels, NONE: ""}, self.words)
 
     @property
     def owners(self) -> IntArray:

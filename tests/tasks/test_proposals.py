@@ -42,6 +42,10 @@ def test_phrases_lie_between_function_words_and_punctuation():
     assert not any("with" in each or "," in each for each in found)
 
 
+def test_numbers_alone_are_no_phrases():
+    assert words("after 10 and 20 mg of it", "phrases") == ["20 mg", "mg"]
+
+
 def test_what_somebody_marked_is_a_candidate_by_any_rule():
     assert proposed("it rained in rome today", "names", [(3, 4)]) == [(3, 4)]
     assert proposed("it rained", "names", [(1, 5)]) == [], "there are no such words"
