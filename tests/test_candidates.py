@@ -229,8 +229,7 @@ BY_WORDS = NAMES.replace("LOC: a place", "LOC: {means: a place, words: [place, c
 )
 
 
-def test_types_may_go_by_words_and_so_may_what_is_none(desk):
-    make, _ = desk
+def test_types_may_go_by_words_and_so_may_what_is_none():
     asked = prompt_of(parse(Path("names.md"), BY_WORDS))
     assert asked.replies == ("PER", "ORG", "place", "city", "MISC", "none", "date")
     assert list(asked.labels) == [*TYPES, "none"]
@@ -292,6 +291,17 @@ def test_answers_that_are_alike_for_all_candidates_are_told(desk):
     assert Note(alarm, "round 0") in events
     pool = pool_of(*[f"{name} slept on day {i}" for i in range(10) for name in ("Ann", "Rome", "Day")])
     assert annotate(make(least=0.08), pool).alarms == ()
+
+
+def test_a_pool_in_which_next_to_no_text_has_a_candidate_is_told(desk):
+    make, events = desk
+    pool = pool_of(*[f"it rained on day {i}" for i in range(30)])
+    answers = annotate(make(), pool)
+    (alarm,) = answers.alarms
+    assert alarm.startswith("30 of 30 texts have no candidate and count as without entities: ")
+    assert "try reading: phrases" in alarm
+    assert Note(alarm, "round 0") in events
+    assert marked(answers, pool) == ["none"] * 30
 
 
 def test_an_llm_without_probabilities_is_refused(desk):

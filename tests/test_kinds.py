@@ -276,6 +276,20 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
 
 
+def test_disputed_entities_stay_as_they_are_where_no_calls_are_left_for_them(tmp_path, tiny_encoder):
+    tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    words = {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(tmp_path, sentences(20), sentences(4), TOKENS, "tags", words, student=tagger, rounds=1)
+    settings = ("--set", "fusion.verify=true", "--set", "query.scout=1.0", "--max-calls", 9)
+    said = freeal("run", job, "--out", tmp_path / "run", *settings)
+    assert said.code in (0, 3), said.err
+    told = re.search(r"(\d+) disputed entities stay as they are: (\d+) calls left", said.err + said.out)
+    assert told
+    assert int(told[1]) > int(told[2])
+    assert summary(tmp_path / "run")["usage"]["calls"] <= 9
+    assert "a call more for each disputed entity (fusion.verify)" in freeal("plan", job, *settings[:2]).out
+
+
 @pytest.mark.parametrize("reading", ["names", "phrases"])
 def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, reading):
     tagger = {"kind": "tagger", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}

@@ -93,6 +93,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
                   "test": int(np.ceil(a_row * test)),
                   "guidelines_at_most": anew * rewriting},
         "readers": readers,
+        "verify": config.fusion.verify,
         "tokens_per_prompt": round(tokens, 1),
         "tokens_in": {"first_round": round(a_row * first), "test": round(a_row * test * per_test),
                       "later_rounds_at_most": round(a_row * later * (config.rounds - 1) * per_shown),
@@ -143,4 +144,6 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"meanings: at most {most} (refine_guidelines)")
     if calls["test"]:
         lines.append(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
+    if found["verify"]:
+        lines.append("not counted: a call more for each disputed entity (fusion.verify)")
     return [*lines, "all settings, prompt and data are usable; nothing was asked"]

@@ -76,7 +76,7 @@ def undecided(proba: FloatArray, least: float) -> list[str]:
         return []
     return [
         f"the LLM hardly tells the candidates apart ({told:.1%} of what it might tell, stop.min_information is "
-        f"{least:.0%}): try meanings that tell the types apart, or a larger LLM"
+        f"{least:.0%}): try words or meanings that tell the types apart, or a larger LLM"
     ]
 
 
