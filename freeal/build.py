@@ -167,7 +167,7 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
             members[0],
             config.reading,
             max(1, calls),
-            Calibrator(config.calibration.kind, config.calibration.passes),
+            Calibrator(config.calibration.kind, config.calibration.passes, sober=config.calibration.sober),
             config.stop.min_information,
             vectors=lambda words: embedder(config, prompt, emit).encode(words),
         )
@@ -435,7 +435,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         fuse=partial(_fuse, config=config, verify=verifier(config, annotator, corpus.pool)),
         believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
-        measure=Scorekeeper(config, corpus, annotator, own),
+        measure=Scorekeeper(config, corpus, annotator, own, partial(weights_of, config)),
         emit=emit,
     )
 
@@ -478,8 +478,9 @@ def calibrator(
     if settings.prior is not None and settings.kind != "prior":
         raise ConfigError(f"calibration.prior is given, but calibration.kind is {settings.kind}; set it to prior")
     if settings.kind == "prior":
-        return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels))
-    return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=config.stop.min_information)
+        return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels), sober=settings.sober)
+    least = config.stop.min_information
+    return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=least, sober=settings.sober)
 
 
 def understudied(
@@ -584,8 +585,17 @@ def _fuse(
     if config.fusion.kind == "freeal":
         posterior = fusion.freeal(annotations, student, believed)
     else:
-        posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+        posterior = fusion.log_linear(annotations.proba, student, *weights_of(config, annotations, student))
     return posterior if verify is None else verify(annotations, student, posterior)
+
+
+def weights_of(config: Config, annotations: Annotations, student: FloatArray) -> tuple[float, float]:
+    """Of LLM and student, whose word (n, k) is fused; that of a student which has not seen the rows may be fitted."""
+    llm, weight = config.fusion.llm, config.fusion.student
+    unseen = config.student.kind == "linear" or getattr(config.student, "judge", "none") != "none"
+    if not (config.fusion.fitted and unseen and student.ndim == 2):
+        return llm, weight
+    return llm, weight * fusion.sureness(annotations, student)
 
 
 def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:

@@ -176,6 +176,9 @@ class CalibrationConfig(Section):
     passes: Literal["latest", "average"] = Field(
         "average", description="of the passes with demonstrations; the first is replaced"
     )
+    sober: bool = Field(
+        True, description="a later pass is made no surer, in the mean, than an earlier one was of the same rows"
+    )
 
 
 class QueryConfig(Section):
@@ -366,6 +369,11 @@ class FusionConfig(Section):
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
     student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    fitted: bool = Field(
+        True,
+        description="one label a text: the student's weight grows or shrinks with how well its sureness foretells the "
+        "LLM's labels of rows that it has not learned",
+    )
     verify: bool = Field(
         False,
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,12 +60,16 @@ def score_of(task: Task) -> Score:
 
 @dataclass
 class Scorekeeper:
-    """The figures of a round: cost, agreement, and, where gold is known, how right everybody is."""
+    """The figures of a round: cost, agreement, and, where gold is known, how right everybody is.
+
+    `weights`: what is said of the pool -> those of LLM and student where both are fused, on the test as on the pool.
+    """
 
     config: Config
     corpus: data.Corpus
     annotator: Reader
     calibrate: Calibrator
+    weights: Callable[[Annotations, FloatArray], tuple[float, float]]
 
     def __post_init__(self) -> None:
         self.task = self.annotator.prompt.task
@@ -151,7 +155,7 @@ class Scorekeeper:
         calibrated = self._zero_shot_correction(state.annotations)(answers.proba, answers.scored)
         settings = self.config.fusion
         both = settings.kind == "log_linear" and not taken_over
-        weights = (settings.llm, settings.student) if both else (0.0, 1.0)
+        weights = self.weights(state.annotations, state.student) if both else (0.0, 1.0)
         final = fusion.log_linear(calibrated, read, *weights) if self.config.learns else calibrated
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 

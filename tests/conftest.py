@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from chat_marks import CHAT_TEMPLATE, START, STOP
 
 from freeal.types import Inputs
+
+hypothesis.settings.register_profile("no seconds", deadline=None)
+hypothesis.settings.load_profile("no seconds")
 
 WORDS = (
     *("a", "an", "the", "film", "movie", "plot", "was", "is", "and", "but", "very", "not", "so"),

@@ -114,7 +114,7 @@ def test_another_encoding_is_read_when_it_is_named(tmp_path):
     assert read(path, encoding="utf-16").pool.texts == ["café"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1))
 def test_what_is_written_is_read_back_word_for_word(tmp_path, texts):
     rows = [{"id": f"r{i}", "text": text} for i, text in enumerate(texts)]

@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal import entity_metrics
@@ -27,7 +27,6 @@ def known(sentences, gold):
     return sum(len(chunks(tags or [])) for tags, truth in zip(sentences, gold, strict=True) if truth is not None)
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(corpora())
 def test_every_predicted_entity_is_of_one_kind(corpus):
     predicted, gold = corpus
@@ -43,7 +42,6 @@ def test_every_predicted_entity_is_of_one_kind(corpus):
     assert 0 <= report.micro.f1 <= 1
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(corpora(), st.randoms())
 def test_the_order_of_the_sentences_does_not_matter(corpus, chance):
     pairs = list(zip(*corpus, strict=True))
@@ -53,7 +51,6 @@ def test_the_order_of_the_sentences_does_not_matter(corpus, chance):
     assert entity_scores(predicted, gold) == entity_scores(*corpus)
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(corpora())
 def test_gold_itself_is_perfect(corpus):
     gold = corpus[1]
@@ -66,7 +63,6 @@ def test_gold_itself_is_perfect(corpus):
         assert {scores.f1 for scores in report.by_type.values()} == {1.0}
 
 
-@settings(deadline=None)  # the first call imports scikit-learn
 @given(corpora())
 def test_gold_and_predictions_change_places_as_precision_and_recall_do(corpus):
     both = [pair for pair in zip(*corpus, strict=True) if None not in pair]

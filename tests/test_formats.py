@@ -240,7 +240,7 @@ def test_the_tags_of_a_saved_data_set_are_named_classes(tmp_path):
 TOKEN = st.text(st.characters(exclude_categories=["Cs", "C", "Z"]), min_size=1, max_size=5).filter(str.strip)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.lists(st.tuples(TOKEN, st.sampled_from(tag_vocabulary(TYPES))), min_size=1), min_size=1))
 def test_any_tokens_and_tags_survive_conll_and_jsonl(tmp_path, rows):
     sentences = [of_tokens([token for token, _ in row], [tag for _, tag in row]) for row in rows]

@@ -264,12 +264,17 @@ class Calibrator:
     """(m, d) of rows of the pool, of length one; for `estimated`."""
     min_information: float = 0.0
     """For `estimated`: of a first pass that tells less, the labels stay and the sureness goes."""
+    sober: bool = True
+    """Whether a later pass is made `no_surer` than what was said before."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; a row that abstains now keeps what it had."""
         before, given = state.annotations, spoken(answers.proba)
         labelled = by_row(before.labelled, state.posterior)
         believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
+        if self.sober and self.kind != "none":
+            sober = no_surer(answers.proba, before.proba[answers.rows], answers.scored)
+            answers = replace(answers, proba=sober)
         proba = self.correction(answers, believed)(answers.proba, answers.scored)
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
@@ -318,6 +323,46 @@ class Calibrator:
             return Correction(batch_bias(proba))
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
         return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]))))
+
+
+def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatArray:
+    """A later pass tempered so that it is no surer, in the mean, than an earlier one `before` was of the same rows.
+
+    Demonstrations make an LLM surer, whether or not they make it right more often: it repeats what it is shown (Zhao et
+    al., ICML 2021). Nothing but gold tells how much of the sureness is deserved, so that none of it is believed; a pass
+    that is less sure stays as it is. Of several decisions a row each is tempered by itself.
+
+    Args:
+        proba: (a, k), or (a, s, k), of the later pass; before: the same of the earlier one; NaN where it abstained.
+        scored: (a,) which are more than a word; the others stay as they are.
+
+    Example:
+        >>> sure, unsure = np.eye(2).repeat(30, axis=0), np.where(np.eye(2).repeat(30, axis=0) > 0, 0.8, 0.2)
+        >>> no_surer(0.96 * sure + 0.02, unsure, np.ones(60, bool))[0].round(3)
+        array([0.8, 0.2])
+    """
+    if proba.ndim == 3:
+        slots = [no_surer(proba[:, slot], before[:, slot], scored) for slot in range(proba.shape[1])]
+        return np.stack(slots, axis=1)
+    both = scored & spoken(proba) & spoken(before)
+    if both.sum() < TELLING:
+        return proba
+    earlier = shifted(before[both], batch_bias(before[both]))
+    by = _no_surer_than(float(earlier.max(axis=1).mean()), shifted(proba[both], batch_bias(proba[both])))
+    return proba if by == 1.0 else np.where(by_row(scored, proba), tempered(proba, by), proba)
+
+
+def _no_surer_than(most: float, proba: FloatArray) -> float:
+    """The temperature, one or above, at which the best class of `proba` (m, k) has at most `most` in the mean."""
+    from scipy.optimize import brentq
+
+    def above(log_temperature: float) -> float:
+        return float(tempered(proba, float(np.exp(log_temperature))).max(axis=1).mean()) - most
+
+    if above(0.0) <= 0.0:
+        return 1.0
+    widest = WIDEST[1]
+    return float(np.exp(brentq(above, 0.0, widest))) if above(widest) < 0.0 else float(np.exp(widest))
 
 
 def geometric_mean(before: FloatArray, now: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ def rules(draw):
     )
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(faults=st.lists(rules(), max_size=8))
 def test_any_faults_and_then_none(faults, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-SENTINEL-4f1d")

@@ -120,7 +120,7 @@ def test_packs_keep_the_order_and_the_budget(lengths, budget):
         assert len(some) == 1 or sum(lengths[i] for i in some) <= budget
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tails=st.lists(TOKENS, min_size=1, max_size=4), labels=LABELS, past=st.integers(0, 5))
 def test_a_token_sees_the_cache_and_its_own_prompt_and_nothing_else(tails, labels, past):
     tree = choice_tree(labels)

@@ -1,6 +1,7 @@
 """Taking the LLM's taste out, and joining several passes."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from freeal.select.calibration import (
     batch_bias,
     information,
     learnable_prior,
+    no_surer,
     prior_bias,
     shifted,
 )
@@ -60,7 +62,7 @@ def test_a_handful_of_rows_moves_little():
     assert shifted(one, batch_bias(one)).argmax() == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shares=st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3), seed=st.integers(0, 99))
 def test_the_prior_bias_reaches_the_stated_mean(shares, seed):
     prior, proba = np.array(shares) / sum(shares), tasteful(seed=seed)
@@ -149,6 +151,48 @@ def test_a_later_pass_over_many_rows_is_brought_to_what_is_believed_of_them():
     state = after(start, calibrate(start, answers(tasteful(n, 2))), believed)
     found = calibrate(state, answers(tasteful(n, 2, seed=1)))
     np.testing.assert_allclose(found.proba.mean(axis=0), [0.2, 0.8], atol=0.01)
+
+
+def test_a_later_pass_is_no_surer_than_the_first_was_of_the_same_rows():
+    n, rng = 400, np.random.default_rng(0)
+    first = rng.dirichlet(np.full(3, 0.6), n)
+    surer = shifted(first**3, np.zeros(3))
+    start, calibrate = LoopState.start(n, (3,)), Calibrator("batch", "latest")
+    said = calibrate(start, answers(first))
+    state = after(start, said, said.proba)
+    found = calibrate(state, answers(surer))
+    assert surer.max(axis=1).mean() > said.proba.max(axis=1).mean() + 0.05
+    assert found.proba.max(axis=1).mean() == pytest.approx(said.proba.max(axis=1).mean(), abs=0.02)
+    np.testing.assert_allclose(found.proba.mean(axis=0), said.proba.mean(axis=0), atol=0.02)
+    told = replace(calibrate, sober=False)(state, answers(surer))
+    assert told.proba.max(axis=1).mean() > said.proba.max(axis=1).mean() + 0.05
+
+
+def test_a_later_pass_that_is_less_sure_stays_so_and_so_do_mere_words_and_abstentions():
+    n, rng = 100, np.random.default_rng(1)
+    first = rng.dirichlet(np.full(2, 0.3), n)
+    every = np.ones(n, bool)
+    modest = shifted(np.sqrt(first), np.zeros(2))
+    np.testing.assert_array_equal(no_surer(modest, first, every), modest)
+    surer = shifted(first**4, np.zeros(2))
+    surer[3] = np.nan
+    words = every.copy()
+    words[:10] = False
+    found = no_surer(surer, first, words)
+    np.testing.assert_array_equal(found[:10], surer[:10])
+    assert (found[10:].max(axis=1) <= surer[10:].max(axis=1) + 1e-9).all()
+    np.testing.assert_array_equal(found.argmax(axis=1)[4:], surer.argmax(axis=1)[4:])
+    np.testing.assert_array_equal(no_surer(surer, np.full_like(first, np.nan), every), surer)
+
+
+def test_each_of_several_decisions_is_tempered_by_itself():
+    rng = np.random.default_rng(2)
+    first = rng.dirichlet(np.full(2, 0.5), (60, 2))
+    now = first.copy()
+    now[:, 1] = shifted(first[:, 1] ** 4, np.zeros(2))
+    found = no_surer(now, first, np.ones(60, bool))
+    np.testing.assert_array_equal(found[:, 0], now[:, 0])
+    assert found[:, 1].max(axis=1).mean() < now[:, 1].max(axis=1).mean()
 
 
 def test_a_later_pass_over_one_row_keeps_what_the_llm_says_of_it():

@@ -16,7 +16,7 @@ LOSSES = st.lists(st.floats(0, 20, width=32), min_size=1, max_size=60).map(lambd
 
 
 @pytest.mark.parametrize("keep", FILTERS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(losses=LOSSES)
 def test_p_clean_never_rises_with_the_loss(keep, losses):
     split = keep(losses)
@@ -26,7 +26,7 @@ def test_p_clean_never_rises_with_the_loss(keep, losses):
 
 
 @pytest.mark.parametrize("keep", FILTERS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(losses=LOSSES)
 def test_no_row_is_disbelieved_while_a_harder_one_is_believed(keep, losses):
     clean = keep(losses).clean
@@ -35,7 +35,7 @@ def test_no_row_is_disbelieved_while_a_harder_one_is_believed(keep, losses):
 
 
 @pytest.mark.parametrize("keep", FILTERS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(losses=LOSSES)
 def test_the_same_losses_are_split_into_the_same_bytes(keep, losses):
     first, second = keep(losses), keep(losses.copy())

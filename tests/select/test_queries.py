@@ -35,7 +35,7 @@ def states(draw):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=states(), limit=st.integers(0, 40))
 def test_rows_are_unique_inside_the_pool_and_no_more_than_allowed(strategy, where, limit):
     rows = ask(where, strategy, limit)
@@ -51,7 +51,7 @@ def test_the_first_round_asks_about_every_row_it_may_drawn_from_the_whole_pool(s
     assert 0.4 < (some < 500).mean() < 0.6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=states())
 def test_clean_rows_are_never_asked_again(where):
     if where.next_round:

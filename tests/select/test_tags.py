@@ -33,13 +33,13 @@ def score(proba, path):
     return np.log(np.maximum(proba[np.arange(len(path)), path], FLOOR)).sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(proba=texts(most_words=9, most_types=4))
 def test_what_is_decoded_is_valid(proba):
     assert all(is_valid(path) for path in decode(proba))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(proba=texts(n=1))
 def test_no_valid_sequence_is_likelier(proba):
     text, (path,) = proba[0], decode(proba)
@@ -48,7 +48,7 @@ def test_no_valid_sequence_is_likelier(proba):
     assert score(text, path) == pytest.approx(best)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(proba=texts(most_words=6))
 def test_where_the_likeliest_tags_are_valid_nothing_is_likelier(proba):
     for text, path in zip(proba, decode(proba), strict=True):
@@ -57,13 +57,13 @@ def test_where_the_likeliest_tags_are_valid_nothing_is_likelier(proba):
             assert score(text, path) == pytest.approx(score(text, likeliest))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(proba=texts(most_words=6))
 def test_texts_do_not_look_at_each_other(proba):
     np.testing.assert_array_equal(decode(proba), np.stack([decode(text) for text in proba]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(proba=texts(), more=st.integers(1, 3))
 def test_slots_behind_the_last_word_change_nothing(proba, more):
     n, _, k = proba.shape
@@ -86,7 +86,7 @@ def test_an_even_number_of_classes_is_refused():
         decode(np.ones((1, 1, 4)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(proba=texts(n=1, most_types=3), ends=st.tuples(st.integers(0, 3), st.integers(1, 4)))
 def test_the_confidence_of_a_span_lies_between_that_of_its_words(proba, ends):
     text, (start, end) = proba[0], ends
@@ -103,7 +103,7 @@ MASKS = st.lists(st.booleans(), min_size=12, max_size=12).map(lambda row: np.arr
 LOSSES = st.lists(st.floats(0, 20, width=32), min_size=12, max_size=12).map(lambda row: np.array(row).reshape(3, 4))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(losses=LOSSES, entity=MASKS, read=MASKS)
 def test_the_loss_of_a_text_is_the_mean_of_its_two_means(losses, entity, read):
     for row, found in enumerate(loss_of_texts(losses, entity, read)):
@@ -112,7 +112,7 @@ def test_the_loss_of_a_text_is_the_mean_of_its_two_means(losses, entity, read):
         assert found == pytest.approx(np.mean(means) if means else 0.0, abs=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(losses=LOSSES, entity=MASKS, read=MASKS)
 def test_belief_in_a_word_never_rises_with_its_loss_among_its_own_sort(losses, entity, read):
     p_clean = clean_words(losses, entity, read)

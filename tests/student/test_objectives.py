@@ -50,7 +50,7 @@ def test_a_row_without_weight_teaches_nothing():
 
 
 @given(st.floats(0.3, 1.0), st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_sharpening_keeps_distributions_and_never_lowers_the_largest(temperature, weights):
     proba = torch.tensor([weights], dtype=torch.float64)
     proba /= proba.sum()
