@@ -19,7 +19,7 @@ from freeal.llm import Capabilities, Reply, Request
 from freeal.prompts import Prompt
 from freeal.select import habits
 from freeal.select.calibration import Calibrator, Correction, Corrections
-from freeal.select.composing import composed
+from freeal.select.composing import composed, even_shares
 from freeal.select.disputes import entities
 from freeal.tasks import TRUST_IN_A_WORD
 from freeal.tasks.grounding import ground
@@ -147,7 +147,7 @@ class Candidates:
         alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        correct = self._correction(said, self._believed(rows, asked), self._words(pool, asked), work)
+        correct = self._correction(said, self._believed(rows, asked), pool, asked, work)
         freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
         return self._composed(pool, rows, asked, freed)
 
@@ -197,17 +197,30 @@ class Candidates:
         return [question(pool[each.row], each.candidate).fields["words"] for each in asked]
 
     def _correction(
-        self, said: Answers, believed: FloatArray, words: Sequence[str], work: str
+        self, said: Answers, believed: FloatArray, pool: Pool, asked: Sequence[_Asked], work: str
     ) -> Correction | Corrections:
         """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
             return Correction(np.array(kept["bias"]), float(kept["trust"]))
-        embed = self.vectors
-        vectors = None if embed is None else lambda places: embed([words[place] for place in places])
-        found = replace(self.calibrator, vectors=vectors).correction(said, believed)
+        found = self._calibrator(self._words(pool, asked), asked).correction(said, believed)
         if work == "round 0" and isinstance(found, Correction):
             self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
         return found
+
+    def _calibrator(self, words: Sequence[str], asked: Sequence[_Asked]) -> Calibrator:
+        """The run's, for these candidates; types that go by words are brought to even shares, not to estimated ones.
+
+        What is none of the types follows nothing in the words of candidates, so that an estimate makes it rarer than it
+        is: with a prompt that tells it apart the estimate is the poorer one (docs/log.md).
+        """
+        if self.calibrator.kind == "estimated" and _words_of(self.prompt):
+            places = [(each.place, each.candidate) for each in asked]
+            shares = even_shares(places, len(self.prompt.labels) + 1, nested=self.kind == "phrases")
+            return replace(self.calibrator, kind="prior", prior=shares)
+        if self.vectors is None:
+            return self.calibrator
+        embed = self.vectors
+        return replace(self.calibrator, vectors=lambda places: embed([words[place] for place in places]))
 
     def _composed(self, pool: Pool, rows: IntArray, asked: Sequence[_Asked], said: Answers) -> Answers:
         """What is said of the rows, from what is said of their candidates; words, for it is calibrated already."""

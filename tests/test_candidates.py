@@ -251,6 +251,17 @@ def test_the_probability_of_a_type_is_that_of_its_words_together(desk):
     assert said.proba[0, 2, place] == pytest.approx(0.6, abs=0.05)
 
 
+def test_types_that_go_by_words_are_brought_to_even_shares(desk):
+    make, _ = desk
+    answer = Reply("city", tuple(np.log([0.02, 0.02, 0.4, 0.4, 0.06, 0.05, 0.05])))
+    nobody = partial(pytest.fail, "nothing is estimated")
+    fond = make(lambda request: answer, calibration="estimated", vectors=nobody)
+    fond = replace(fond, annotator=replace(fond.annotator, prompt=parse(Path("names.md"), BY_WORDS)))
+    said = annotate(fond, pool_of(*[f"they saw Rome{i}" for i in range(100)]))
+    place = list(fond.prompt.task.classes).index("B-LOC")
+    assert said.proba[0, 2, place] == pytest.approx(0.2, abs=0.02)
+
+
 @pytest.mark.parametrize(
     ("was", "wrong", "told"),
     [

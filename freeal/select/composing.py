@@ -51,3 +51,28 @@ def composed(candidates: Sequence[tuple[int, int]], proba: FloatArray, slots: in
         words[start, 1::2] = proba[place, :-1]
         words[start + 1 : end, 2::2] = proba[place, :-1]
     return words.astype(PROBABILITY)
+
+
+def even_shares(asked: Sequence[tuple[int, tuple[int, int]]], k: int, nested: bool) -> FloatArray:
+    """(k,) shares of the types and, last, of none, if a place in a text is as likely each type as nothing.
+
+    Args:
+        asked: (text, (start, end)) of every candidate, in the order of texts and words.
+        nested: candidates are mostly parts of each other, and of those that share words one at most is an entity; else
+            each is a place of its own.
+
+    Example:
+        >>> even_shares([(0, (0, 2)), (0, (0, 1)), (0, (1, 2)), (1, (4, 5))], 2, nested=True)
+        array([0.25, 0.75])
+        >>> even_shares([(0, (0, 2)), (0, (0, 1))], 4, nested=False)
+        array([0.25, 0.25, 0.25, 0.25])
+    """
+    places, here, reach = 0, -1, -1
+    for text, (start, end) in asked:
+        if text != here or start >= reach:
+            places, here, reach = places + 1, text, end
+        reach = max(reach, end)
+    share = (places / len(asked) if nested and asked else 1.0) / k
+    shares: FloatArray = np.full(k, share)
+    shares[-1] = 1.0 - (k - 1) * share
+    return shares
