@@ -112,7 +112,8 @@ class Candidates:
         self.annotator.prepare()
         if not self.capabilities.probabilities or self.capabilities.by_uid:
             raise ConfigError(
-                f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none"
+                f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none: set "
+                "reading: written"
             )
         return self
 
