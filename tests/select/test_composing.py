@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.select.composing import best_apart, composed
+from freeal.select.composing import best_apart, composed, even_shares
 
 WORDS = 6
 SPANS = st.tuples(st.integers(0, WORDS - 1), st.integers(1, 3)).map(lambda at: (at[0], min(WORDS, sum(at))))
@@ -69,3 +69,20 @@ def test_an_entity_is_marked_only_where_a_candidate_is_likelier_one_than_not(cas
     proba = composed(spans, of_two_types(entity), WORDS, 0.9)
     for word in np.flatnonzero(proba[:, 0] < 0.5):
         assert any(start <= word < end and p > 0.5 for (start, end), p in zip(spans, entity, strict=True))
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@given(candidates=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(1, 4)), min_size=1, max_size=30))
+def test_even_shares_are_shares_and_nested_candidates_are_rarely_entities(k, candidates):
+    asked = sorted({(text, (start, start + length)) for text, start, length in candidates})
+    apart, nested = (even_shares(asked, k, nested=each) for each in (False, True))
+    for shares in (apart, nested):
+        assert shares.sum() == pytest.approx(1.0)
+        assert (shares > 0).all()
+    np.testing.assert_allclose(apart, 1 / k)
+    assert nested[-1] >= apart[-1] - 1e-12
+
+
+def test_candidates_that_share_no_word_are_places_of_their_own():
+    asked = [(0, (0, 1)), (0, (1, 2)), (1, (0, 1))]
+    np.testing.assert_allclose(even_shares(asked, 4, nested=True), even_shares(asked, 4, nested=False))
