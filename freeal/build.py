@@ -47,14 +47,12 @@ from freeal.select.calibration import Calibrator
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
-from freeal.tasks.proposals import question
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import (
     Annotations,
     BoolArray,
     Demonstration,
-    Example,
     FloatArray,
     IntArray,
     LoopState,
@@ -167,7 +165,7 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
             members[0],
             config.reading,
             max(1, calls),
-            Calibrator(config.calibration.kind, config.calibration.passes, sober=config.calibration.sober),
+            Calibrator(config.calibration.kind, config.calibration.passes),
             config.stop.min_information,
             vectors=lambda words: embedder(config, prompt, emit).encode(words),
         )
@@ -181,22 +179,6 @@ def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
     if config.reading == "written":
         return prompt, pool
     return candidates.prompt_of(prompt), candidates.questions_of(pool, config.reading)
-
-
-def as_told(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Example]:
-    """A prompt and a row by which it can be seen whether the LLM is told what the labels mean.
-
-    Raises:
-        ConfigError: it is not told so of candidates, as their types go by words.
-    """
-    if config.reading == "written":
-        return prompt, pool[0]
-    if isinstance(prompt.task, Tokens) and prompt.task.words:
-        raise ConfigError(
-            f"refine_guidelines: with reading: {config.reading} the LLM chooses among the words of the types in "
-            f"{prompt.path} and is told no meanings; take the words out there, or set refine_guidelines: false"
-        )
-    return candidates.prompt_of(prompt), question(pool[0], (0, 1))
 
 
 def shown_as_asked(config: Config, prompt: Prompt, shown: Sequence[Demonstration]) -> Sequence[Demonstration]:
@@ -462,8 +444,7 @@ def refining(
     if not config.refine_guidelines:
         return None
     learns = config.learns
-    asking, example = as_told(config, annotator.prompt, pool)
-    if why := guidelines.obstacle(asking, example, annotator.capabilities, config.rounds, learns):
+    if why := guidelines.obstacle(annotator.prompt, pool[0], annotator.capabilities, config.rounds, learns):
         emit(Note(f"the meanings of the labels are not rewritten: {why}", "refine_guidelines"))
         return None
     left = partial(_left, config=config, annotator=annotator)

@@ -214,10 +214,10 @@ class Candidates:
         What is none of the types follows nothing in the words of candidates, so that an estimate makes it rarer than it
         is: with a prompt that tells it apart the estimate is the poorer one (docs/log.md).
         """
-        if self.calibrator.kind == "estimated" and _words_of(self.prompt):
+        if _words_of(self.prompt):
             places = [(each.place, each.candidate) for each in asked]
             shares = even_shares(places, len(self.prompt.labels) + 1, nested=self.kind == "phrases")
-            return replace(self.calibrator, kind="prior", prior=shares)
+            return replace(self.calibrator, shares=shares)
         if self.vectors is None:
             return self.calibrator
         embed = self.vectors

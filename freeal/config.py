@@ -177,7 +177,9 @@ class CalibrationConfig(Section):
         "average", description="of the passes with demonstrations; the first is replaced"
     )
     sober: bool = Field(
-        True, description="a later pass is made no surer, in the mean, than an earlier one was of the same rows"
+        True,
+        description="a later pass over the rows of the first is made no surer, in the mean, than that was; not of "
+        "entities, nor of mere words",
     )
 
 

@@ -33,6 +33,7 @@ from freeal.select.meanings import (
     no_worse,
 )
 from freeal.select.suspects import suspects
+from freeal.tasks import Task
 from freeal.types import (
     Answers,
     BoolArray,
@@ -185,6 +186,8 @@ def obstacle(prompt: Prompt, example: Example, capabilities: Capabilities, round
     Raises:
         ConfigError: the prompt does not tell the LLM what the labels mean, so that other meanings would change nothing.
     """
+    if not serves(prompt.task):
+        return "a text has several labels here, and meanings are tried on texts with one"
     check(prompt, example)
     if rounds == 1:
         return "there is one round only, and nothing to learn from before it"
@@ -193,6 +196,11 @@ def obstacle(prompt: Prompt, example: Example, capabilities: Capabilities, round
     if not capabilities.generation or capabilities.by_uid:
         return "this LLM writes no texts"
     return None
+
+
+def serves(task: Task) -> bool:
+    """Whether meanings can be rewritten for this kind of task."""
+    return task.kind == "classification"
 
 
 def check(prompt: Prompt, example: Example) -> None:

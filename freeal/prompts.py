@@ -24,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from freeal.errors import PromptError, did_you_mean
 from freeal.llm import Message, Reply, Request, Role
 from freeal.tasks import Said, Task
-from freeal.tasks.classification import Classification
+from freeal.tasks.classification import Classification, fold
 from freeal.tasks.multilabel import Multilabel
 from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import Demonstration, Example, Pool
@@ -316,10 +316,34 @@ def _front(path: Path, front: str) -> _Front:
             line = found[NONE].start_mark.line + 2
             raise PromptError(f"{path}:{line}: '{NONE}' has words for what is no entity; it is for task: {Tokens.kind}")
         words[NONE] = _listed(path, found[NONE])
+    if words and kind == Tokens.kind:
+        _check_words(path, found, labels, words)
     return _Front(labels, words, kind)
 
 
 _KEYS = ("labels", "task", NONE)
+
+
+def _check_words(
+    path: Path, found: Mapping[str, yaml.Node], labels: Mapping[str, str], words: Mapping[str, Sequence[str]]
+) -> None:
+    """Make sure that types of entities go by words all together, and that these can be told from those for none."""
+    line = found["labels"].start_mark.line + 2
+    if bare := next((label for label in labels if label not in words), None):
+        raise PromptError(
+            f"{path}:{line}: type {bare!r} has no words, and others, or '{NONE}', have: the LLM would see a bare name; "
+            "give it words, too"
+        )
+    if clash := next((label for label in labels if fold(label) == NONE), None):
+        raise PromptError(f"{path}:{line}: type {clash!r} is called as what is no entity; rename it")
+    of_types = [word for label in labels for word in words[label]]
+    if taken := next((word for word in of_types if fold(word) == NONE), None):
+        raise PromptError(f"{path}:{line}: the word {taken!r} is for what is no entity; leave it out")
+    if NONE in found:
+        known = set(map(fold, of_types))
+        if twice := next((word for word in words[NONE] if fold(word) in known), None):
+            line = found[NONE].start_mark.line + 2
+            raise PromptError(f"{path}:{line}: {twice!r} is a word of a type, too; leave it out in one of them")
 
 
 def _listed(path: Path, node: yaml.Node) -> tuple[str, ...]:
@@ -405,7 +429,12 @@ def _compile(path: Path, role: Role, line: int, source: str, task: Task) -> Turn
     uses = [name for name in tree.find_all(nodes.Name) if name.ctx == "load" and name.name in unknown]
     variables = {name.name: line + name.lineno - 1 for name in reversed(uses)}
     user, assistant = task.variables
-    of_role = {"system": ("labels", "words"), "user": (*_OF_ROW, *user), "assistant": (*_OF_ROW, *assistant)}
+    system = ("labels", "words") if task.answers else ("labels",)
+    of_role: dict[Role, tuple[str, ...]] = {
+        "system": system,
+        "user": (*_OF_ROW, *user),
+        "assistant": (*_OF_ROW, *assistant),
+    }
     turn = Turn(role, line, source, template, variables, of_role[role])
     for name in sorted(unknown):
         if name not in turn.known and (role == "system" or name in of_role["assistant"]):

@@ -224,17 +224,19 @@ def test_a_demonstration_teaches_by_an_entity_of_each_type_and_by_one_that_is_no
     assert [message.content for message in chat if message.role == "assistant"] == ["PER", "LOC", "none"]
 
 
-BY_WORDS = NAMES.replace("LOC: a place", "LOC: {means: a place, words: [place, city]}").replace(
-    "\n---\n", "\nnone: [none, date]\n---\n", 1
+BY_WORDS = NAMES.replace(
+    "labels: {PER: a person, ORG: an organisation, LOC: a place, MISC: another name}",
+    "labels: {PER: {words: [person]}, ORG: {words: [firm]}, LOC: {words: [place, city]}, MISC: {words: [event]}}\n"
+    "none: [none, date]",
 )
 
 
 def test_types_may_go_by_words_and_so_may_what_is_none():
     asked = prompt_of(parse(Path("names.md"), BY_WORDS))
-    assert asked.replies == ("PER", "ORG", "place", "city", "MISC", "none", "date")
+    assert asked.replies == ("person", "firm", "place", "city", "event", "none", "date")
     assert list(asked.labels) == [*TYPES, "none"]
     chat = asked.render(question(Example("1", "Cy left Rome"), (0, 1)), turns_of([ROME], PROMPT, "names"))
-    assert "one of these and nothing else: PER, ORG, place, city, MISC, none, date." in chat[0].content
+    assert "one of these and nothing else: person, firm, place, city, event, none, date." in chat[0].content
     assert [message.content for message in chat if message.role == "assistant"] == ["place", "none"]
     assert chat[-1].content.endswith('In this text, "Cy" is a:')
 
@@ -253,13 +255,27 @@ def test_the_probability_of_a_type_is_that_of_its_words_together(desk):
 
 def test_types_that_go_by_words_are_brought_to_even_shares(desk):
     make, _ = desk
-    answer = Reply("city", tuple(np.log([0.02, 0.02, 0.4, 0.4, 0.06, 0.05, 0.05])))
+    rng = np.random.default_rng(0)
+    answers = {f"Rome{i}": rng.dirichlet([0.2, 0.2, 6, 6, 1, 0.5, 0.5]) for i in range(100)}
     nobody = partial(pytest.fail, "nothing is estimated")
-    fond = make(lambda request: answer, calibration="estimated", vectors=nobody)
+    answer = lambda request: Reply("city", tuple(np.log(answers[request.messages[-1].content.split('"')[1]])))  # noqa: E731
+    fond = make(answer, calibration="estimated", vectors=nobody)
     fond = replace(fond, annotator=replace(fond.annotator, prompt=parse(Path("names.md"), BY_WORDS)))
-    said = annotate(fond, pool_of(*[f"they saw Rome{i}" for i in range(100)]))
-    place = list(fond.prompt.task.classes).index("B-LOC")
-    assert said.proba[0, 2, place] == pytest.approx(0.2, abs=0.02)
+    pool = pool_of(*[f"they saw Rome{i}" for i in range(100)])
+    begun = annotate(fond, pool).proba[:, 2, 1::2].mean(axis=0)
+    np.testing.assert_allclose(begun, 0.2, atol=0.01)
+    assert annotate(fond, Pool(pool.examples[:20])).proba[:, 2, 5].mean() > 0.22, "too few: divided by the mean"
+
+
+def test_of_phrases_that_share_words_one_at_most_is_an_entity(desk):
+    make, _ = desk
+    rng = np.random.default_rng(1)
+    answer = lambda request: Reply("city", tuple(np.log(rng.dirichlet(np.ones(7)))))  # noqa: E731
+    fond = make(answer, kind="phrases", calibration="estimated")
+    fond = replace(fond, annotator=replace(fond.annotator, prompt=parse(Path("names.md"), BY_WORDS)))
+    annotate(fond, pool_of(*[f"acute liver failure {i} days" for i in range(60)]))
+    bias = np.array(fond.ledger.recall("candidates")["bias"])
+    assert bias[-1] - bias[:-1].max() > 1.0, "places are a sixth of the candidates"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +284,16 @@ def test_types_that_go_by_words_are_brought_to_even_shares(desk):
         ("none: [none, date]", "none: date", "names.md:4: 'none' must list words for what is no entity"),
         ("none: [none, date]", "none: []", "names.md:4: 'none' must list words for what is no entity"),
         ("none: [none, date]", "none: [7]", "names.md:4: label 7 is no text but int to YAML"),
-        ("none: [none, date]", "none: [city]", "labels 'city' and 'city' read the same in a reply"),
+        (
+            "none: [none, date]",
+            "none: [none, City]",
+            "names.md:4: 'City' is a word of a type, too; leave it out in one",
+        ),
+        ("none: [none, date]", "none: [date, Date]", "labels 'date' and 'Date' read the same in a reply"),
+        ("PER: {words: [person]}", "PER: a person", "names.md:3: type 'PER' has no words, and others, or 'none', have"),
+        ("[event]", "[None]", "names.md:3: the word 'None' is for what is no entity; leave it out"),
+        ("MISC:", "None:", "names.md:3: type 'None' is called as what is no entity; rename it"),
+        ("## user", "## system\n{{ words }}\n## user", "names.md:7: unknown variable 'words' in '## system'"),
         ("none: [none, date]", "nonne: [city]", "unknown key 'nonne' in the front matter; did you mean 'none'?"),
         ("task: tokens\n", "", "names.md:3: 'none' has words for what is no entity; it is for task: tokens"),
     ],

@@ -48,7 +48,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked, as_told
+    from freeal.build import as_asked
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -75,8 +75,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     per_shown = _tokens(asking, questions, rows, shots, demos.max_words, llm)
     scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
     anew, chat = 0, 0
-    if config.refine_guidelines:
-        guidelines.check(*as_told(config, prompt, pool))
+    if config.refine_guidelines and guidelines.serves(prompt.task):
+        guidelines.check(prompt, pool[0])
         anew, chat = config.rounds - 1, llm.count_tokens([guidelines.pretended(prompt, pool)])[0]
     rewriting = guidelines.most_calls(int(np.ceil(a_row)))
     first = scouted * (per_shown if written else tokens)

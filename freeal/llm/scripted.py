@@ -97,7 +97,7 @@ class _Keywords:
             if not request.choices:
                 writes = "You write texts" in request.messages[0].content
                 return self._write(request, text) if writes else self._entities(text)
-            index = self._is_one(text) if len(request.choices) == 2 else self._which(request, text)
+            index = self._is_one(text) if set(request.choices) == {"no", "yes"} else self._which(request, text)
             return self._chosen(request, index, text, True)
         if not request.choices:
             return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)

@@ -48,6 +48,9 @@ TELLING = 20
 WIDEST = (-3.0, 3.0)
 """Logarithms of the temperatures that are looked at."""
 
+AGAIN = 0.9
+"""Share of the rows of the first pass that a later one must have asked about, to be compared with it."""
+
 MOST = 4000
 """Rows the shares are estimated from, spread over the pass: a sample of so many tells them well enough."""
 
@@ -265,15 +268,17 @@ class Calibrator:
     min_information: float = 0.0
     """For `estimated`: of a first pass that tells less, the labels stay and the sureness goes."""
     sober: bool = True
-    """Whether a later pass is made `no_surer` than what was said before."""
+    """Whether a later pass over the rows of the first is made `no_surer` than that was."""
+    shares: FloatArray | None = None
+    """(k,) of the labels, for `estimated` in place of an estimate."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
         """The annotations after `answers`; a row that abstains now keeps what it had."""
         before, given = state.annotations, spoken(answers.proba)
         labelled = by_row(before.labelled, state.posterior)
         believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
-        if self.sober and self.kind != "none":
-            sober = no_surer(answers.proba, before.proba[answers.rows], answers.scored)
+        if self.sober and self.kind != "none" and _asks_again(before.first, answers):
+            sober = no_surer(answers.proba, before.first[answers.rows], answers.scored)
             answers = replace(answers, proba=sober)
         proba = self.correction(answers, believed)(answers.proba, answers.scored)
         rows = answers.rows[given]
@@ -319,10 +324,20 @@ class Calibrator:
             return Correction(prior_bias(proba, self.prior))
         if self.kind == "estimated" and (told := information(proba)) is not None and told < self.min_information:
             return Correction(np.zeros(proba.shape[1]), max(told, LEAST_TRUST))
-        if self.kind == "batch" or self.vectors is None or len(proba) < FEWEST * proba.shape[1]:
+        if self.kind == "batch" or len(proba) < FEWEST * proba.shape[1]:
+            return Correction(batch_bias(proba))
+        if self.shares is not None:
+            return Correction(prior_bias(proba, self.shares))
+        if self.vectors is None:
             return Correction(batch_bias(proba))
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
         return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]))))
+
+
+def _asks_again(first: FloatArray, answers: Answers) -> bool:
+    """Whether most rows of the first pass (n, k) are among the answers: of doubtful ones alone any pass is surer."""
+    told = spoken(first)
+    return bool(told.any()) and told[answers.rows].sum() >= AGAIN * told.sum()
 
 
 def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatArray:

@@ -181,8 +181,33 @@ def test_a_later_pass_that_is_less_sure_stays_so_and_so_do_mere_words_and_absten
     found = no_surer(surer, first, words)
     np.testing.assert_array_equal(found[:10], surer[:10])
     assert (found[10:].max(axis=1) <= surer[10:].max(axis=1) + 1e-9).all()
+    assert found[10:].max(axis=1).mean() < surer[10:].max(axis=1).mean() - 0.02
     np.testing.assert_array_equal(found.argmax(axis=1)[4:], surer.argmax(axis=1)[4:])
     np.testing.assert_array_equal(no_surer(surer, np.full_like(first, np.nan), every), surer)
+
+
+def test_of_rows_chosen_for_being_doubtful_nothing_is_learned():
+    n, rng = 400, np.random.default_rng(3)
+    first, other = rng.dirichlet(np.full(2, 0.5), (2, n))
+    start, calibrate = LoopState.start(n, (2,)), Calibrator("batch", "latest")
+    said = calibrate(start, answers(first))
+    state = after(start, said, said.proba)
+    doubtful = np.argsort(first.max(axis=1))[: n // 2]
+    asked = answers(other[doubtful], rows=doubtful)
+    as_it_says = replace(calibrate, sober=False)(state, asked)
+    np.testing.assert_array_equal(calibrate(state, asked).proba, as_it_says.proba)
+
+
+def test_later_passes_are_all_held_against_the_first():
+    n, rng = 400, np.random.default_rng(4)
+    first = rng.dirichlet(np.full(2, 0.5), n)
+    start, calibrate = LoopState.start(n, (2,)), Calibrator("batch", "latest")
+    state, sureness = start, []
+    for _ in range(4):
+        said = calibrate(state, answers(first))
+        state = after(state, said, said.proba)
+        sureness.append(float(said.proba.max(axis=1).mean()))
+    assert sureness[-1] == pytest.approx(sureness[0], abs=0.01)
 
 
 def test_each_of_several_decisions_is_tempered_by_itself():
