@@ -99,6 +99,7 @@ class Scorekeeper:
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
             "understudy": stand_in,
+            "weights": self._weights(state),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
@@ -113,6 +114,12 @@ class Scorekeeper:
         self.started = time.perf_counter()
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
         return Measured(figures, on_test, ids)
+
+    def _weights(self, state: LoopState) -> list[float] | None:
+        """Of LLM and student in the labels of the pool, if they are pooled."""
+        if self.config.fusion.kind != "log_linear" or not self.config.learns:
+            return None
+        return [round(weight, 4) for weight in self.weights(state.annotations, state.student)]
 
     def _members(self, panel: Panel) -> list[dict[str, Any]]:
         """Of each member its weight in the round's pass, and how right its answers were as they were pooled."""

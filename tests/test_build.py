@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from freeal import build
+from freeal import build, understudy
 from freeal.config import parse
+from freeal.ledger import Ledger
 from freeal.types import Annotations
 
 JUDGED = {"kind": "transformer", "judge": "linear"}
@@ -15,6 +16,12 @@ def spoken_of(n=200, shape=(2,)):
     llm = np.eye(2)[np.random.default_rng(0).integers(0, 2, (n, *shape[:-1]))]
     said = Annotations(llm, llm, np.zeros(n, np.int16), np.full(n, None, object))
     return said, np.where(llm > 0, 0.6, 0.4)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as kept:
+        yield kept
 
 
 @pytest.mark.parametrize(
@@ -29,9 +36,11 @@ def spoken_of(n=200, shape=(2,)):
         (JUDGED, {}, (3, 2), False),
     ],
 )
-def test_the_weight_of_a_student_grows_only_where_it_has_not_seen_the_rows(student, fusion, shape, grows):
+def test_the_weight_of_a_student_grows_only_where_it_has_not_seen_the_rows(ledger, student, fusion, shape, grows):
     settings = {"data": {"pool": "x.csv"}, "prompt": "x.md", "llm": {"kind": "local"}}
     config = parse({**settings, "student": student, "fusion": fusion}, "x.yaml")
-    llm, weight = build.weights_of(config, *spoken_of(shape=shape))
+    llm, weight = build.weights_of(config, ledger, *spoken_of(shape=shape))
     assert llm == 0.5
     assert (weight > 1.0) if grows else (weight == 0.5)
+    ledger.remember(understudy.FACT, {"written": 60})
+    assert build.weights_of(config, ledger, *spoken_of(shape=shape)) == (0.5, 0.5), "it is another student's word"
