@@ -148,7 +148,10 @@ class Candidates:
         alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        correct = self._correction(said, self._believed(rows, asked), pool, asked, work)
+        believed = self._believed(rows, asked)
+        if _words_of(self.prompt):  # what is believed has lost the names that overlap, and so too many are none
+            believed = np.full_like(believed, np.nan)
+        correct = self._correction(said, believed, pool, asked, work)
         freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
         return self._composed(pool, rows, asked, freed)
 

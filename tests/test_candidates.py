@@ -267,6 +267,19 @@ def test_types_that_go_by_words_are_brought_to_even_shares(desk):
     assert annotate(fond, Pool(pool.examples[:20])).proba[:, 2, 5].mean() > 0.22, "too few: divided by the mean"
 
 
+def test_types_that_go_by_words_are_brought_to_even_shares_in_later_passes_too(desk):
+    make, _ = desk
+    rng = np.random.default_rng(0)
+    answers = {f"Rome{i}": rng.dirichlet([0.2, 0.2, 6, 6, 1, 0.5, 0.5]) for i in range(100)}
+    answer = lambda request: Reply("city", tuple(np.log(answers[request.messages[-1].content.split('"')[1]])))  # noqa: E731
+    fond = make(answer, calibration="estimated")
+    fond = replace(fond, annotator=replace(fond.annotator, prompt=parse(Path("names.md"), BY_WORDS)))
+    pool = pool_of(*[f"Rome{i} slept" for i in range(100)])
+    later = fond.after(known(pool, [5, 0], 1))
+    found = annotate(later, pool, work="round 1").proba[:, 0, 1::2].mean(axis=0)
+    np.testing.assert_allclose(found, 0.2, atol=0.01)
+
+
 def test_of_phrases_that_share_words_one_at_most_is_an_entity(desk):
     make, _ = desk
     rng = np.random.default_rng(1)
