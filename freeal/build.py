@@ -404,7 +404,6 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)
     own = calibrator(config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows]))
-    weights = partial(weights_of, config, annotator.ledger)
     calibrate = understudied(config, own, corpus.pool, annotator, shared, emit)
     return Parts(
         query=partial(_query, config=config, annotator=annotator, pool=corpus.pool, rewriting=refine is not None),
@@ -415,10 +414,10 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         lessons=partial(beliefs.lessons, kind=config.targets),
         new_student=partial(new_student, config, task, shared, emit),
         filter=filters.each_decision(keep(config)),
-        fuse=partial(_fuse, config=config, weights=weights, verify=verifier(config, annotator, corpus.pool)),
+        fuse=partial(_fuse, config=config, verify=verifier(config, annotator, corpus.pool)),
         believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
-        measure=Scorekeeper(config, corpus, annotator, own, weights),
+        measure=Scorekeeper(config, corpus, annotator, own),
         emit=emit,
     )
 
@@ -564,7 +563,6 @@ def _fuse(
     student: FloatArray,
     believed: BoolArray,
     config: Config,
-    weights: Callable[[Annotations, FloatArray], tuple[float, float]],
     verify: Verifier | None,
 ) -> FloatArray:
     if not config.learns:
@@ -572,21 +570,8 @@ def _fuse(
     if config.fusion.kind == "freeal":
         posterior = fusion.freeal(annotations, student, believed)
     else:
-        posterior = fusion.log_linear(annotations.proba, student, *weights(annotations, student))
+        posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
     return posterior if verify is None else verify(annotations, student, posterior)
-
-
-def weights_of(config: Config, ledger: Ledger, annotations: Annotations, student: FloatArray) -> tuple[float, float]:
-    """Of LLM and student, whose word (n, k) is fused; that of a student which has not seen the rows may be fitted.
-
-    Not to the word of an understudy: that one student foretells what another has said of the same texts, shows nothing.
-    """
-    llm, weight = config.fusion.llm, config.fusion.student
-    unseen = config.student.kind == "linear" or getattr(config.student, "judge", "none") != "none"
-    taken_over = ledger.recall(understudy.FACT, alone=True) is not None
-    if taken_over or not (config.fusion.fitted and unseen and student.ndim == 2):
-        return llm, weight
-    return llm, weight * fusion.sureness(annotations, student)
 
 
 def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:

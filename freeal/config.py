@@ -371,11 +371,6 @@ class FusionConfig(Section):
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
     student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
-    fitted: bool = Field(
-        True,
-        description="one label a text: the student's weight grows or shrinks with how well its sureness foretells the "
-        "LLM's labels of rows that it has not learned",
-    )
     verify: bool = Field(
         False,
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,16 +60,12 @@ def score_of(task: Task) -> Score:
 
 @dataclass
 class Scorekeeper:
-    """The figures of a round: cost, agreement, and, where gold is known, how right everybody is.
-
-    `weights`: what is said of the pool -> those of LLM and student where both are fused, on the test as on the pool.
-    """
+    """The figures of a round: cost, agreement, and, where gold is known, how right everybody is."""
 
     config: Config
     corpus: data.Corpus
     annotator: Reader
     calibrate: Calibrator
-    weights: Callable[[Annotations, FloatArray], tuple[float, float]]
 
     def __post_init__(self) -> None:
         self.task = self.annotator.prompt.task
@@ -99,7 +95,6 @@ class Scorekeeper:
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
             "understudy": stand_in,
-            "weights": self._weights(state),
             "usage": asdict(self.annotator.ledger.usage(works)),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
@@ -114,12 +109,6 @@ class Scorekeeper:
         self.started = time.perf_counter()
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
         return Measured(figures, on_test, ids)
-
-    def _weights(self, state: LoopState) -> list[float] | None:
-        """Of LLM and student in the labels of the pool, if they are pooled."""
-        if self.config.fusion.kind != "log_linear" or not self.config.learns:
-            return None
-        return [round(weight, 4) for weight in self.weights(state.annotations, state.student)]
 
     def _members(self, panel: Panel) -> list[dict[str, Any]]:
         """Of each member its weight in the round's pass, and how right its answers were as they were pooled."""
@@ -162,7 +151,7 @@ class Scorekeeper:
         calibrated = self._zero_shot_correction(state.annotations)(answers.proba, answers.scored)
         settings = self.config.fusion
         both = settings.kind == "log_linear" and not taken_over
-        weights = self.weights(state.annotations, state.student) if both else (0.0, 1.0)
+        weights = (settings.llm, settings.student) if both else (0.0, 1.0)
         final = fusion.log_linear(calibrated, read, *weights) if self.config.learns else calibrated
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 

@@ -98,7 +98,6 @@ ABLATED = (
         "default, even shares", "divided by the mean of the pass", ("calibration.kind=batch",), "final", student=True
     ),
     Method("default, as sure as it says", "no pass is tempered", ("calibration.sober=false",), "final", student=True),
-    Method("default, fixed weights", "LLM and student count alike", ("fusion.fitted=false",), "final", student=True),
     Method("default, no scout", "the first round asks about all rows", ("query.scout=1.0",), "final", student=True),
     Method("default, no understudy", "unreadable answers stay", ("cold_start.rescue=0",), "final", student=True),
     Method("default, one round", "no demonstrations at all", ("rounds=1",), "final", student=True),
@@ -122,7 +121,7 @@ ABLATED = (
     Method("default, trust by neighbours", "neighbours agree, too", ("demos.trust=neighbours",), "final", student=True),
     Method(
         "default, no judge",
-        "the student judges its own rows, and its weight is fixed",
+        "the student judges its own rows",
         ("student.judge=none",),
         "final",
         student=True,

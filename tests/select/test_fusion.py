@@ -3,7 +3,6 @@
 import doctest
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,36 +42,6 @@ def test_a_student_that_knows_nothing_changes_no_label():
     llm = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     pooled = fusion.log_linear(llm, np.full((20, 3), 1 / 3), 0.5, 0.5)
     np.testing.assert_array_equal(pooled.argmax(axis=1), llm.argmax(axis=1))
-
-
-def foretelling(n, right, sure, seed=0):
-    """LLM's labels, and a student with a probability of `sure` for those that it foretells, in a share of `right`."""
-    rng = np.random.default_rng(seed)
-    llm = np.eye(2)[rng.integers(0, 2, n)]
-    same = rng.random(n) < right
-    student = np.where(same[:, None], llm, 1 - llm) * (2 * sure - 1) + (1 - sure)
-    return said(llm), student
-
-
-@pytest.mark.parametrize(("sure", "grows"), [(0.6, True), (0.8, None), (0.97, False)])
-def test_a_student_counts_as_much_as_its_sureness_foretells_the_labels(sure, grows):
-    found = fusion.sureness(*foretelling(2000, 0.8, sure))
-    if grows is None:
-        assert found == pytest.approx(1.0, abs=0.1)
-    else:
-        assert (found > 1.5) if grows else (found < 0.7)
-    assert 1 / fusion.MOST <= found <= fusion.MOST
-
-
-def test_of_few_labels_no_weight_is_learned():
-    assert fusion.sureness(*foretelling(fusion.FEWEST - 1, 0.8, 0.6)) == 1.0
-
-
-def test_rows_without_a_label_teach_no_weight():
-    annotations, student = foretelling(500, 0.8, 0.7)
-    with_gaps = said(np.vstack([annotations.proba, np.full((300, 2), np.nan)]))
-    alone = np.vstack([student, np.full((300, 2), 0.5)])
-    assert fusion.sureness(with_gaps, alone) == fusion.sureness(annotations, student)
 
 
 def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained():
