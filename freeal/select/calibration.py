@@ -345,7 +345,8 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
 
     Demonstrations make an LLM surer, whether or not they make it right more often: it repeats what it is shown (Zhao et
     al., ICML 2021). Nothing but gold tells how much of the sureness is deserved, so that none of it is believed; a pass
-    that is less sure stays as it is. Of several decisions a row each is tempered by itself.
+    that is less sure stays as it is. Both are compared at even shares of the labels: where one is liked, all is sure.
+    Of several decisions a row each is tempered by itself.
 
     Args:
         proba: (a, k), or (a, s, k), of the later pass; before: the same of the earlier one; NaN where it abstained.
@@ -362,8 +363,9 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
     both = scored & spoken(proba) & spoken(before)
     if both.sum() < TELLING:
         return proba
-    earlier = shifted(before[both], batch_bias(before[both]))
-    by = _no_surer_than(float(earlier.max(axis=1).mean()), shifted(proba[both], batch_bias(proba[both])))
+    even = np.full(proba.shape[1], 1.0 / proba.shape[1])
+    earlier, later = (shifted(each, prior_bias(each, even)) for each in (before[both], proba[both]))
+    by = _no_surer_than(float(earlier.max(axis=1).mean()), later)
     return proba if by == 1.0 else np.where(by_row(scored, proba), tempered(proba, by), proba)
 
 
