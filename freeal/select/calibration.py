@@ -346,7 +346,7 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
     Demonstrations make an LLM surer, whether or not they make it right more often: it repeats what it is shown (Zhao et
     al., ICML 2021). Nothing but gold tells how much of the sureness is deserved, so that none of it is believed; a pass
     that is less sure stays as it is. Both are compared at even shares of the labels: where one is liked, all is sure.
-    Of several decisions a row each is tempered by itself.
+    Of several decisions a row each is tempered by itself. Fewer than FEWEST rows a label tell too little.
 
     Args:
         proba: (a, k), or (a, s, k), of the later pass; before: the same of the earlier one; NaN where it abstained.
@@ -361,7 +361,7 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
         slots = [no_surer(proba[:, slot], before[:, slot], scored) for slot in range(proba.shape[1])]
         return np.stack(slots, axis=1)
     both = scored & spoken(proba) & spoken(before)
-    if both.sum() < TELLING:
+    if both.sum() < FEWEST * proba.shape[1]:
         return proba
     even = np.full(proba.shape[1], 1.0 / proba.shape[1])
     earlier, later = (shifted(each, prior_bias(each, even)) for each in (before[both], proba[both]))

@@ -210,6 +210,13 @@ def test_later_passes_are_all_held_against_the_first():
     assert sureness[-1] == pytest.approx(sureness[0], abs=0.01)
 
 
+def test_few_rows_a_label_tell_too_little_to_temper_by():
+    rng = np.random.default_rng(5)
+    first = rng.dirichlet(np.full(6, 0.5), 48)
+    surer = shifted(first**3, np.zeros(6))
+    np.testing.assert_array_equal(no_surer(surer, first, np.ones(48, bool)), surer)
+
+
 def test_each_of_several_decisions_is_tempered_by_itself():
     rng = np.random.default_rng(2)
     first = rng.dirichlet(np.full(2, 0.5), (60, 2))
