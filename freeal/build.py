@@ -559,11 +559,7 @@ def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, c
 
 
 def _fuse(
-    annotations: Annotations,
-    student: FloatArray,
-    believed: BoolArray,
-    config: Config,
-    verify: Verifier | None,
+    annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config, verify: Verifier | None
 ) -> FloatArray:
     if not config.learns:
         return annotations.proba  # where the LLM abstains, nobody has spoken

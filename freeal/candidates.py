@@ -148,10 +148,7 @@ class Candidates:
         alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        believed = self._believed(rows, asked)
-        if _words_of(self.prompt):  # what is believed has lost the names that overlap, and so too many are none
-            believed = np.full_like(believed, np.nan)
-        correct = self._correction(said, believed, pool, asked, work)
+        correct = self._correction(said, self._believed(rows, asked), pool, asked, work)
         freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
         return self._composed(pool, rows, asked, freed)
 
@@ -184,10 +181,14 @@ class Candidates:
         return [entities(tags) for tags in self.prompt.task.best(proba[rows])]
 
     def _believed(self, rows: IntArray, asked: Sequence[_Asked]) -> FloatArray:
-        """(c, t+1) what is believed of each candidate so far, NaN of rows of which that is nothing."""
+        """(c, t+1) what is believed of each candidate so far, NaN of rows of which that is nothing.
+
+        Of types that go by words always: what is believed has lost the names that overlap others, and with a question
+        that tells names apart that is too many (docs/log.md).
+        """
         count = len(self.prompt.labels) + 1
         believed = np.full((len(asked), count), np.nan)
-        if self.known is None:
+        if self.known is None or _words_of(self.prompt):
             return believed
         labelled, found = self.known.annotations.labelled, self._entities(rows, self.known.posterior)
         for number, each in enumerate(asked):

@@ -119,13 +119,7 @@ ABLATED = (
         student=True,
     ),
     Method("default, trust by neighbours", "neighbours agree, too", ("demos.trust=neighbours",), "final", student=True),
-    Method(
-        "default, no judge",
-        "the student judges its own rows",
-        ("student.judge=none",),
-        "final",
-        student=True,
-    ),
+    Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(
         "default, linear judge",
         "a regression on frozen embeddings judges them",
