@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from freeal import build, config, metrics
+from freeal import build, config, metrics, prompts
 from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, did_you_mean
 from freeal.ledger import FILE as LEDGER
@@ -24,6 +24,7 @@ from freeal.ledger import Ledger
 from freeal.report import charts, history, measure, worth
 from freeal.report.page import environment, uri
 from freeal.scorekeeper import works_of
+from freeal.tasks import Kind
 from freeal.types import IntArray, argmax
 
 SCHEMA_VERSION = 1
@@ -44,7 +45,7 @@ class Method:
     """A way to label the pool: `settings` over the configuration, and whose word counts as its labels.
 
     `student`: whether its student is measured on the test. `on_gold`: it is taught by gold labels, to show what a
-    student could reach; they never get to any other method.
+    student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Method:
     labels: str | None
     student: bool = False
     on_gold: bool = False
+    tasks: tuple[Kind, ...] = get_args(Kind)
 
 
 _ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none")
@@ -97,9 +99,23 @@ ABLATED = (
     Method(
         "default, even shares", "divided by the mean of the pass", ("calibration.kind=batch",), "final", student=True
     ),
-    Method("default, as sure as it says", "no pass is tempered", ("calibration.sober=false",), "final", student=True),
+    Method(
+        "default, as sure as it says",
+        "no pass is tempered",
+        ("calibration.sober=false",),
+        "final",
+        student=True,
+        tasks=("classification", "multilabel"),
+    ),
     Method("default, no scout", "the first round asks about all rows", ("query.scout=1.0",), "final", student=True),
-    Method("default, no understudy", "unreadable answers stay", ("cold_start.rescue=0",), "final", student=True),
+    Method(
+        "default, no understudy",
+        "unreadable answers stay",
+        ("cold_start.rescue=0",),
+        "final",
+        student=True,
+        tasks=("classification",),
+    ),
     Method("default, one round", "no demonstrations at all", ("rounds=1",), "final", student=True),
     Method(
         "default, doubtful rows alone",
@@ -140,12 +156,12 @@ def ablated() -> list[Method]:
 
 
 def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[str]) -> str | None:
-    """Why a method of the ablation cannot be run, if the configuration has no such part to switch off."""
+    """Why a method of the ablation is not run, if the configuration has no such part to switch off."""
     try:
-        settings(place, method, 0, folder, overrides)
+        kind = prompts.load(Path(settings(place, method, 0, folder, overrides).prompt)).task.kind
     except ConfigError as error:
         return str(error)
-    return None
+    return None if kind in method.tasks else f"a task of kind {kind} has no such part"
 
 
 def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> list[Method]:

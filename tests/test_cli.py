@@ -132,6 +132,15 @@ def test_an_unfinished_run_is_resumed_to_the_same_labels(ran, unfinished):
         assert (unfinished / name).read_bytes() == (ran[0] / name).read_bytes()
 
 
+def test_settings_that_an_older_freeal_did_not_know_are_told_on_resume(unfinished):
+    kept = yaml.safe_load((unfinished / "config.yaml").read_text(encoding="utf-8"))
+    del kept["calibration"]["sober"]
+    (unfinished / "config.yaml").write_text(yaml.safe_dump(kept), encoding="utf-8")
+    said = freeal("run", "--resume", unfinished)
+    assert said.code == 0
+    assert "changed since: calibration.sober: not known when the run began, True now" in said.err
+
+
 def test_without_a_name_the_newest_run_is_resumed(ran, unfinished, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     unfinished.rename(tmp_path / "runs" / "films-scripted-1")

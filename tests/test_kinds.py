@@ -10,6 +10,7 @@ import pytest
 import yaml
 from commandline import freeal
 
+from freeal import study
 from freeal.config import DataConfig
 from freeal.ledger import Ledger
 from freeal.tables import open_table
@@ -123,6 +124,18 @@ def test_a_run_goes_through_and_is_measured_by_f1(kind, request):
     assert found["pool"]["llm"]["micro_f1"] > 0.6
     assert "zero-shot F1" in said.out
     assert "| F1 | precision | recall |" in (run / "summary.md").read_text(encoding="utf-8")
+
+
+def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
+    of_entities, of_topics = (
+        {each.name: why for each in study.ablated() if (why := study.without_part(each, run[0], run[1].parent, ()))}
+        for run in (marked, sorted_)
+    )
+    told = "a task of kind tokens has no such part"
+    assert {name for name, why in of_entities.items() if why == told} == {
+        "default, as sure as it says", "default, no understudy",
+    }  # fmt: skip
+    assert "default, as sure as it says" not in of_topics
 
 
 def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):

@@ -309,7 +309,7 @@ def _as_it_was(
         )
     if told:
         (folder / "config.yaml").write_text(settings.to_yaml(now), encoding="utf-8")
-    return now, list(told.values())
+    return now, [*told.values(), *unknown_then(kept, now.model_dump(mode="json"))]
 
 
 def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
@@ -339,6 +339,22 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str =
             found |= differences(old, new, f"{name}.")
         elif old != new:
             found[name] = f"{name}: {old} → {new}"
+    return found
+
+
+def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:
+    """A line for each setting that the freeal which wrote `kept` did not have: it is as it is by default.
+
+    Example:
+        >>> unknown_then({"seed": 0, "stop": {}}, {"seed": 0, "stop": {"rollback": True}})
+        ['stop.rollback: not known when the run began, True now']
+    """
+    found = []
+    for key, value in now.items():
+        if key not in kept:
+            found.append(f"{within}{key}: not known when the run began, {value} now")
+        elif isinstance(value, Mapping) and isinstance(kept[key], Mapping):
+            found += unknown_then(kept[key], value, f"{within}{key}.")
     return found
 
 

@@ -71,6 +71,7 @@ def summary(
         "llm": _reader(config),
         "student": getattr(config.student, "model", config.student.kind),
         "data": {
+            "name": config.name,
             "pool": Path(config.data.pool).name,
             "rows": len(corpus.pool),
             "task": task.kind,
