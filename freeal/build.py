@@ -138,6 +138,12 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
     if config.reading != "written" and NONE in task.labels:
         raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
+    if config.reading != "written" and isinstance(config.llm, OpenAIConfig):
+        if config.llm.strategy not in ("auto", "probabilities"):
+            raise Unfit(
+                f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: "
+                f"{config.llm.strategy} gives none; set it to probabilities, or reading: written"
+            )
 
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {

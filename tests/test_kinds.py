@@ -452,6 +452,14 @@ def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting,
     assert told in said.err
 
 
+def test_candidates_need_a_server_that_may_give_probabilities(tmp_path):
+    job = configured(tmp_path, sentences(6), sentences(6), TOKENS, "tags", {}, student={"kind": "none"})
+    words = "llm={kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1', strategy: text}"
+    said = freeal("plan", job, "--set", "reading=names", "--set", words)
+    assert said.code == 2
+    assert "llm.strategy: text gives none; set it to probabilities, or reading: written" in said.err
+
+
 @pytest.mark.parametrize(
     ("prompt", "gold", "told"),
     [
