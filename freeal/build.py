@@ -405,6 +405,8 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     if _objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
+    if isinstance(annotator, Candidates) and annotator.by_words and config.rounds > 1 and config.demos.kind != "none":
+        emit(Note("small LLMs judge candidates by words better without demonstrations: try rounds: 1", "reading"))
     shared = cache(partial(embedder, config, annotator.prompt, emit))
     texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)

@@ -103,6 +103,11 @@ class Candidates:
     def capabilities(self) -> Capabilities:
         return self.annotator.capabilities
 
+    @property
+    def by_words(self) -> bool:
+        """Whether the types go by words, and not by their names."""
+        return bool(_words_of(self.prompt))
+
     def prepare(self) -> Candidates:
         """Let the LLM find out what it needs to know; a candidate has one label, so that nothing is asked for in JSON.
 
@@ -188,7 +193,7 @@ class Candidates:
         """
         count = len(self.prompt.labels) + 1
         believed = np.full((len(asked), count), np.nan)
-        if self.known is None or _words_of(self.prompt):
+        if self.known is None or self.by_words:
             return believed
         labelled, found = self.known.annotations.labelled, self._entities(rows, self.known.posterior)
         for number, each in enumerate(asked):
@@ -218,7 +223,7 @@ class Candidates:
         What is none of the types follows nothing in the words of candidates, so that an estimate makes it rarer than it
         is: with a prompt that tells it apart the estimate is the poorer one (docs/log.md).
         """
-        if _words_of(self.prompt):
+        if self.by_words:
             places = [(each.place, each.candidate) for each in asked]
             shares = even_shares(places, len(self.prompt.labels) + 1, nested=self.kind == "phrases")
             return replace(self.calibrator, shares=shares)

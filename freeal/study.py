@@ -66,7 +66,7 @@ METHODS = (
         (*_ALONE, "calibration.kind=batch", "cold_start.kind=generated", "demos.retrieve=nearest"), "llm",
     ),
     Method("distilled", "a student of the calibrated labels", ("preset=default", "rounds=1"), "student", student=True),
-    Method("freeal-paper", "FreeAL as published", ("preset=freeal-paper",), "final", student=True),
+    Method("freeal-paper", "FreeAL as published", ("preset=freeal-paper", "rounds=2"), "final", student=True),
     Method("default", "freeal", ("preset=default",), "final", student=True),
     Method(
         "gold", "the same student, taught by gold labels: the ceiling",

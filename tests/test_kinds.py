@@ -328,6 +328,18 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
 
 
+@pytest.mark.parametrize(("rounds", "told"), [(1, False), (2, True)])
+def test_that_types_by_words_are_judged_better_without_demonstrations_is_told(tmp_path, rounds, told):
+    labels = "{PER: {words: [person, man]}, LOC: {words: [place, city]}}\nnone: [nothing]"
+    prompt = TOKENS.replace("{PER: a person, LOC: a place}", labels)
+    keywords, nobody = {"PER": PEOPLE, "LOC": PLACES}, {"student": {"kind": "none"}}
+    settings = {"reading": "names", "rounds": rounds, **nobody}
+    job = configured(tmp_path, sentences(40), sentences(2), prompt, "tags", keywords, **settings)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.probabilities=true")
+    assert said.code in (0, 3), said.err
+    assert ("judge candidates by words better without demonstrations: try rounds: 1" in said.err) is told
+
+
 def test_candidates_count_as_calls(tmp_path):
     words, nobody = {"PER": PEOPLE, "LOC": PLACES}, {"student": {"kind": "none"}}
     job = configured(tmp_path, sentences(40), sentences(2), TOKENS, "tags", words, reading="names", **nobody)
