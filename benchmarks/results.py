@@ -48,7 +48,9 @@ class Plan:
 
     def overrides(self, rows: int, shots: int) -> list[str]:
         settings = [f"demos.shots={shots}", f"student.model={self.student}"]
-        settings += [f"reading={JUDGED[self.config]}", "rounds=1"] if self.config in JUDGED else ["student.kind=transformer"]
+        settings += (
+            [f"reading={JUDGED[self.config]}", "rounds=1"] if self.config in JUDGED else ["student.kind=transformer"]
+        )
         if self.llm:
             settings += [f"data.sample={rows}", f"data.test_sample={rows}", f"llm.model={self.llm}"]
         return settings

@@ -138,12 +138,12 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
     if config.reading != "written" and NONE in task.labels:
         raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
-    if config.reading != "written" and isinstance(config.llm, OpenAIConfig):
-        if config.llm.strategy not in ("auto", "probabilities"):
-            raise Unfit(
-                f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: "
-                f"{config.llm.strategy} gives none; set it to probabilities, or reading: written"
-            )
+    strategy = config.llm.strategy if isinstance(config.llm, OpenAIConfig) else "auto"
+    if config.reading != "written" and strategy not in ("auto", "probabilities"):
+        raise Unfit(
+            f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: {strategy} gives none; "
+            "set it to probabilities, or reading: written"
+        )
 
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {
@@ -422,7 +422,9 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         lessons=partial(beliefs.lessons, kind=config.targets),
         new_student=partial(new_student, config, task, shared, emit),
         filter=filters.each_decision(keep(config)),
-        fuse=partial(_fuse, config=config, verify=verifier(config, annotator, corpus.pool)),
+        fuse=partial(
+            _fuse, config=config, sharpen=_sharpens(config, annotator), verify=verifier(config, annotator, corpus.pool)
+        ),
         believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
         measure=Scorekeeper(config, corpus, annotator, own),
@@ -567,7 +569,12 @@ def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, c
 
 
 def _fuse(
-    annotations: Annotations, student: FloatArray, believed: BoolArray, config: Config, verify: Verifier | None
+    annotations: Annotations,
+    student: FloatArray,
+    believed: BoolArray,
+    config: Config,
+    sharpen: bool,
+    verify: Verifier | None,
 ) -> FloatArray:
     if not config.learns:
         return annotations.proba  # where the LLM abstains, nobody has spoken
@@ -575,7 +582,16 @@ def _fuse(
         posterior = fusion.freeal(annotations, student, believed)
     else:
         posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+        if sharpen and (annotations.asked_in > 0).any():
+            posterior = fusion.sharpened(posterior, annotations.proba)
     return posterior if verify is None else verify(annotations, student, posterior)
+
+
+def _sharpens(config: Config, annotator: Reader) -> bool:
+    """Whether pooled labels become as sure as the LLM: where that gives probabilities, and later passes are sober."""
+    sober = config.calibration.sober and config.calibration.kind != "none"
+    told = annotator.capabilities.probabilities and annotator.prompt.task.kind != "tokens"
+    return config.fusion.sharpen and sober and told
 
 
 def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:

@@ -371,6 +371,11 @@ class FusionConfig(Section):
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
     student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    sharpen: bool = Field(
+        True,
+        description="log_linear: after a later round, pooled labels are made as sure, in the mean, as the sober LLM; "
+        "none changes; not of entities, nor of mere words",
+    )
     verify: bool = Field(
         False,
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "

@@ -107,6 +107,14 @@ ABLATED = (
         student=True,
         tasks=("classification", "multilabel"),
     ),
+    Method(
+        "default, as sure as the pool",
+        "pooled labels are not sharpened",
+        ("fusion.sharpen=false",),
+        "final",
+        student=True,
+        tasks=("classification", "multilabel"),
+    ),
     Method("default, no scout", "the first round asks about all rows", ("query.scout=1.0",), "final", student=True),
     Method(
         "default, no understudy",

@@ -365,21 +365,28 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
         return proba
     even = np.full(proba.shape[1], 1.0 / proba.shape[1])
     earlier, later = (shifted(each, prior_bias(each, even)) for each in (before[both], proba[both]))
-    by = _no_surer_than(float(earlier.max(axis=1).mean()), later)
-    return proba if by == 1.0 else np.where(by_row(scored, proba), tempered(proba, by), proba)
+    most = float(earlier.max(axis=1).mean())
+    if later.max(axis=1).mean() <= most:
+        return proba
+    return np.where(by_row(scored, proba), tempered(proba, as_sure_as(most, later)), proba)
 
 
-def _no_surer_than(most: float, proba: FloatArray) -> float:
-    """The temperature, one or above, at which the best class of `proba` (m, k) has at most `most` in the mean."""
+def as_sure_as(sureness: float, proba: FloatArray) -> float:
+    """The temperature at which the best class of `proba` (m, k) has `sureness` in the mean, or the nearest allowed.
+
+    Example:
+        >>> round(as_sure_as(0.9, np.array([[0.75, 0.25]])), 3)
+        0.5
+    """
     from scipy.optimize import brentq
 
     def above(log_temperature: float) -> float:
-        return float(tempered(proba, float(np.exp(log_temperature))).max(axis=1).mean()) - most
+        return float(tempered(proba, float(np.exp(log_temperature))).max(axis=1).mean()) - sureness
 
-    if above(0.0) <= 0.0:
-        return 1.0
-    widest = WIDEST[1]
-    return float(np.exp(brentq(above, 0.0, widest))) if above(widest) < 0.0 else float(np.exp(widest))
+    coldest, warmest = WIDEST
+    if above(coldest) <= 0.0:
+        return float(np.exp(coldest))
+    return float(np.exp(brentq(above, coldest, warmest) if above(warmest) < 0.0 else warmest))
 
 
 def geometric_mean(before: FloatArray, now: FloatArray) -> FloatArray:

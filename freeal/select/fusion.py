@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from freeal.types import Annotations, BoolArray, FloatArray, by_row
+from freeal.select.calibration import as_sure_as, tempered
+from freeal.types import Annotations, BoolArray, FloatArray, by_row, spoken
 
 FLOOR = 1e-6
 
@@ -27,6 +28,30 @@ def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     pooled: FloatArray = weights / weights.sum(axis=-1, keepdims=True)
     return pooled
+
+
+def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:
+    """The pool of two voices, as sure in the mean as the LLM is alone; one that is surer stays as it is.
+
+    Who pools two forecasts that each know something of their own gets one that is less sure than it might be (Ranjan
+    and Gneiting, JRSS B 2010; Satopää et al., Int. J. Forecasting 2014): right more often than the LLM, it doubts more.
+    No label changes. Of several decisions a row each is sharpened by itself.
+
+    Args:
+        pooled: (n, k), or (n, s, k).
+        llm: as wide; NaN where it abstained. What it says must be no surer than it may be: see `no_surer`.
+
+    Example:
+        >>> sharpened(np.array([[0.75, 0.25]]), np.array([[0.9, 0.1]])).round(3)
+        array([[0.9, 0.1]])
+    """
+    if pooled.ndim == 3:
+        return np.stack([sharpened(pooled[:, slot], llm[:, slot]) for slot in range(pooled.shape[1])], axis=1)
+    told = spoken(llm)
+    least = float(llm[told].max(axis=1).mean()) if told.any() else 0.0
+    if not told.any() or pooled[told].max(axis=1).mean() >= least:
+        return pooled
+    return tempered(pooled, as_sure_as(least, pooled[told]))
 
 
 def freeal(annotations: Annotations, student: FloatArray, believed: BoolArray) -> FloatArray:

@@ -44,6 +44,30 @@ def test_a_student_that_knows_nothing_changes_no_label():
     np.testing.assert_array_equal(pooled.argmax(axis=1), llm.argmax(axis=1))
 
 
+@settings(max_examples=40)
+@given(seed=st.integers(0, 999), slots=st.sampled_from([None, 3]))
+def test_a_pool_is_sharpened_to_the_sureness_of_the_llm_and_no_label_changes(seed, slots):
+    rng = np.random.default_rng(seed)
+    shape = (60, 4) if slots is None else (60, slots, 4)
+    llm, student = rng.dirichlet(np.full(4, 0.5), (2, *shape[:-1]))
+    llm[::7] = np.nan
+    pooled = fusion.log_linear(llm, student, 0.5, 0.5)
+    found = fusion.sharpened(pooled, llm)
+    np.testing.assert_array_equal(found.argmax(axis=-1), pooled.argmax(axis=-1))
+    np.testing.assert_allclose(found.sum(axis=-1), 1.0, atol=1e-9)
+    told = ~np.isnan(llm[..., 0]) if slots is None else ~np.isnan(llm[:, 0, 0])
+    for each in [np.index_exp[told]] if slots is None else [np.index_exp[told, slot] for slot in range(slots)]:
+        sureness, before, after = (x[each].max(axis=-1).mean() for x in (llm, pooled, found))
+        assert abs(after - max(sureness, before)) < 1e-6
+
+
+def test_a_pool_that_is_surer_than_the_llm_stays_as_it_is():
+    llm, pooled = np.tile([0.6, 0.4], (20, 1)), np.tile([0.9, 0.1], (20, 1))
+    np.testing.assert_array_equal(fusion.sharpened(pooled, llm), pooled)
+    nobody = np.full_like(llm, np.nan)
+    np.testing.assert_array_equal(fusion.sharpened(llm, nobody), llm)
+
+
 def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained():
     llm, student = said([[0.9, 0.1], [0.9, 0.1], [np.nan, np.nan]]), np.tile([0.2, 0.8], (3, 1))
     found = fusion.freeal(llm, student, np.array([True, False, False]))
