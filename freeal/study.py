@@ -165,10 +165,14 @@ def ablated() -> list[Method]:
 
 def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[str]) -> str | None:
     """Why a method of the ablation is not run, if the configuration has no such part to switch off."""
+    (whole,) = methods([REFERENCE])
     try:
-        kind = prompts.load(Path(settings(place, method, 0, folder, overrides).prompt)).task.kind
+        chosen = settings(place, method, 0, folder, overrides)
     except ConfigError as error:
         return str(error)
+    if chosen == settings(place, whole, 0, folder, overrides):
+        return "the configuration says so already"
+    kind = prompts.load(Path(chosen.prompt)).task.kind
     return None if kind in method.tasks else f"a task of kind {kind} has no such part"
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from commandline import films, freeal, opinions
 
-from freeal.study import ABLATED, METHODS, difference
+from freeal.study import ABLATED, METHODS, difference, methods, without_part
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,12 @@ def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_pat
     found = json.loads(said.out)
     assert set(found["differences"]) == {method.name for method in ABLATED} - NOT_OF_A_LINEAR_STUDENT
     assert set(found["left_out"]) == NOT_OF_A_LINEAR_STUDENT
+
+
+def test_a_part_that_the_configuration_has_not_is_left_out(configuration, tmp_path):
+    (part,) = methods(["default, one round"])
+    assert without_part(part, configuration, tmp_path, ["rounds=1"]) == "the configuration says so already"
+    assert without_part(part, configuration, tmp_path, ["rounds=2"]) is None
 
 
 def test_differences_are_known_for_the_student_on_the_test(studied):
