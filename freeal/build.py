@@ -43,7 +43,7 @@ from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.scorekeeper import TEST, Reader, Scorekeeper, works_of
 from freeal.select import beliefs, filters, fusion, queries, stopping
-from freeal.select.calibration import Calibrator
+from freeal.select.calibration import Calibrator, tempered
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
@@ -423,7 +423,11 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         new_student=partial(new_student, config, task, shared, emit),
         filter=filters.each_decision(keep(config)),
         fuse=partial(
-            _fuse, config=config, sharpen=_sharpens(config, annotator), verify=verifier(config, annotator, corpus.pool)
+            _fuse,
+            config=config,
+            modest=config.fusion.modest and task.kind != "tokens",
+            sharpen=_sharpens(config, annotator),
+            verify=verifier(config, annotator, corpus.pool),
         ),
         believe=partial(_believe, config=config, task=task),
         stop=partial(_stop, config=config, annotator=annotator),
@@ -573,6 +577,7 @@ def _fuse(
     student: FloatArray,
     believed: BoolArray,
     config: Config,
+    modest: bool,
     sharpen: bool,
     verify: Verifier | None,
 ) -> FloatArray:
@@ -581,6 +586,8 @@ def _fuse(
     if config.fusion.kind == "freeal":
         posterior = fusion.freeal(annotations, student, believed)
     else:
+        if modest:
+            student = tempered(student, fusion.doubt(student, annotations.proba))
         posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
         if sharpen and (annotations.asked_in > 0).any():
             posterior = fusion.sharpened(posterior, annotations.proba)

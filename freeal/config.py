@@ -371,6 +371,11 @@ class FusionConfig(Section):
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
     student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    modest: bool = Field(
+        True,
+        description="log_linear: a student surer, of rows it did not learn from, than it agrees with the LLM is "
+        "tempered before it has its say; not of entities",
+    )
     sharpen: bool = Field(
         True,
         description="log_linear: after a later round, pooled labels are made as sure, in the mean, as the sober LLM; "

@@ -108,6 +108,14 @@ ABLATED = (
         tasks=("classification", "multilabel"),
     ),
     Method(
+        "default, student as sure as it says",
+        "it is not tempered where it is surer than it agrees",
+        ("fusion.modest=false",),
+        "final",
+        student=True,
+        tasks=("classification", "multilabel"),
+    ),
+    Method(
         "default, as sure as the pool",
         "pooled labels are not sharpened",
         ("fusion.sharpen=false",),

@@ -202,8 +202,11 @@ def temperature(proba: FloatArray, classes: IntArray) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=WIDEST, method="bounded").x))
 
 
-def tempered(proba: FloatArray, by: float) -> FloatArray:
-    """softmax(log `proba` / `by`): below 1 surer, above less sure; abstentions (NaN) stay abstentions."""
+def tempered(proba: FloatArray, by: float | FloatArray) -> FloatArray:
+    """softmax(log `proba` / `by`): below 1 surer, above less sure; abstentions (NaN) stay abstentions.
+
+    Of several decisions a row, (n, s, k), `by` may be (s, 1), one for each.
+    """
     logits = np.log(np.maximum(proba.astype(np.float64), FLOOR)) / by
     return shifted(np.exp(logits - logits.max(axis=-1, keepdims=True)), np.zeros(proba.shape[-1]))
 

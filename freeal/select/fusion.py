@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from freeal.select.calibration import as_sure_as, tempered
-from freeal.types import Annotations, BoolArray, FloatArray, by_row, spoken
+from freeal.select.calibration import FEWEST, as_sure_as, tempered
+from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spoken
 
 FLOOR = 1e-6
 
@@ -28,6 +28,34 @@ def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     pooled: FloatArray = weights / weights.sum(axis=-1, keepdims=True)
     return pooled
+
+
+def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
+    """The temperature, one or above, at which the student is as sure, in the mean, as it agrees with the LLM's labels.
+
+    They are what it was taught: who says .9 and foretells them in four of five rows is too sure of himself, and would
+    overrule a better LLM. One that is less sure than it agrees stays as it is: agreement proves nothing.
+
+    Args:
+        student: (n, k), or (n, s, k), of rows that it did not learn from; llm: as wide, NaN where it abstained.
+
+    Returns:
+        (1,), or (s, 1), for `tempered`; ones where fewer than FEWEST rows a label are there to tell by.
+
+    Example:
+        >>> sure = np.tile([0.9, 0.1], (50, 1))
+        >>> tempered(sure, doubt(sure, np.eye(2)[np.arange(50) % 5 // 4]))[0].round(3)
+        array([0.8, 0.2])
+    """
+    if student.ndim == 3:
+        return np.stack([doubt(student[:, slot], llm[:, slot]) for slot in range(student.shape[1])])
+    told = spoken(llm)
+    if told.sum() < FEWEST * student.shape[1]:
+        return np.ones(1)
+    agreed = float((argmax(student[told]) == argmax(llm[told])).mean())
+    if student[told].max(axis=1).mean() <= agreed:
+        return np.ones(1)
+    return np.array([as_sure_as(agreed, student[told])])
 
 
 def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freeal.select import fusion
+from freeal.select.calibration import WIDEST, tempered
 from freeal.types import Annotations
 
 WEIGHTS = st.floats(0, 2)
@@ -42,6 +43,41 @@ def test_a_student_that_knows_nothing_changes_no_label():
     llm = np.random.default_rng(0).dirichlet(np.ones(3), 20)
     pooled = fusion.log_linear(llm, np.full((20, 3), 1 / 3), 0.5, 0.5)
     np.testing.assert_array_equal(pooled.argmax(axis=1), llm.argmax(axis=1))
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 999), slots=st.sampled_from([None, 3]), sharp=st.floats(0.05, 3))
+def test_a_student_is_no_surer_than_it_agrees_with_the_llm(seed, slots, sharp):
+    rng = np.random.default_rng(seed)
+    shape = (80,) if slots is None else (80, slots)
+    llm, student = rng.dirichlet(np.full(3, 0.5), shape), rng.dirichlet(np.full(3, sharp), shape)
+    llm[::9] = np.nan
+    found = tempered(student, fusion.doubt(student, llm))
+    for slot in [np.index_exp[:]] if slots is None else [np.index_exp[:, each] for each in range(slots)]:
+        said, before, after = llm[slot], student[slot], found[slot]
+        told = ~np.isnan(said[:, 0])
+        agreed = (said[told].argmax(axis=1) == before[told].argmax(axis=1)).mean()
+        sureness = before[told].max(axis=1).mean()
+        wanted = min(sureness, max(agreed, tempered(before[told], np.exp(WIDEST[1])).max(axis=1).mean()))
+        assert abs(after[told].max(axis=1).mean() - wanted) < 1e-6
+        np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
+
+
+def test_a_handful_of_rows_tells_nothing_of_a_student():
+    student = np.tile([0.9, 0.1], (12, 1))
+    np.testing.assert_array_equal(fusion.doubt(student, 1 - student), [1.0])
+
+
+def test_a_weak_student_that_is_too_sure_no_longer_overrules_the_llm():
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 2, 2000)
+    right = rng.random((2, 2000)) < np.array([[0.9], [0.7]])
+    llm, student = (np.eye(2)[np.where(r, gold, 1 - gold)] * 0.8 + 0.1 for r in right)
+    student = tempered(student, 0.7)
+    plain = fusion.log_linear(llm, student, 0.5, 0.5).argmax(axis=1)
+    found = fusion.log_linear(llm, tempered(student, fusion.doubt(student, llm)), 0.5, 0.5).argmax(axis=1)
+    assert (plain == gold).mean() < 0.75
+    assert (found == gold).mean() > 0.88
 
 
 @settings(max_examples=40)
