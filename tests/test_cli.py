@@ -126,6 +126,20 @@ def test_a_run_may_be_told_in_json(configuration, tmp_path):
     assert json.loads(said.out)["stopped"] == "1 rounds are done"
 
 
+def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
+    job = films(tmp_path, opinions(120), data={"gold": "gold"})
+    found = {}
+    for sharpen in ("true", "false"):
+        freeal("run", job, "--out", tmp_path / sharpen, "--set", f"fusion.sharpen={sharpen}")
+        with (tmp_path / sharpen / "labels.csv").open(encoding="utf-8", newline="") as file:
+            found[sharpen] = list(csv.DictReader(file))
+    labels, sureness = (
+        {name: [row[key] for row in rows] for name, rows in found.items()} for key in ("label", "probability")
+    )
+    assert labels["true"] == labels["false"]
+    assert sum(map(float, sureness["true"])) > sum(map(float, sureness["false"]))
+
+
 def test_an_unfinished_run_is_resumed_to_the_same_labels(ran, unfinished):
     assert freeal("run", "--resume", unfinished).code == 0
     for name in ("labels.csv", "labels.parquet"):
