@@ -43,7 +43,7 @@ from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.scorekeeper import TEST, Reader, Scorekeeper, works_of
 from freeal.select import beliefs, filters, fusion, queries, stopping
-from freeal.select.calibration import Calibrator, tempered
+from freeal.select.calibration import Calibrator, asked_again, tempered
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
@@ -139,7 +139,8 @@ def _check_task(config: Config, task: Task) -> None:
     if config.reading != "written" and NONE in task.labels:
         raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
     strategy = config.llm.strategy if isinstance(config.llm, OpenAIConfig) else "auto"
-    if config.reading != "written" and strategy not in ("auto", "probabilities"):
+    votes = isinstance(config.llm, OpenAIConfig) and config.llm.votes > 1
+    if config.reading != "written" and strategy not in ("auto", "probabilities") and not votes:
         raise Unfit(
             f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: {strategy} gives none; "
             "set it to probabilities, or reading: written"
@@ -589,7 +590,7 @@ def _fuse(
         if modest:
             student = tempered(student, fusion.doubt(student, annotations.proba))
         posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
-        if sharpen and (annotations.asked_in > 0).any():
+        if sharpen and asked_again(annotations):
             posterior = fusion.sharpened(posterior, annotations.proba)
     return posterior if verify is None else verify(annotations, student, posterior)
 

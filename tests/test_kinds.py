@@ -471,6 +471,8 @@ def test_candidates_need_a_server_that_may_give_probabilities(tmp_path):
     said = freeal("plan", job, "--set", "reading=names", "--set", words)
     assert said.code == 2
     assert "llm.strategy: text gives none; set it to probabilities, or reading: written" in said.err
+    votes = words.replace("strategy: text", "strategy: votes, votes: 5")
+    assert "gives none" not in freeal("plan", job, "--set", "reading=names", "--set", votes).err
 
 
 @pytest.mark.parametrize(

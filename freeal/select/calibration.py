@@ -343,6 +343,13 @@ def _asks_again(first: FloatArray, answers: Answers) -> bool:
     return bool(told.any()) and told[answers.rows].sum() >= AGAIN * told.sum()
 
 
+def asked_again(annotations: Annotations) -> bool:
+    """Whether most rows of the first pass have been asked about once more, so that a sober word stands for them."""
+    told = spoken(annotations.first)
+    enough = told.sum() >= FEWEST * annotations.first.shape[-1]
+    return bool(enough) and (annotations.asked_in[told] > 0).sum() >= AGAIN * told.sum()
+
+
 def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatArray:
     """A later pass tempered so that it is no surer, in the mean, than an earlier one `before` was of the same rows.
 

@@ -63,23 +63,26 @@ def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:
 
     Who pools two forecasts that each know something of their own gets one that is less sure than it might be (Ranjan
     and Gneiting, JRSS B 2010; Satopää et al., Int. J. Forecasting 2014): right more often than the LLM, it doubts more.
-    No label changes. Of several decisions a row each is sharpened by itself.
+    No label changes. Of several decisions a row each is sharpened by itself; rows without a word of the LLM stay as
+    they are, and so do all where fewer than FEWEST rows a label have one.
 
     Args:
         pooled: (n, k), or (n, s, k).
         llm: as wide; NaN where it abstained. What it says must be no surer than it may be: see `no_surer`.
 
     Example:
-        >>> sharpened(np.array([[0.75, 0.25]]), np.array([[0.9, 0.1]])).round(3)
-        array([[0.9, 0.1]])
+        >>> sharpened(np.tile([0.75, 0.25], (20, 1)), np.tile([0.9, 0.1], (20, 1)))[0].round(3)
+        array([0.9, 0.1])
     """
     if pooled.ndim == 3:
         return np.stack([sharpened(pooled[:, slot], llm[:, slot]) for slot in range(pooled.shape[1])], axis=1)
     told = spoken(llm)
-    least = float(llm[told].max(axis=1).mean()) if told.any() else 0.0
-    if not told.any() or pooled[told].max(axis=1).mean() >= least:
+    if told.sum() < FEWEST * pooled.shape[1]:
         return pooled
-    return tempered(pooled, as_sure_as(least, pooled[told]))
+    least = float(llm[told].max(axis=1).mean())
+    if pooled[told].max(axis=1).mean() >= least:
+        return pooled
+    return np.where(by_row(told, pooled), tempered(pooled, as_sure_as(least, pooled[told])), pooled)
 
 
 def freeal(annotations: Annotations, student: FloatArray, believed: BoolArray) -> FloatArray:

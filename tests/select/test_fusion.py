@@ -6,6 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freeal import build
+from freeal.config import parse
 from freeal.select import fusion
 from freeal.select.calibration import WIDEST, tempered
 from freeal.types import Annotations
@@ -102,6 +104,37 @@ def test_a_pool_that_is_surer_than_the_llm_stays_as_it_is():
     np.testing.assert_array_equal(fusion.sharpened(pooled, llm), pooled)
     nobody = np.full_like(llm, np.nan)
     np.testing.assert_array_equal(fusion.sharpened(llm, nobody), llm)
+
+
+def test_rows_without_a_word_of_the_llm_are_not_sharpened_and_a_handful_tells_nothing():
+    pooled, llm = np.tile([0.6, 0.4], (50, 1)), np.tile([0.9, 0.1], (50, 1))
+    llm[25:] = np.nan
+    found = fusion.sharpened(pooled, llm)
+    np.testing.assert_allclose(found[:25], llm[:25], atol=1e-9)
+    np.testing.assert_array_equal(found[25:], pooled[25:])
+    llm[10:] = np.nan
+    np.testing.assert_array_equal(fusion.sharpened(pooled, llm), pooled)
+
+
+CONFIG = {"data": {"pool": "p.csv"}, "prompt": "p.md"}
+
+
+def fused(asked_in, modest, sharpen):
+    """What `build` makes of a sure LLM and a student that contradicts it in a third of the rows, and is surer."""
+    llm = np.tile([0.9, 0.1], (60, 1)).astype(np.float32)
+    student = np.where((np.arange(60) % 3 == 0)[:, None], [0.05, 0.95], [0.95, 0.05])
+    annotations = Annotations(llm, llm, np.full(60, asked_in, np.int16), np.full(60, None, object))
+    settings_ = parse(CONFIG, "test")
+    return build._fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, None)
+
+
+def test_a_run_tempers_its_student_and_sharpens_what_was_asked_again():
+    third = np.arange(60) % 3 == 0
+    assert (fused(1, False, False).argmax(axis=1) == third).all()
+    assert (fused(1, True, False).argmax(axis=1) == 0).all()
+    modest, sharp = fused(1, True, False), fused(1, True, True)
+    assert sharp.max(axis=1).mean() > modest.max(axis=1).mean()
+    np.testing.assert_array_equal(fused(0, True, True), fused(0, True, False))
 
 
 def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained():
