@@ -280,7 +280,7 @@ class Calibrator:
         before, given = state.annotations, spoken(answers.proba)
         labelled = by_row(before.labelled, state.posterior)
         believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
-        if self.sober and self.kind != "none" and _asks_again(before.first, answers):
+        if self.sober and self.kind != "none" and _most_again(before.first, answers.rows):
             sober = no_surer(answers.proba, before.first[answers.rows], answers.scored)
             answers = replace(answers, proba=sober)
         proba = self.correction(answers, believed)(answers.proba, answers.scored)
@@ -337,17 +337,16 @@ class Calibrator:
         return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]))))
 
 
-def _asks_again(first: FloatArray, answers: Answers) -> bool:
-    """Whether most rows of the first pass (n, k) are among the answers: of doubtful ones alone any pass is surer."""
+def _most_again(first: FloatArray, rows: IntArray) -> bool:
+    """Whether most rows of the first pass (n, k) are among `rows`: of doubtful ones alone any pass is surer."""
     told = spoken(first)
-    return bool(told.any()) and told[answers.rows].sum() >= AGAIN * told.sum()
+    return bool(told.any()) and told[rows].sum() >= AGAIN * told.sum()
 
 
 def asked_again(annotations: Annotations) -> bool:
-    """Whether most rows of the first pass have been asked about once more, so that a sober word stands for them."""
-    told = spoken(annotations.first)
-    enough = told.sum() >= FEWEST * annotations.first.shape[-1]
-    return bool(enough) and (annotations.asked_in[told] > 0).sum() >= AGAIN * told.sum()
+    """Whether a sober word stands for most rows of the first pass: they were asked about once more, and are enough."""
+    enough = spoken(annotations.first).sum() >= FEWEST * annotations.first.shape[-1]
+    return bool(enough) and _most_again(annotations.first, np.flatnonzero(annotations.asked_in > 0))
 
 
 def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatArray:
