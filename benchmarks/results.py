@@ -2,7 +2,8 @@
 
     python benchmarks/results.py --out runs/results                        # two cores: many hours
     python benchmarks/results.py --out runs/results --only trec --seeds 1  # one data set; one study of it: trec-1.5b
-    python benchmarks/results.py --out runs/results --scale full           # with a GPU
+    python benchmarks/results.py --out runs/results --jobs 8               # with a GPU, which many studies share
+    python benchmarks/results.py --out runs/results --scale full --jobs 8
 
 Every study is an ordinary `freeal study` in OUT/NAME; table.md and results.json are written anew after each. Data sets
 are those of configs/ that lie in $FREEAL_SHARED.
@@ -16,6 +17,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,7 @@ def main() -> None:
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method; repeatable")
     parser.add_argument("--rows", type=int, help="of the pool and the test; default 1,000, full 2,000")
     parser.add_argument("--seeds", type=int, help="default: as planned")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many studies at once; default: 1")
     parser.add_argument("--reuse", type=Path, metavar="OUT", help="kept replies of earlier results are used, too")
     parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
     given = parser.parse_args()
@@ -174,21 +177,25 @@ def main() -> None:
     chosen = [plan for plan in plans(given.scale) if not given.only or {plan.config, plan.name} & set(given.only)]
     names = given.method or [method.name for method in studies.METHODS]
     found: dict[str, dict[str, Any]] = {}
-    for plan in chosen:
-        folder, seeds = given.out / plan.name, given.seeds or plan.seeds
+
+    def done(plan: Plan) -> Plan:
+        if not given.table:
+            earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
+            before = [str(path.parent) for path in earlier]
+            paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in JUDGED else PAPER
+            seeds = given.seeds or plan.seeds
+            run(plan, given.out / plan.name, plan.overrides(rows, shots), seeds, names, paper, before)
+        return plan
+
+    with ThreadPoolExecutor(given.jobs) as pool:
         try:
-            if not given.table:
-                earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
-                before = [str(path.parent) for path in earlier]
-                paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in JUDGED else PAPER
-                run(plan, folder, plan.overrides(rows, shots), seeds, names, paper, before)
-            study = collected(folder, seeds, shlex.join(sys.argv))
+            for plan in pool.map(done, chosen):
+                if study := collected(given.out / plan.name, given.seeds or plan.seeds, shlex.join(sys.argv)):
+                    found[plan.name] = study
+                    (given.out / "results.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
+                    (given.out / "table.md").write_text("\n".join(table(found)) + "\n", encoding="utf-8")
         except FreealError as error:
             raise SystemExit(str(error)) from error
-        if study:
-            found[plan.name] = study
-            (given.out / "results.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
-            (given.out / "table.md").write_text("\n".join(table(found)) + "\n", encoding="utf-8")
     print("\n".join(table(found)))
 
 

@@ -29,8 +29,8 @@ class Understudy:
     """It stands where a `Calibrator` does, and takes over if the first pass tells little, and itself tells more.
 
     An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
-    pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is, and its
-    answers have to tell more than those of the LLM, and as much as those had to.
+    pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is; there it has
+    to be right more often than chance, by a standard error, and its answers have to tell more than those of the LLM.
 
     `texts`: the pool's. `below`: the LLM writes if its answers tell less (see `information`). `most`: how many may
     still be written. `write`: so many, with their labels.
@@ -71,7 +71,7 @@ class Understudy:
             raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
-        if told is None or told <= heard or told < self.calibrate.min_information:
+        if told is None or told <= heard or not beyond_chance(right, len(lessons), len(self.labels)):
             self.emit(Note("the texts that the LLM wrote tell the labels apart no better", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
@@ -94,4 +94,16 @@ class Understudy:
         rows: IntArray = np.arange(len(read))
         every = np.ones(len(read), bool)
         heard = Answers(rows, read, every, (None,) * len(read))
-        return self.calibrate.correction(heard, np.full_like(read, np.nan))(read, every)
+        as_sure = replace(self.calibrate, min_information=0.0)  # its lessons have told how sure it may be
+        return as_sure.correction(heard, np.full_like(read, np.nan))(read, every)
+
+
+def beyond_chance(right: float, lessons: int, labels: int) -> bool:
+    """Whether a share of `lessons` that is `right` is above that of guessing among `labels`, by a standard error.
+
+    Example:
+        >>> beyond_chance(0.62, 55, 2), beyond_chance(0.56, 55, 2)
+        (True, False)
+    """
+    chance = 1.0 / labels
+    return right > chance + float(np.sqrt(chance * (1.0 - chance) / lessons))

@@ -24,7 +24,7 @@ from freeal.select.gates import warnings
 from freeal.student.embedders import TfidfEmbedder
 from freeal.student.linear import LinearStudent
 from freeal.types import Answers, Demonstration, LoopState, argmax
-from freeal.understudy import FACT, Understudy
+from freeal.understudy import FACT, Understudy, beyond_chance
 
 LABELS = list(WORDS)[:2]
 
@@ -95,8 +95,8 @@ def test_a_run_that_is_resumed_asks_for_as_many_texts_as_before():
 
 
 def in_part_wrong(count):
-    """Three texts of ten have the other label."""
-    return [replace(each, label=LABELS[(i + (i % 10 < 3)) % 2]) for i, each in enumerate(lessons(count))]
+    """Two texts of ten have the other label."""
+    return [replace(each, label=LABELS[(i + (i % 10 < 2)) % 2]) for i, each in enumerate(lessons(count))]
 
 
 LITTLE = heard(np.tile([[0.76, 0.24], [0.24, 0.76]], (10, 1)))
@@ -112,13 +112,29 @@ def test_answers_that_tell_something_give_way_to_one_who_tells_more():
 
 
 def test_one_who_tells_less_than_the_answers_does_not_take_over():
-    found, events, facts = understudy(in_part_wrong, least=0.0, below=0.25)
+    found, events, facts = understudy(in_part_wrong, below=0.25)
     said = found(start(), LITTLE)
     assert FACT not in facts
     assert "no better" in events[-1].message
     assert np.array_equal(said.proba, found.calibrate(start(), LITTLE).proba, equal_nan=True)
     found(start(), ALIKE)
     assert 0 < facts[FACT]["told"] < information(LITTLE.proba)
+
+
+def test_one_who_is_modest_takes_over_from_answers_that_tell_less_and_stays_as_sure():
+    """As on SUBJ, where 55 written texts are hard to tell apart, and the pool is not."""
+    found, _, facts = understudy(in_part_wrong, least=0.9, below=0.95)
+    said = found(start(), ALIKE)
+    assert facts[FACT]["told"] < 0.9
+    assert (argmax(said.proba) == np.arange(40) % 2).mean() > 0.9
+    assert information(said.proba) == pytest.approx(facts[FACT]["told"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("right", "lessons_", "labels", "enough"), [(0.62, 55, 2, True), (0.56, 55, 2, False), (0.3, 60, 5, True)]
+)
+def test_better_than_guessing_by_a_standard_error(right, lessons_, labels, enough):
+    assert beyond_chance(right, lessons_, labels) is enough
 
 
 def test_nothing_is_written_where_the_answers_tell_enough():
