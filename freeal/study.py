@@ -45,7 +45,8 @@ class Method:
     """A way to label the pool: `settings` over the configuration, and whose word counts as its labels.
 
     `student`: whether its student is measured on the test. `on_gold`: it is taught by gold labels, to show what a
-    student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns.
+    student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns. `again`: it
+    concerns rounds after the first alone.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Method:
     student: bool = False
     on_gold: bool = False
     tasks: tuple[Kind, ...] = get_args(Kind)
+    again: bool = False
 
 
 _ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none")
@@ -106,6 +108,7 @@ ABLATED = (
         "final",
         student=True,
         tasks=("classification", "multilabel"),
+        again=True,
     ),
     Method(
         "default, student as sure as it says",
@@ -122,8 +125,16 @@ ABLATED = (
         "final",
         student=True,
         tasks=("classification", "multilabel"),
+        again=True,
     ),
-    Method("default, no scout", "the first round asks about all rows", ("query.scout=1.0",), "final", student=True),
+    Method(
+        "default, no scout",
+        "the first round asks about all rows",
+        ("query.scout=1.0",),
+        "final",
+        student=True,
+        again=True,
+    ),
     Method(
         "default, no understudy",
         "unreadable answers stay",
@@ -131,6 +142,7 @@ ABLATED = (
         "final",
         student=True,
         tasks=("classification",),
+        again=True,
     ),
     Method("default, one round", "no demonstrations at all", ("rounds=1",), "final", student=True),
     Method(
@@ -139,9 +151,15 @@ ABLATED = (
         ("query.scout=1.0", "query.kind=not_clean"),
         "final",
         student=True,
+        again=True,
     ),
     Method(
-        "default, nearest demonstrations", "for each row its own", ("demos.retrieve=nearest",), "final", student=True
+        "default, nearest demonstrations",
+        "for each row its own",
+        ("demos.retrieve=nearest",),
+        "final",
+        student=True,
+        again=True,
     ),
     Method(
         "default, demonstrations by cluster",
@@ -149,8 +167,16 @@ ABLATED = (
         ("demos.retrieve=clusters",),
         "final",
         student=True,
+        again=True,
     ),
-    Method("default, trust by neighbours", "neighbours agree, too", ("demos.trust=neighbours",), "final", student=True),
+    Method(
+        "default, trust by neighbours",
+        "neighbours agree, too",
+        ("demos.trust=neighbours",),
+        "final",
+        student=True,
+        again=True,
+    ),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(
         "default, linear judge",
@@ -180,6 +206,8 @@ def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[
         return str(error)
     if chosen == settings(place, whole, 0, folder, overrides):
         return "the configuration says so already"
+    if method.again and chosen.rounds == 1:
+        return "a run of one round has no such part"
     kind = prompts.load(Path(chosen.prompt)).task.kind
     return None if kind in method.tasks else f"a task of kind {kind} has no such part"
 

@@ -30,7 +30,8 @@ class Understudy:
 
     An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
     pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is; there it has
-    to be right more often than chance, by a standard error, and its answers have to tell more than those of the LLM.
+    to be right more often than chance, by a standard error. If the LLM's answers tell as much as calibration asks for,
+    its own have to tell more than those.
 
     `texts`: the pool's. `below`: the LLM writes if its answers tell less (see `information`). `most`: how many may
     still be written. `write`: so many, with their labels.
@@ -71,7 +72,8 @@ class Understudy:
             raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
-        if told is None or told <= heard or not beyond_chance(right, len(lessons), len(self.labels)):
+        worth = heard if heard >= self.calibrate.min_information else 0.0  # less is chance, however sure of it
+        if told is None or told <= worth or not beyond_chance(right, len(lessons), len(self.labels)):
             self.emit(Note("the texts that the LLM wrote tell the labels apart no better", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))

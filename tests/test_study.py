@@ -221,6 +221,9 @@ def test_a_part_that_the_configuration_has_not_is_left_out(configuration, tmp_pa
     (part,) = methods(["default, one round"])
     assert without_part(part, configuration, tmp_path, ["rounds=1"]) == "the configuration says so already"
     assert without_part(part, configuration, tmp_path, ["rounds=2"]) is None
+    (part,) = methods(["default, nearest demonstrations"])
+    assert without_part(part, configuration, tmp_path, ["rounds=1"]) == "a run of one round has no such part"
+    assert without_part(part, configuration, tmp_path, ["rounds=2"]) is None
 
 
 def test_differences_are_known_for_the_student_on_the_test(studied):

@@ -121,6 +121,13 @@ def test_one_who_tells_less_than_the_answers_does_not_take_over():
     assert 0 < facts[FACT]["told"] < information(LITTLE.proba)
 
 
+def test_where_the_answers_are_next_to_chance_one_who_beats_chance_takes_over():
+    found, _, facts = understudy(in_part_wrong, least=0.3, below=0.4)
+    said = found(start(), LITTLE)
+    assert facts[FACT]["told"] < information(LITTLE.proba)
+    assert (argmax(said.proba) == np.arange(40) % 2).mean() > 0.9
+
+
 def test_one_who_is_modest_takes_over_from_answers_that_tell_less_and_stays_as_sure():
     """As on SUBJ, where 55 written texts are hard to tell apart, and the pool is not."""
     found, _, facts = understudy(in_part_wrong, least=0.9, below=0.95)
