@@ -17,9 +17,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from freeal import study as studies
@@ -97,7 +98,7 @@ def _study(config: str, folder: Path, names: list[str], seeds: int, overrides: l
         words += [word for value in values for word in (option, value)]
     print(shlex.join(words[2:]), flush=True)
     if subprocess.run(words, stdout=subprocess.DEVNULL).returncode not in (0, 3):
-        raise SystemExit(f"{folder}: the study failed; mend it and run the same command again")
+        raise FreealError(f"{folder}: the study failed; mend it and run the same command again")
 
 
 def collected(folder: Path, seeds: int, command: str) -> dict[str, Any] | None:
@@ -173,28 +174,41 @@ def main() -> None:
     parser.add_argument("--reuse", type=Path, metavar="OUT", help="kept replies of earlier results are used, too")
     parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
     given = parser.parse_args()
+    if given.jobs < 1:
+        parser.error("--jobs: at least one study at once")
     rows, shots = given.rows or {"cores": 1000, "full": 2000}[given.scale], {"cores": 4, "full": 10}[given.scale]
     chosen = [plan for plan in plans(given.scale) if not given.only or {plan.config, plan.name} & set(given.only)]
     names = given.method or [method.name for method in studies.METHODS]
     found: dict[str, dict[str, Any]] = {}
 
+    failed = Event()
+
     def done(plan: Plan) -> Plan:
-        if not given.table:
-            earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
-            before = [str(path.parent) for path in earlier]
-            paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in JUDGED else PAPER
-            seeds = given.seeds or plan.seeds
+        if given.table or failed.is_set():
+            return plan
+        earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
+        before = [str(path.parent) for path in earlier]
+        paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in JUDGED else PAPER
+        seeds = given.seeds or plan.seeds
+        try:
             run(plan, given.out / plan.name, plan.overrides(rows, shots), seeds, names, paper, before)
+        except FreealError:
+            failed.set()
+            raise
         return plan
 
     with ThreadPoolExecutor(given.jobs) as pool:
+        studied = [pool.submit(done, plan) for plan in chosen]
         try:
-            for plan in pool.map(done, chosen):
+            for future in as_completed(studied):
+                plan = future.result()
                 if study := collected(given.out / plan.name, given.seeds or plan.seeds, shlex.join(sys.argv)):
                     found[plan.name] = study
+                    found = {plan.name: found[plan.name] for plan in chosen if plan.name in found}
                     (given.out / "results.json").write_text(json.dumps(found, indent=2), encoding="utf-8")
                     (given.out / "table.md").write_text("\n".join(table(found)) + "\n", encoding="utf-8")
         except FreealError as error:
+            failed.set()
             raise SystemExit(str(error)) from error
     print("\n".join(table(found)))
 

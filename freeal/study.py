@@ -46,7 +46,7 @@ class Method:
 
     `student`: whether its student is measured on the test. `on_gold`: it is taught by gold labels, to show what a
     student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns. `again`: it
-    concerns rounds after the first alone.
+    matters only where demonstrations are shown, or rows are asked again.
     """
 
     name: str
@@ -206,7 +206,7 @@ def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[
         return str(error)
     if chosen == settings(place, whole, 0, folder, overrides):
         return "the configuration says so already"
-    if method.again and chosen.rounds == 1:
+    if method.again and chosen.rounds == 1 and chosen.cold_start.kind == "none":
         return "a run of one round has no such part"
     kind = prompts.load(Path(chosen.prompt)).task.kind
     return None if kind in method.tasks else f"a task of kind {kind} has no such part"

@@ -30,8 +30,7 @@ class Understudy:
 
     An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
     pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is; there it has
-    to be right more often than chance, by a standard error. If the LLM's answers tell as much as calibration asks for,
-    its own have to tell more than those.
+    to be right more often than by always naming the commonest label, and its answers have to tell more than the LLM's.
 
     `texts`: the pool's. `below`: the LLM writes if its answers tell less (see `information`). `most`: how many may
     still be written. `write`: so many, with their labels.
@@ -60,7 +59,7 @@ class Understudy:
         return self.calibrate.correction(answers, believed)
 
     def _read(self, heard: float) -> FloatArray | None:
-        """(n, k) what a student of written texts says of the pool; None if none tells more than `heard`."""
+        """(n, k) what a student of written texts says of the pool; None if it does not tell more than `heard`."""
         lessons = self._lessons()
         classes = np.array([self.labels.index(each.label) for each in lessons], np.int64)
         if len(np.unique(classes)) < len(self.labels):
@@ -72,8 +71,7 @@ class Understudy:
             raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
-        worth = heard if heard >= self.calibrate.min_information else 0.0  # less is chance, however sure of it
-        if told is None or told <= worth or not beyond_chance(right, len(lessons), len(self.labels)):
+        if told is None or told <= heard or not beyond_chance(right, classes):
             self.emit(Note("the texts that the LLM wrote tell the labels apart no better", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
@@ -100,12 +98,14 @@ class Understudy:
         return as_sure.correction(heard, np.full_like(read, np.nan))(read, every)
 
 
-def beyond_chance(right: float, lessons: int, labels: int) -> bool:
-    """Whether a share of `lessons` that is `right` is above that of guessing among `labels`, by a standard error.
+def beyond_chance(right: float, classes: IntArray) -> bool:
+    """Whether a share that is `right` is above that of the commonest of `classes` (m,), by a standard error.
+
+    Who guesses among two labels passes one time in seven, with 55 lessons.
 
     Example:
-        >>> beyond_chance(0.62, 55, 2), beyond_chance(0.56, 55, 2)
+        >>> beyond_chance(0.62, np.arange(55) % 2), beyond_chance(0.56, np.arange(55) % 2)
         (True, False)
     """
-    chance = 1.0 / labels
-    return right > chance + float(np.sqrt(chance * (1.0 - chance) / lessons))
+    chance = np.bincount(classes).max() / len(classes)
+    return bool(right > chance + np.sqrt(chance * (1.0 - chance) / len(classes)))
