@@ -65,7 +65,10 @@ METHODS = (
     Method("calibrated", "the LLM, calibrated on the pool", (*_ALONE, "calibration.kind=batch"), "llm"),
     Method(
         "few-shot", "the LLM with the nearest demonstrations that it wrote itself, calibrated",
-        (*_ALONE, "calibration.kind=batch", "cold_start.kind=generated", "demos.retrieve=nearest"), "llm",
+        (
+            *_ALONE, "calibration.kind=batch", "cold_start.kind=generated", "demos.retrieve=nearest",
+            "evaluation.llm_on_test=false",  # which is asked without demonstrations
+        ), "llm",
     ),
     Method("distilled", "a student of the calibrated labels", ("preset=default", "rounds=1"), "student", student=True),
     Method("freeal-paper", "FreeAL as published", ("preset=freeal-paper", "rounds=2"), "final", student=True),
