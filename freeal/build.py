@@ -428,6 +428,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
             config=config,
             modest=config.fusion.modest and task.kind != "tokens",
             sharpen=_sharpens(config, annotator),
+            shares=config.keeps_shares,
             verify=verifier(config, annotator, corpus.pool),
         ),
         believe=partial(_believe, config=config, task=task),
@@ -580,6 +581,7 @@ def _fuse(
     config: Config,
     modest: bool,
     sharpen: bool,
+    shares: bool,
     verify: Verifier | None,
 ) -> FloatArray:
     if not config.learns:
@@ -592,6 +594,8 @@ def _fuse(
         posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
         if sharpen and asked_again(annotations):
             posterior = fusion.sharpened(posterior, annotations.proba)
+        if shares:
+            posterior = fusion.at_shares(posterior, annotations.proba, fusion.share_bias(posterior, annotations.proba))
     return posterior if verify is None else verify(annotations, student, posterior)
 
 

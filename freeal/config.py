@@ -382,6 +382,11 @@ class FusionConfig(Section):
         description="log_linear: after a later round, pooled labels are made as sure, in the mean, as the sober LLM; "
         "none changes; not of entities, nor of mere words",
     )
+    shares: bool = Field(
+        True,
+        description="log_linear, with reading names or phrases: pooled labels have each type as often as the LLM's "
+        "calibrated answers do, where a mean of two that disagree would find fewer entities than either",
+    )
     verify: bool = Field(
         False,
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "
@@ -492,6 +497,11 @@ class Config(Section):
     def learns(self) -> bool:
         """Whether there is a student; else the LLM alone has spoken."""
         return not isinstance(self.student, NoStudentConfig)
+
+    @property
+    def keeps_shares(self) -> bool:
+        """Whether pooled labels have each type as often as the LLM's answers, whose shares calibration has set."""
+        return self.fusion.kind == "log_linear" and self.fusion.shares and self.reading != "written"
 
 
 def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:

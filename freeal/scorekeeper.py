@@ -156,6 +156,9 @@ class Scorekeeper:
         if both and settings.modest and self.task.kind != "tokens":
             heard = tempered(read, fusion.doubt(state.student, state.annotations.proba))
         final = fusion.log_linear(calibrated, heard, *weights) if self.config.learns else calibrated
+        if self.config.learns and both and self.config.keeps_shares:
+            of_pool = fusion.log_linear(state.annotations.proba, state.student, *weights)
+            final = fusion.at_shares(final, calibrated, fusion.share_bias(of_pool, state.annotations.proba))
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 
     def _may_ask(self, test: Pool) -> bool:

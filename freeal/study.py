@@ -131,6 +131,14 @@ ABLATED = (
         again=True,
     ),
     Method(
+        "default, as rare as it comes out",
+        "pooled labels do not keep the LLM's shares of types",
+        ("fusion.shares=false",),
+        "final",
+        student=True,
+        tasks=("tokens",),
+    ),
+    Method(
         "default, no scout",
         "the first round asks about all rows",
         ("query.scout=1.0",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from freeal.select.calibration import FEWEST, as_sure_as, tempered
+from freeal.select.calibration import FEWEST, as_sure_as, prior_bias, shifted, tempered
 from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spoken
 
 FLOOR = 1e-6
@@ -56,6 +56,37 @@ def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
     if student[told].max(axis=1).mean() <= agreed:
         return np.ones(1)
     return np.array([as_sure_as(agreed, student[told])])
+
+
+def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:
+    """(k,) to add to the log-probabilities of pooled classes: each is then as frequent, in the mean, as the LLM has it.
+
+    Where two voices do not mark the same words, their geometric mean marks neither's, and fewer than either: what is
+    rare becomes rarer. How frequent it is was settled when the LLM's answers were calibrated.
+
+    Args:
+        pooled: (n, s, k); llm: as wide, NaN where it abstained.
+
+    Returns:
+        zeros where no word is in doubt.
+
+    Example:
+        >>> llm, student = np.array([[[0.4, 0.6], [0.9, 0.1]]]), np.array([[[0.9, 0.1], [0.4, 0.6]]])
+        >>> pooled = log_linear(llm, student, 0.5, 0.5)
+        >>> pooled[0, 0].round(2), at_shares(pooled, llm, share_bias(pooled, llm))[0, 0].round(2)
+        (array([0.71, 0.29]), array([0.65, 0.35]))
+    """
+    told = spoken(llm)
+    ours, theirs = (each[told].reshape(-1, each.shape[-1]).astype(np.float64) for each in (pooled, llm))
+    in_doubt = np.minimum(ours.max(axis=1), theirs.max(axis=1)) < 1.0 - FLOOR
+    if not in_doubt.any():
+        return np.zeros(pooled.shape[-1])
+    return prior_bias(ours[in_doubt], theirs[in_doubt].mean(axis=0))
+
+
+def at_shares(pooled: FloatArray, llm: FloatArray, bias: FloatArray) -> FloatArray:
+    """`pooled` (n, s, k) with `bias` (k,) added to its log-probabilities in the rows that the LLM spoke of."""
+    return np.where(np.isnan(llm[..., :1]), pooled, shifted(pooled, bias))
 
 
 def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:

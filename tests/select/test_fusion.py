@@ -3,6 +3,7 @@
 import doctest
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,13 +120,13 @@ def test_rows_without_a_word_of_the_llm_are_not_sharpened_and_a_handful_tells_no
 CONFIG = {"data": {"pool": "p.csv"}, "prompt": "p.md"}
 
 
-def fused(asked_in, modest, sharpen):
+def fused(asked_in, modest, sharpen, shares=False):
     """What `build` makes of a sure LLM and a student that contradicts it in a third of the rows, and is surer."""
     llm = np.tile([0.9, 0.1], (60, 1)).astype(np.float32)
     student = np.where((np.arange(60) % 3 == 0)[:, None], [0.05, 0.95], [0.95, 0.05])
     annotations = Annotations(llm, llm, np.broadcast_to(asked_in, 60).astype(np.int16), np.full(60, None, object))
     settings_ = parse(CONFIG, "test")
-    return build._fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, None)
+    return build._fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, shares, None)
 
 
 def test_a_run_tempers_its_student_and_sharpens_what_was_asked_again():
@@ -147,3 +148,56 @@ def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained()
 
 def test_the_example_in_the_docstring_holds():
     assert doctest.testmod(fusion).failed == 0
+
+
+# --- what is rare stays as frequent as the LLM has it
+
+
+def words(seed, n=40, s=6, k=3):
+    """LLM and student of words that are mostly O, and seldom agree on what is not; padding is certain."""
+    rng = np.random.default_rng(seed)
+    llm, student = (rng.dirichlet([6.0, *[0.4] * (k - 1)], (n, s)) for _ in range(2))
+    for each in (llm, student):
+        each[:, -1] = np.eye(k)[0]
+    return llm, student
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_pooled_words_have_each_class_as_often_as_the_llm(seed):
+    llm, student = words(seed)
+    pooled = fusion.log_linear(llm, student, 0.5, 0.5)
+    assert pooled[:, :-1, 1:].sum() < llm[:, :-1, 1:].sum()
+    found = fusion.at_shares(pooled, llm, fusion.share_bias(pooled, llm))
+    np.testing.assert_allclose(found.mean(axis=(0, 1)), llm.mean(axis=(0, 1)), atol=1e-4)
+    np.testing.assert_allclose(found[:, -1], pooled[:, -1], atol=1e-4)
+
+
+def test_rows_that_the_llm_did_not_speak_of_count_for_nothing_and_stay_as_they_are():
+    llm, student = words(0)
+    pooled = fusion.log_linear(llm, student, 0.5, 0.5)
+    bias = fusion.share_bias(pooled, llm)
+    more = np.concatenate([llm, np.full_like(llm, np.nan)])
+    both = fusion.log_linear(more, np.concatenate([student, student]), 0.5, 0.5)
+    np.testing.assert_allclose(fusion.share_bias(both, more), bias)
+    np.testing.assert_array_equal(fusion.at_shares(both, more, bias)[40:], both[40:])
+
+
+def test_where_no_word_is_in_doubt_nothing_is_added():
+    llm = np.broadcast_to(np.eye(3)[0], (4, 5, 3))
+    np.testing.assert_array_equal(fusion.share_bias(llm, llm), np.zeros(3))
+    nobody = np.full((4, 5, 3), np.nan)
+    np.testing.assert_array_equal(fusion.share_bias(llm, nobody), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("changed", "keeps"),
+    [({"reading": "names"}, True), ({}, False), ({"reading": "names", "fusion": {"shares": False}}, False)],
+)
+def test_only_judged_candidates_keep_their_shares(changed, keeps):
+    assert parse(CONFIG | changed, "test").keeps_shares is keeps
+    llm, student = (each.astype(np.float32) for each in words(1))
+    annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
+    settings_ = parse(CONFIG | changed, "test")
+    found = build._fuse(annotations, student, np.ones(40, bool), settings_, False, False, settings_.keeps_shares, None)
+    apart = abs(found.mean(axis=(0, 1)) - llm.mean(axis=(0, 1))).max()
+    assert apart < 1e-3 if keeps else apart > 1e-2
