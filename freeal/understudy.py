@@ -59,7 +59,7 @@ class Understudy:
         return self.calibrate.correction(answers, believed)
 
     def _read(self, heard: float) -> FloatArray | None:
-        """(n, k) what a student of written texts says of the pool; None if it does not tell more than `heard`."""
+        """(n, k) what a student of written texts says of the pool; None if that is no more than `heard`, or chance."""
         lessons = self._lessons()
         classes = np.array([self.labels.index(each.label) for each in lessons], np.int64)
         if len(np.unique(classes)) < len(self.labels):
@@ -72,7 +72,7 @@ class Understudy:
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
         if told is None or told <= heard or not beyond_chance(right, classes):
-            self.emit(Note("the texts that the LLM wrote tell the labels apart no better", WORK))
+            self.emit(Note("what it wrote tells the labels apart no better than its answers, or than chance", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
         self.ledger.remember(FACT, {"written": len(lessons), "out_of_fold": round(right, 4), "told": told})

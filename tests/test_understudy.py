@@ -205,7 +205,7 @@ def test_otherwise_it_is_as_if_there_were_none(answers, state):
         (
             lambda count: [Demonstration(f"text {i}", LABELS[i // 2 % 2]) for i in range(count)],
             40,
-            "tell the labels apart no better",
+            "tells the labels apart no better",
         ),
     ],
     ids=["nothing written", "one label", "no calls left", "texts that say nothing"],
