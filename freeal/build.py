@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from freeal import candidates, data, guidelines, models, money, prompts, understudy
+from freeal import candidates, data, guidelines, lexicon, models, money, prompts, understudy
 from freeal.annotator import Annotator
 from freeal.candidates import Candidates
 from freeal.config import (
@@ -36,6 +36,7 @@ from freeal.errors import BudgetError, ConfigError, RunError, Unfit
 from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import MEMBER, Ledger
+from freeal.lexicon import Lexicon
 from freeal.llm import LLM, Reply, Request
 from freeal.money import Account, Price, Purse
 from freeal.panel import Panel
@@ -63,6 +64,10 @@ from freeal.verification import Verifier
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
+
+
+NAMES_C = 10.0
+"""Inverse strength of the regularisation of a regression on single names: few, of which the vectors tell much."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +180,38 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
             Calibrator(config.calibration.kind, config.calibration.passes),
             config.stop.min_information,
             vectors=lambda words: embedder(config, prompt, emit).encode(words),
+            lexicon=listing(config, prompt, pool, members[0]),
         )
     if len(members) == 1:
         return members[0]
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
+
+
+def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) -> Lexicon | None:
+    """Who has names listed, and reads the candidates of `pool` by them; None if nobody does, or it takes most calls."""
+    if config.reading == "written" or not config.lists_names:
+        return None
+    if not guidelines.affordable(config.cold_start.names * len(prompt.labels), config.stop.max_calls):
+        annotator.emit(Note("no names are listed: too few calls (stop.max_calls)", lexicon.WORK))
+        return None
+    from freeal.student.linear import LinearStudent
+
+    types, kind = prompt.task.labels, config.reading
+
+    def words() -> list[str]:
+        return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
+
+    def ask(requests: Sequence[Request]) -> Sequence[Reply]:
+        return annotator.ask(requests, lexicon.WORK) if annotator.capabilities.generation else ()
+
+    def student() -> LinearStudent:
+        vectors = embedder(config, prompt, annotator.emit)
+        return LinearStudent(LinearConfig(c=NAMES_C, folds=2), (*types, NONE), config.seed, vectors)
+
+    start = config.cold_start
+    return Lexicon(
+        types, start.names, words, student, ask, start.temperature, config.seed, annotator.ledger, annotator.emit
+    )
 
 
 def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
@@ -536,6 +569,8 @@ def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewr
     if state.next_round == 0:
         limit = queries.scouted(n, k, config.query.scout, config.rounds)
     left = _left(state.next_round, config, annotator)
+    if left is not None and state.next_round == 0 and isinstance(annotator, Candidates) and annotator.lexicon:
+        left -= annotator.lexicon.calls
     if left is not None:
         aside = guidelines.most_calls(annotator.calls_a_row) if rewriting and state.next_round else 0
         left -= aside if guidelines.affordable(aside, left) else 0

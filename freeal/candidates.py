@@ -15,6 +15,7 @@ from freeal.annotator import Annotator
 from freeal.errors import ConfigError
 from freeal.events import Emit, Note
 from freeal.ledger import Ledger
+from freeal.lexicon import Lexicon
 from freeal.llm import Capabilities, Reply, Request
 from freeal.prompts import Prompt
 from freeal.select import habits
@@ -75,7 +76,8 @@ class Candidates:
 
     `calibrator` frees the answers about candidates of the LLM's taste; what comes out are words of an LLM to all that
     follows. `known`: what is known of the pool; what was marked there is a candidate, too. `vectors` (m, d) of the
-    words of candidates, of length one: for a calibrator that estimates the shares of the types.
+    words of candidates, of length one: for a calibrator that estimates the shares of the types. `lexicon`: who has a
+    say beside the LLM, once that is calibrated.
     """
 
     annotator: Annotator
@@ -86,6 +88,7 @@ class Candidates:
     """The least that a pass may tell of what the candidates are, before it is told that it does not."""
     known: LoopState | None = None
     vectors: Callable[[Sequence[str]], FloatArray] | None = None
+    lexicon: Lexicon | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -154,8 +157,10 @@ class Candidates:
         for alarm in alarms:
             self.emit(Note(alarm, work))
         correct = self._correction(said, self._believed(rows, asked), pool, asked, work)
-        freed = replace(said, proba=correct(said.proba, said.scored), alarms=tuple(alarms))
-        return self._composed(pool, rows, asked, freed)
+        proba = correct(said.proba, said.scored)
+        if self.lexicon is not None:
+            proba = self.lexicon(proba, self._words(pool, asked), work)
+        return self._composed(pool, rows, asked, replace(said, proba=proba, alarms=tuple(alarms)))
 
     def _said(
         self,

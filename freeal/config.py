@@ -163,6 +163,12 @@ class ColdStartConfig(Section):
     rescue_below: Share = Field(
         0.2, description="write them when the first answers tell less of the labels than this share of all they might"
     )
+    names: int = Field(
+        6,
+        ge=0,
+        description="with reading names or phrases: lists of names of each type that the LLM writes from memory, a "
+        "call each; how like those a candidate is weighs as much as what the LLM says of it; 0: none",
+    )
 
 
 class CalibrationConfig(Section):
@@ -502,6 +508,11 @@ class Config(Section):
     def keeps_shares(self) -> bool:
         """Whether pooled labels have each type as often as the LLM's answers, whose shares calibration has set."""
         return self.fusion.kind == "log_linear" and self.fusion.shares and self.reading != "written"
+
+    @property
+    def lists_names(self) -> bool:
+        """Whether names from the LLM's memory have a say; they keep to the shares that calibration has set."""
+        return self.reading != "written" and self.cold_start.names > 0 and self.calibration.kind != "none"
 
 
 def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -> Config:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from freeal import data, entity_metrics, guidelines, metrics, understudy
+from freeal import data, entity_metrics, guidelines, lexicon, metrics, understudy
 from freeal.annotator import Annotator
 from freeal.candidates import Candidates
 from freeal.config import Config
@@ -44,7 +44,7 @@ Reader = Annotator | Panel | Candidates
 
 def works_of(number: int) -> list[str]:
     """What round `number` asks for, as the ledger names it."""
-    return [f"round {number}", *guidelines.works(number), *([] if number else [understudy.WORK])]
+    return [f"round {number}", *guidelines.works(number), *([] if number else [understudy.WORK, lexicon.WORK])]
 
 
 def score_of(task: Task) -> Score:

@@ -46,7 +46,7 @@ class Method:
 
     `student`: whether its student is measured on the test. `on_gold`: it is taught by gold labels, to show what a
     student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns. `again`: it
-    matters only where demonstrations are shown, or rows are asked again.
+    matters only where demonstrations are shown, or rows are asked again. `judged`: only where candidates are judged.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Method:
     on_gold: bool = False
     tasks: tuple[Kind, ...] = get_args(Kind)
     again: bool = False
+    judged: bool = False
 
 
 _ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none")
@@ -70,7 +71,10 @@ METHODS = (
             "evaluation.llm_on_test=false",  # which is asked without demonstrations
         ), "llm",
     ),
-    Method("distilled", "a student of the calibrated labels", ("preset=default", "rounds=1"), "student", student=True),
+    Method(
+        "distilled", "a student of the calibrated labels", ("preset=default", "rounds=1", "cold_start.names=0"),
+        "student", student=True,
+    ),
     Method("freeal-paper", "FreeAL as published", ("preset=freeal-paper", "rounds=2"), "final", student=True),
     Method("default", "freeal", ("preset=default",), "final", student=True),
     Method(
@@ -137,6 +141,16 @@ ABLATED = (
         "final",
         student=True,
         tasks=("tokens",),
+        judged=True,
+    ),
+    Method(
+        "default, no names listed",
+        "what candidates are like has no say",
+        ("cold_start.names=0",),
+        "final",
+        student=True,
+        tasks=("tokens",),
+        judged=True,
     ),
     Method(
         "default, no scout",
@@ -219,6 +233,8 @@ def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[
         return "the configuration says so already"
     if method.again and chosen.rounds == 1 and chosen.cold_start.kind == "none":
         return "a run of one round has no such part"
+    if method.judged and chosen.reading == "written":
+        return "answers that are written have no such part"
     kind = prompts.load(Path(chosen.prompt)).task.kind
     return None if kind in method.tasks else f"a task of kind {kind} has no such part"
 

@@ -178,7 +178,14 @@ def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(co
     settings = {**yaml.safe_load(configuration.read_text(encoding="utf-8")), "llm": {"kind": "openai", "model": "x"}}
     plain.write_text(yaml.safe_dump(settings), encoding="utf-8")
     found = json.loads(freeal("plan", plain, *server, "--json").out)
-    calls = {"cold_start": 0, "first_round": 30, "later_rounds_at_most": 30, "test": 10, "guidelines_at_most": 0}
+    calls = {
+        "cold_start": 0,
+        "names": 0,
+        "guidelines_at_most": 0,
+        "first_round": 30,
+        "later_rounds_at_most": 30,
+        "test": 10,
+    }
     assert found["calls"] == calls
     assert 0 < found["cost"]["low"] < found["cost"]["high"] < 0.01
     assert found["seconds"] == pytest.approx(70 / 32, abs=0.1)

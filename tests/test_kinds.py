@@ -136,6 +136,12 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
         "default, as sure as it says", "default, as sure as the pool", "default, no understudy",
         "default, student as sure as it says",
     }  # fmt: skip
+    written = "answers that are written have no such part"
+    assert {name for name, why in of_entities.items() if why == written} == {
+        "default, as rare as it comes out", "default, no names listed",
+    }  # fmt: skip
+    judged = study.methods(["default, no names listed"])[0]
+    assert study.without_part(judged, marked[0], marked[1].parent, ["reading=names"]) is None
     assert "default, as sure as it says" not in of_topics
 
 
@@ -319,6 +325,8 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     planned = json.loads(freeal("plan", job, *words_, "--json").out)
     assert planned["calls"]["first_round"] == pytest.approx(found["rounds"][0]["usage"]["calls"], rel=0.3)
     assert "What is" in planned["prompts"][0][1][1]
+    assert "pool: first answers F1 1.000 → final F1" in said.out
+    assert "first answers F1" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
     assert "and so for the other candidates: " in freeal("preview", job, "--id", "s1").out
     shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
     assert "── assistant" in shown

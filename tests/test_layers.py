@@ -16,7 +16,7 @@ LAYERS = (
     ("scorekeeper",),
     ("guidelines",),
     ("panel", "verification", "candidates", "understudy"),
-    ("annotator", "demonstrations", "store", "rows", "lock"),
+    ("annotator", "demonstrations", "lexicon", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("entity_metrics",),
     ("prompts", "data", "metrics", "models", "select", "ledger", "money", "certificate"),

@@ -205,7 +205,12 @@ def test_a_budget_that_is_none_is_told(configuration, wrong):
     assert f"--budgets {wrong}" in said.err
 
 
-NOT_THERE = {"default, no judge", "default, linear judge", "default, as rare as it comes out"}
+NOT_THERE = {
+    "default, no judge",
+    "default, linear judge",
+    "default, as rare as it comes out",
+    "default, no names listed",
+}
 
 
 def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_path):

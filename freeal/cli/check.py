@@ -67,6 +67,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     a_row = readers * len(questions) / len(pool)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
+    names = config.cold_start.names * len(prompt.labels) if config.lists_names else 0
     shots = 0 if demos.kind == "none" else demos.shots
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
@@ -88,7 +89,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "first_round": int(np.ceil(a_row * scouted)),
+        "calls": {"cold_start": written, "names": names, "first_round": int(np.ceil(a_row * scouted)),
                   "later_rounds_at_most": int(np.ceil(a_row * later)) * (config.rounds - 1),
                   "test": int(np.ceil(a_row * test)),
                   "guidelines_at_most": anew * rewriting},
@@ -134,6 +135,8 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"panel:  {found['readers']} pairs of LLM and prompt, each asked about every row")
     if calls["cold_start"]:
         lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
+    if calls["names"]:
+        lines.append(f"names:  {calls['names']:,} lists of them to be written by the LLM (cold_start.names)")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1

@@ -75,7 +75,7 @@ def plan(
 
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
     """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
-    from freeal import guidelines
+    from freeal import guidelines, lexicon
     from freeal.build import price_of
     from freeal.money import Price
 
@@ -88,7 +88,7 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
     calls, tokens = found["calls"], found["tokens_in"]
     replies = [reply for each in prompt.wordings for reply in each.replies]
     out = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
-    written = calls["cold_start"] * WRITTEN
+    written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
     low = price.of(tokens["first_round"] + tokens["test"], (calls["first_round"] + calls["test"]) * out + written)
     more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
     if calls["guidelines_at_most"]:

@@ -36,7 +36,14 @@ STYLE = {
 def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], what: str) -> str:
     """`lines` over the replies (`calls`) by then: a point each; None leaves a gap. A name with "test" is dashed."""
     with _drawing(6.4, 3.2) as (figure, axes):
-        colours = {"zero-shot": GREY, "LLM": BLUE, "understudy": BLUE, "student": ORANGE, "final": GREEN}
+        colours = {
+            "zero-shot": GREY,
+            "first answers": GREY,
+            "LLM": BLUE,
+            "understudy": BLUE,
+            "student": ORANGE,
+            "final": GREEN,
+        }
         for name, values in lines.items():
             known = [(x, y) for x, y in zip(calls, values, strict=True) if y is not None]
             colour = next((found for kind, found in colours.items() if kind in name), RED)

@@ -23,13 +23,20 @@ SCHEMA_VERSION = 1
 ALL = 0.95
 """Share of rows with an answer from which on figures are taken for those of all."""
 
+JUDGED = "first answers"
+"""What the first pass is called where candidates are judged: those answers are calibrated already."""
+
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 
 
 def titles(found: Mapping[str, Any], place: str) -> dict[str, str]:
     """Of each set of labels at `place`, "pool" or "test", what to call it."""
     taken_over = place == "pool" and any(figures.get("understudy") for figures in found["rounds"])
-    return NAMES | ({"llm": "understudy"} if taken_over else {})
+    return NAMES | ({"llm": "understudy"} if taken_over else {}) | ({} if _is_raw(found) else {"zero_shot": JUDGED})
+
+
+def _is_raw(found: Mapping[str, Any]) -> bool:
+    return bool(found["data"].get("reading", "written") == "written")  # an earlier freeal did not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ def summary(
             "pool": Path(config.data.pool).name,
             "rows": len(corpus.pool),
             "task": task.kind,
+            "reading": config.reading,
             "labels": list(task.labels),
             **_data(corpus.report),
             "test": Path(config.data.test).name if config.data.test else None,
@@ -194,7 +202,7 @@ def rolled_back(found: Mapping[str, Any]) -> list[str]:
 
 def headline(found: Mapping[str, Any]) -> str:
     """The one line a run comes to."""
-    parts = []
+    parts, first = [], "zero-shot" if _is_raw(found) else JUDGED
     for place in ("pool", "test"):
         figures = found[place]
         final, before = worth(figures.get("final")), worth(figures.get("zero_shot"))
@@ -203,7 +211,7 @@ def headline(found: Mapping[str, Any]) -> str:
             asked = figures["zero_shot"]["coverage"]
             part = f" (of the {asked:.0%} that were asked so)" if asked < ALL else ""
             gain = f"{100 * (final - before):+.1f} points"
-            parts.append(f"{place}: zero-shot{unit} {before:.3f}{part} → final{unit} {final:.3f} ({gain})")
+            parts.append(f"{place}: {first}{unit} {before:.3f}{part} → final{unit} {final:.3f} ({gain})")
         elif final is not None:
             parts.append(f"{place}: final{unit} {final:.3f}")
     if parts:

@@ -1,0 +1,177 @@
+"""Names that the LLM lists from memory, as a second voice on what the candidates of a text are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from freeal.errors import BudgetError
+from freeal.events import Emit, Note
+from freeal.ledger import Ledger
+from freeal.llm import Message, Reply, Request
+from freeal.select.calibration import prior_bias, shifted
+from freeal.select.fusion import log_linear
+from freeal.student import Student
+from freeal.types import FloatArray, Inputs, IntArray
+
+WORK = "names"
+"""What it asks is told, and kept, under this name."""
+
+FACT = "names"
+"""Under this name the ledger remembers how often each type was found in the first round."""
+
+FEWEST = 5
+"""Names of a type from which one can learn what others look like."""
+
+LONGEST = 4
+"""Words of a name; what is longer is an explanation."""
+
+ROOM = 160
+"""Tokens for a list."""
+
+_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
+_COMMENT = re.compile(r" [-–—] |:|\(|,")
+
+
+class Names(NamedTuple):
+    """Names, and of each the place of its type."""
+
+    words: tuple[str, ...]
+    types: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """It corrects what an LLM says of candidates by how like they are to names that it lists by itself.
+
+    An LLM too small to judge what words are in their sentence may still know names of the type: a regression on the
+    vectors of those, against the words of all candidates of the pool, reads the candidates. Both voices weigh the same,
+    and each type stays as frequent as the LLM has it (docs/log.md has the figures).
+
+    `types`: what each means. `lists`: how many of each are asked for. `unlabelled`: the words of all candidates of the
+    pool. `student`: a new one that learns from words what they are. `ask` puts requests to the LLM, under WORK.
+    """
+
+    types: Mapping[str, str]
+    lists: int
+    unlabelled: Callable[[], Sequence[str]]
+    student: Callable[[], Student]
+    ask: Callable[[Sequence[Request]], Sequence[Reply]]
+    temperature: float
+    seed: int
+    ledger: Ledger
+    emit: Emit
+
+    @property
+    def calls(self) -> int:
+        """How many lists are asked for."""
+        return self.lists * len(self.types)
+
+    def __call__(self, proba: FloatArray, words: Sequence[str], work: str) -> FloatArray:
+        """(c, t+1) `proba` of the candidates `words` over the types and none, corrected; NaN stays where it is.
+
+        A pass over the pool finds out how each type stays as frequent; a test follows the first round, and is left as
+        it is where nothing was corrected there.
+        """
+        kept = None if work.startswith("round ") else self.ledger.recall(FACT)
+        if kept is None and not work.startswith("round "):
+            return proba
+        reader = self._reader
+        heard = ~np.isnan(proba[:, 0]) if len(proba) else np.zeros(0, bool)
+        if reader is None or not heard.any():
+            return proba
+        like = reader.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
+        pooled = log_linear(proba[heard], like, 0.5, 0.5)
+        bias = np.array(kept) if isinstance(kept, list) else prior_bias(pooled, proba[heard].mean(axis=0))
+        if work == "round 0":
+            self.ledger.remember(FACT, bias.tolist())
+        corrected = proba.copy()
+        corrected[heard] = shifted(pooled, bias)
+        return corrected
+
+    @cached_property
+    def _reader(self) -> Student | None:
+        """Who learned the names; None if there are too few of a type."""
+        names, unlabelled = self._names(), tuple(self.unlabelled())
+        counts = np.bincount(np.array(names.types, np.int64), minlength=len(self.types))
+        if not unlabelled or counts.min() < FEWEST:
+            short = [type_ for type_, count in zip(self.types, counts, strict=True) if count < FEWEST]
+            self.emit(Note(f"too few names of {', '.join(short)} were listed: the LLM judges alone", WORK))
+            return None
+        self.emit(Note(f"{len(names.words)} names that the LLM listed have their say on the candidates", WORK))
+        types = np.array([*names.types, *[len(self.types)] * len(unlabelled)], np.int64)
+        return self.student().fit(
+            Inputs((*names.words, *unlabelled)), np.eye(len(self.types) + 1)[types], evenly(types, len(names.words))
+        )
+
+    def _names(self) -> Names:
+        requests = [
+            Request(chat(type_, means), (), ROOM, self.temperature, 1000 * self.seed + number)
+            for type_, means in self.types.items()
+            for number in range(self.lists)
+        ]
+        try:
+            replies = self.ask(requests)
+        except BudgetError as error:
+            self.emit(Note(f"no names are listed: {error}", WORK))
+            replies = []
+        found: dict[tuple[str, int], str] = {}
+        for place, reply in enumerate(replies):
+            for name in listed(reply.text or ""):
+                found.setdefault((name.casefold(), place // self.lists), name)
+        return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
+
+
+def chat(type_: str, means: str) -> tuple[Message, ...]:
+    """The chat that asks for a list of names of a type."""
+    what = f"{type_}: {means}" if means else type_
+    return (
+        Message(
+            "system",
+            "You write lists. Reply with the entries alone, one on each line, without explanations.",
+        ),
+        Message("user", f"Write thirty different examples of {what}."),
+    )
+
+
+def listed(written: str) -> list[str]:
+    """The names in a list that an LLM wrote, without marks and comments; what it says beside them is left out.
+
+    Example:
+        >>> listed("Sure:\\n1. Asthma\\n2. **Heart failure** - a weak heart\\n- Fever (high)\\n3. Mig")
+        ['Asthma', 'Heart failure', 'Fever']
+        >>> listed("asthma, heart failure, fever")
+        ['asthma', 'heart failure', 'fever']
+    """
+    lines = [line for line in re.split(r"[\n;]", written) if line.strip() and not line.rstrip().endswith(":")]
+    if len(lines) > 1 and not lines[-1].rstrip().endswith("."):
+        lines.pop()  # it may have been cut off
+    entries = [part for line in lines for part in ([line] if _MARK.match(line) else line.split(","))]
+    names = []
+    for entry in entries:
+        name = _COMMENT.split(_MARK.sub("", entry).replace("**", "").strip(), maxsplit=1)[0].strip(" .*\"'`")
+        if any(map(str.isalpha, name)) and len(name.split()) <= LONGEST:
+            names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def evenly(types: IntArray, named: int) -> FloatArray:
+    """(m,) weights under which each of `types` (m,) weighs the same, and all that is none of them as much as they do.
+
+    `types` count from 0; the highest is that of what has no type. `named`: how many have one, which all of those weigh
+    together.
+
+    Example:
+        >>> evenly(np.array([0, 0, 1, 2, 2, 2, 2]), 3)
+        array([0.75, 0.75, 1.5 , 0.75, 0.75, 0.75, 0.75])
+    """
+    counts = np.bincount(types)
+    share = np.full(len(counts), named / (len(counts) - 1))
+    share[-1] = named
+    weights: FloatArray = (share / counts)[types]
+    return weights
