@@ -44,7 +44,7 @@ from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.scorekeeper import TEST, Reader, Scorekeeper, works_of
 from freeal.select import beliefs, filters, fusion, queries, stopping
-from freeal.select.calibration import Calibrator, asked_again, tempered
+from freeal.select.calibration import Calibrator, asked_again
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
@@ -624,13 +624,10 @@ def _fuse(
     if config.fusion.kind == "freeal":
         posterior = fusion.freeal(annotations, student, believed)
     else:
-        if modest:
-            student = tempered(student, fusion.doubt(student, annotations.proba))
-        posterior = fusion.log_linear(annotations.proba, student, config.fusion.llm, config.fusion.student)
+        weights = (config.fusion.llm, config.fusion.student)
+        posterior = fusion.pooled(annotations.proba, student, weights, modest, shares)
         if sharpen and asked_again(annotations):
             posterior = fusion.sharpened(posterior, annotations.proba)
-        if shares:
-            posterior = fusion.at_shares(posterior, annotations.proba, fusion.share_bias(posterior, annotations.proba))
     return posterior if verify is None else verify(annotations, student, posterior)
 
 

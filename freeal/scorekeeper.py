@@ -19,7 +19,7 @@ from freeal.events import Note
 from freeal.metrics import Gold, Score
 from freeal.panel import Panel
 from freeal.select import fusion, queries
-from freeal.select.calibration import Calibrator, Correction, Corrections, tempered
+from freeal.select.calibration import Calibrator, Correction, Corrections
 from freeal.select.panel import freed
 from freeal.student import Student
 from freeal.tasks import Task
@@ -152,13 +152,11 @@ class Scorekeeper:
         settings = self.config.fusion
         both = settings.kind == "log_linear" and not taken_over
         weights = (settings.llm, settings.student) if both else (0.0, 1.0)
-        heard = read
-        if both and settings.modest and self.task.kind != "tokens":
-            heard = tempered(read, fusion.doubt(state.student, state.annotations.proba))
-        final = fusion.log_linear(calibrated, heard, *weights) if self.config.learns else calibrated
-        if self.config.learns and both and self.config.keeps_shares:
-            of_pool = fusion.log_linear(state.annotations.proba, state.student, *weights)
-            final = fusion.at_shares(final, calibrated, fusion.share_bias(of_pool, state.annotations.proba))
+        final = calibrated
+        if self.config.learns:
+            modest = both and settings.modest and self.task.kind != "tokens"
+            pool = (state.annotations.proba, state.student)
+            final = fusion.pooled(calibrated, read, weights, modest, both and self.config.keeps_shares, pool)
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 
     def _may_ask(self, test: Pool) -> bool:

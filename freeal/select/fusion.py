@@ -30,6 +30,31 @@ def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_
     return pooled
 
 
+def pooled(
+    llm: FloatArray,
+    student: FloatArray,
+    weights: tuple[float, float],
+    modest: bool,
+    shares: bool,
+    pool: tuple[FloatArray, FloatArray] | None = None,
+) -> FloatArray:
+    """What LLM and student come to, as `log_linear`, with what their words about the pool tell of the two.
+
+    Args:
+        llm, student: of the rows wanted, (n, k) or (n, s, k).
+        weights: of the LLM and of the student.
+        modest: the student is tempered by `doubt` before it has its say.
+        shares: classes become as frequent as the LLM has them, see `share_bias`.
+        pool: LLM and student on the pool, if the rows wanted are others; of these nothing is estimated.
+    """
+    theirs, its = pool or (llm, student)
+    if modest:
+        temperatures = doubt(its, theirs)
+        student, its = tempered(student, temperatures), tempered(its, temperatures)
+    found = log_linear(llm, student, *weights)
+    return at_shares(found, llm, share_bias(log_linear(theirs, its, *weights), theirs)) if shares else found
+
+
 def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
     """The temperature, one or above, at which the student is as sure, in the mean, as it agrees with the LLM's labels.
 

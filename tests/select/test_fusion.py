@@ -182,6 +182,16 @@ def test_rows_that_the_llm_did_not_speak_of_count_for_nothing_and_stay_as_they_a
     np.testing.assert_array_equal(fusion.at_shares(both, more, bias)[40:], both[40:])
 
 
+@pytest.mark.parametrize(("modest", "shares"), [(False, True), (True, False), (True, True)])
+def test_rows_of_a_test_are_read_as_the_same_rows_of_the_pool_are_and_tell_nothing(modest, shares):
+    pool = words(1, n=200) if shares else tuple(np.random.default_rng(1).dirichlet([0.3] * 3, (2, 200)))
+    of_pool = fusion.pooled(*pool, (0.5, 0.5), modest, shares)
+    assert np.abs(of_pool - fusion.log_linear(*pool, 0.5, 0.5)).max() > 0.01
+    few = slice(3, 7)
+    of_test = fusion.pooled(pool[0][few], pool[1][few], (0.5, 0.5), modest, shares, pool)
+    np.testing.assert_allclose(of_test, of_pool[few])
+
+
 def test_where_no_word_is_in_doubt_nothing_is_added():
     llm = np.broadcast_to(np.eye(3)[0], (4, 5, 3))
     np.testing.assert_array_equal(fusion.share_bias(llm, llm), np.zeros(3))
