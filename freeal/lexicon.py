@@ -31,6 +31,9 @@ FEWEST = 5
 LONGEST = 4
 """Words of a name; what is longer is an explanation."""
 
+SHOWN = 3
+"""Names of each type that the user is told."""
+
 ROOM = 160
 """Tokens for a list."""
 
@@ -43,6 +46,10 @@ class Names(NamedTuple):
 
     words: tuple[str, ...]
     types: tuple[int, ...]
+
+    def of(self, type_: int) -> list[str]:
+        """The names of the type in this place."""
+        return [word for word, each in zip(self.words, self.types, strict=True) if each == type_]
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,8 @@ class Lexicon:
             short = [type_ for type_, count in zip(self.types, counts, strict=True) if count < FEWEST]
             self.emit(Note(f"too few names of {', '.join(short)} were listed: the LLM judges alone", WORK))
             return None
-        self.emit(Note(f"{len(names.words)} names that the LLM listed have their say on the candidates", WORK))
+        few = "; ".join(f"{type_}: {', '.join(names.of(place)[:SHOWN])}, …" for place, type_ in enumerate(self.types))
+        self.emit(Note(f"{len(names.words)} names that the LLM listed have a say on the candidates ({few})", WORK))
         types = np.array([*names.types, *[len(self.types)] * len(unlabelled)], np.int64)
         return self.student().fit(
             Inputs((*names.words, *unlabelled)), np.eye(len(self.types) + 1)[types], evenly(types, len(names.words))

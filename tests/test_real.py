@@ -72,3 +72,28 @@ def test_the_real_llm_gives_the_probabilities_of_plain_reading() -> None:
     plain = np.exp(llm.reader.score_plain([llm.chats.tokens(r.messages) for r in requests], choices))
     assert llm.packed
     assert np.abs(packed - plain).max() < 1e-4
+
+
+def test_the_real_llm_lists_names_by_which_candidates_are_told_apart(tmp_path: Path) -> None:
+    from freeal.config import LinearConfig, LocalConfig
+    from freeal.ledger import Ledger
+    from freeal.lexicon import Lexicon
+    from freeal.llm.local import LocalLLM
+    from freeal.student.embedders import EncoderEmbedder
+    from freeal.student.linear import LinearStudent
+
+    llm = LocalLLM(LocalConfig(model=str(weights("qwen2.5-coder-0.5b")), dtype="float32"))
+    embedder = EncoderEmbedder(str(weights("all-minilm-l6-v2")))
+    types = {"Disease": "a disease, a symptom, an adverse effect or an injury"}
+    ill, well = ("epilepsy", "renal failure", "chest pain"), ("patients", "the second week", "intravenous infusion")
+    words = (*ill, *well, "study", "mice", "plasma level", "ten minutes", "control group", "dose")
+
+    def student() -> LinearStudent:
+        return LinearStudent(LinearConfig(c=10.0, folds=2), ("Disease", "none"), 0, embedder)
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        lexicon = Lexicon(
+            types, 2, lambda: words, student, llm.complete, 0.9, 0, ledger, lambda event: None,
+        )  # fmt: skip
+        proba = lexicon(np.tile([0.3, 0.7], (len(words), 1)), words, "round 0")
+    assert proba[:3, 0].mean() > proba[3:, 0].mean() + 0.03
