@@ -198,7 +198,7 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
 
     types, kind = prompt.task.labels, config.reading
 
-    def words() -> list[str]:
+    def unlabelled() -> list[str]:
         return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
 
     def ask(requests: Sequence[Request]) -> Sequence[Reply]:
@@ -210,7 +210,16 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
 
     start = config.cold_start
     return Lexicon(
-        types, start.names, words, student, ask, start.temperature, config.seed, annotator.ledger, annotator.emit
+        types,
+        candidates.words_of(prompt),
+        start.names,
+        unlabelled,
+        student,
+        ask,
+        start.temperature,
+        config.seed,
+        annotator.ledger,
+        annotator.emit,
     )
 
 

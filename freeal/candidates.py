@@ -109,7 +109,7 @@ class Candidates:
     @property
     def by_words(self) -> bool:
         """Whether the types go by words, and not by their names."""
-        return bool(_words_of(self.prompt))
+        return bool(words_of(self.prompt))
 
     def prepare(self) -> Candidates:
         """Let the LLM find out what it needs to know; a candidate has one label, so that nothing is asked for in JSON.
@@ -260,7 +260,7 @@ def prompt_of(prompt: Prompt) -> Prompt:
     Raises:
         PromptError: a type is called `none`.
     """
-    meanings, words = {**prompt.labels, NONE: NEITHER}, _words_of(prompt)
+    meanings, words = {**prompt.labels, NONE: NEITHER}, words_of(prompt)
     labels = {
         label: {"means": meaning, "words": list(words[label])} if label in words else meaning
         for label, meaning in meanings.items()
@@ -269,7 +269,8 @@ def prompt_of(prompt: Prompt) -> Prompt:
     return prompts.parse(prompt.path, f"---\n{front}---\n{BY_WORDS if words else BY_NAME}")
 
 
-def _words_of(prompt: Prompt) -> Mapping[str, Sequence[str]]:
+def words_of(prompt: Prompt) -> Mapping[str, Sequence[str]]:
+    """The words that each type goes by; nothing, if types go by their names."""
     return prompt.task.words if isinstance(prompt.task, Tokens) else {}
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
@@ -60,11 +61,13 @@ class Lexicon:
     vectors of those, against the words of all candidates of the pool, reads the candidates. Both voices weigh the same,
     and each type stays as frequent as the LLM has it (docs/log.md has the figures).
 
-    `types`: what each means. `lists`: how many of each are asked for. `unlabelled`: the words of all candidates of the
-    pool. `student`: a new one that learns from words what they are. `ask` puts requests to the LLM, under WORK.
+    `types`: what each means. `words`: those that each goes by, of which lists are asked for in turn. `lists`: how many
+    of each type. `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words what
+    they are. `ask` puts requests to the LLM, under WORK.
     """
 
     types: Mapping[str, str]
+    words: Mapping[str, Sequence[str]]
     lists: int
     unlabelled: Callable[[], Sequence[str]]
     student: Callable[[], Student]
@@ -119,9 +122,9 @@ class Lexicon:
 
     def _names(self) -> Names:
         requests = [
-            Request(chat(type_, means), (), ROOM, self.temperature, 1000 * self.seed + number)
+            Request(chat(word, type_, means), (), ROOM, self.temperature, 1000 * self.seed + number)
             for type_, means in self.types.items()
-            for number in range(self.lists)
+            for number, word in zip(range(self.lists), cycle(self.words.get(type_, [""])))
         ]
         try:
             replies = self.ask(requests)
@@ -135,9 +138,10 @@ class Lexicon:
         return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
 
 
-def chat(type_: str, means: str) -> tuple[Message, ...]:
-    """The chat that asks for a list of names of a type."""
-    what = f"{type_}: {means}" if means else type_
+def chat(word: str, type_: str, means: str) -> tuple[Message, ...]:
+    """The chat that asks for a list of names of a type, of those that go by `word`, if that says anything."""
+    type_means = f"{type_}: {means}" if means else type_
+    what = f"{word} ({type_means})" if word else type_means
     return (
         Message(
             "system",

@@ -43,7 +43,9 @@ def made(tmp_path):
         def student():
             return LinearStudent(LinearConfig(c=10.0, folds=2), (*TYPES, "none"), 0, TfidfEmbedder(256))
 
-        return Lexicon(TYPES, 2, lambda: unlabelled, student, ask, 0.9, 3, ledger, events.append)
+        return Lexicon(
+            TYPES, {"Drug": ["pill", "cure"]}, 2, lambda: unlabelled, student, ask, 0.9, 3, ledger, events.append
+        )
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events, asked
@@ -65,7 +67,9 @@ def test_a_candidate_like_the_names_of_a_type_becomes_likelier_to_be_one(made):
     assert said.endswith("Illness: bronchitis, arthritis, hepatitis, …)")
     assert len(asked) == 4
     assert len({each.seed for each in asked[:2]}) == 2
-    assert "Illness." in asked[2].messages[-1].content
+    assert [each.messages[-1].content.partition(" of ")[2] for each in asked] == [
+        "pill (Drug: a medicine).", "cure (Drug: a medicine).", "Illness.", "Illness.",
+    ]  # fmt: skip
 
 
 def test_each_type_stays_as_frequent_as_the_llm_has_it(made):
