@@ -62,8 +62,8 @@ class Lexicon:
     and each type stays as frequent as the LLM has it (docs/log.md has the figures).
 
     `types`: what each means. `words`: those that each goes by, of which lists are asked for in turn. `lists`: how many
-    of each type. `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words what
-    they are. `ask` puts requests to the LLM, under WORK.
+    of each type. `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words
+    what they are. `ask` puts requests to the LLM, under WORK.
     """
 
     types: Mapping[str, str]
