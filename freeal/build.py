@@ -191,7 +191,9 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
     """Who has names listed, and reads the candidates of `pool` by them; None if nobody does, or it takes most calls."""
     if config.reading == "written" or not config.lists_names:
         return None
-    if not guidelines.affordable(config.cold_start.names * len(prompt.labels), config.stop.max_calls):
+    start, most = config.cold_start, config.stop.max_calls
+    written = start.total if start.kind == "generated" else 0
+    if not guidelines.affordable(start.names * len(prompt.labels), None if most is None else most - written):
         annotator.emit(Note("no names are listed: too few calls (stop.max_calls)", lexicon.WORK))
         return None
     from freeal.student.linear import LinearStudent
@@ -201,14 +203,11 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
     def unlabelled() -> list[str]:
         return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
 
-    def ask(requests: Sequence[Request]) -> Sequence[Reply]:
-        return annotator.ask(requests, lexicon.WORK) if annotator.capabilities.generation else ()
-
     def student() -> LinearStudent:
         vectors = embedder(config, prompt, annotator.emit)
         return LinearStudent(LinearConfig(c=NAMES_C, folds=2), (*types, NONE), config.seed, vectors)
 
-    start = config.cold_start
+    ask = partial(annotator.ask, work=lexicon.WORK)
     return Lexicon(
         types,
         candidates.words_of(prompt),

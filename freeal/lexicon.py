@@ -85,19 +85,19 @@ class Lexicon:
     def __call__(self, proba: FloatArray, words: Sequence[str], work: str) -> FloatArray:
         """(c, t+1) `proba` of the candidates `words` over the types and none, corrected; NaN stays where it is.
 
-        A pass over the pool finds out how each type stays as frequent; a test follows the first round, and is left as
-        it is where nothing was corrected there.
+        A pass over the pool finds out how each type stays as frequent; a test follows the first round. Where nothing
+        was corrected in that, nothing is later: a run that goes on with more calls keeps to how it began.
         """
-        kept = None if work.startswith("round ") else self.ledger.recall(FACT)
-        if kept is None and not work.startswith("round "):
-            return proba
-        reader = self._reader
+        kept = self.ledger.recall(FACT, alone=True)
         heard = ~np.isnan(proba[:, 0]) if len(proba) else np.zeros(0, bool)
-        if reader is None or not heard.any():
+        if not heard.any() or (kept is None and work != "round 0"):
+            return proba
+        if (reader := self._reader) is None:
             return proba
         like = reader.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
         pooled = log_linear(proba[heard], like, 0.5, 0.5)
-        bias = np.array(kept) if isinstance(kept, list) else prior_bias(pooled, proba[heard].mean(axis=0))
+        of_test = isinstance(kept, list) and not work.startswith("round ")
+        bias = np.array(kept) if of_test else prior_bias(pooled, proba[heard].mean(axis=0))
         if work == "round 0":
             self.ledger.remember(FACT, bias.tolist())
         corrected = proba.copy()

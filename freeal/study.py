@@ -60,7 +60,7 @@ class Method:
     judged: bool = False
 
 
-_ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none")
+_ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none", "cold_start.names=0")
 METHODS = (
     Method("zero-shot", "the LLM alone, as it answers", (*_ALONE, "calibration.kind=none"), "zero_shot"),
     Method("calibrated", "the LLM, calibrated on the pool", (*_ALONE, "calibration.kind=batch"), "llm"),
@@ -104,7 +104,13 @@ def methods(names: Sequence[str]) -> list[Method]:
 
 
 ABLATED = (
-    Method("default, LLM as it answers", "without calibration", ("calibration.kind=none",), "final", student=True),
+    Method(
+        "default, LLM as it answers",
+        "without calibration, and the lists of names that keep to its shares",
+        ("calibration.kind=none",),
+        "final",
+        student=True,
+    ),
     Method(
         "default, even shares", "divided by the mean of the pass", ("calibration.kind=batch",), "final", student=True
     ),

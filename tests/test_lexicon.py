@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_kinds import PEOPLE, PLACES, TOKENS, configured, sentences
 
+from freeal import study
 from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.ledger import Ledger
@@ -49,6 +50,17 @@ def made(tmp_path):
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events, asked
+
+
+def test_a_run_keeps_to_how_it_began(made):
+    make, _, asked = made
+    later = make()
+    assert later(told(3), POOL[:3], "round 1") == pytest.approx(told(3))
+    assert not asked
+    later(told(len(POOL)), POOL, "round 0")
+    assert later(told(len(POOL)), POOL, "round 1")[0, 0] > 0.25
+    assert make()(np.full((2, 3), np.nan), POOL[:2], "round 0").shape == (2, 3)
+    assert len(asked) == 4
 
 
 def told(n):
@@ -182,12 +194,19 @@ def test_a_run_tells_what_the_lists_cost(tmp_path):
     assert freeal("plan", job, "--set", "cold_start.names=0", "--json").out.count('"names": 0') == 1
 
 
-@pytest.mark.parametrize(("most", "listed_"), [(60, True), (20, False)])
+@pytest.mark.parametrize(("most", "listed_"), [(30, True), (20, False)])
 def test_lists_are_put_aside_or_left_out(tmp_path, most, listed_):
     said = freeal("run", judged(tmp_path), "--out", tmp_path / "run", "--max-calls", most, "--json")
     assert said.code in (0, 3), said.err
     assert json.loads(said.out)["usage"]["calls"] <= most
     assert ("no names are listed: too few calls" in said.err) is not listed_
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "calibrated", "few-shot", "distilled"])
+def test_methods_that_others_are_measured_by_list_nothing(tmp_path, name):
+    wanted = ["cold_start.names=8"]
+    chosen = study.settings(judged(tmp_path), study.methods([name])[0], 0, tmp_path, wanted)
+    assert not chosen.lists_names
 
 
 @pytest.mark.parametrize("preset", ["zero-shot", "freeal-paper"])

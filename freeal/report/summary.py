@@ -24,7 +24,7 @@ ALL = 0.95
 """Share of rows with an answer from which on figures are taken for those of all."""
 
 JUDGED = "first answers"
-"""What the first pass is called where candidates are judged: those answers are calibrated already."""
+"""What the first pass is called where candidates are judged: calibrated, and corrected by names, as configured."""
 
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 

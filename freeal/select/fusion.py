@@ -52,7 +52,10 @@ def pooled(
         temperatures = doubt(its, theirs)
         student, its = tempered(student, temperatures), tempered(its, temperatures)
     found = log_linear(llm, student, *weights)
-    return at_shares(found, llm, share_bias(log_linear(theirs, its, *weights), theirs)) if shares else found
+    if not shares:
+        return found
+    of_pool = found if pool is None else log_linear(theirs, its, *weights)
+    return at_shares(found, llm, share_bias(of_pool, theirs))
 
 
 def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
