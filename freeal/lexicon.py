@@ -38,8 +38,11 @@ SHOWN = 3
 ROOM = 160
 """Tokens for a list."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s+")
-_COMMENT = re.compile(r" [-–—] |:|\(|,")
+_MARK = re.compile(r"^\s*(?:[-*•]\s|\d{1,3}[.)](?!\d))\s*")
+_COMMENT = re.compile(r"\s[-–—]\s|:(?:\s|$)|\s\(|,\s")
+_COMMA = re.compile(r",\s")
+_AND = re.compile(r"^(?:and|or)\s", re.IGNORECASE)
+_AROUND = " \t.*,\"'`“”‘’[]"
 
 
 class Names(NamedTuple):
@@ -133,7 +136,7 @@ class Lexicon:
             replies = []
         found: dict[tuple[str, int], str] = {}
         for place, reply in enumerate(replies):
-            for name in listed(reply.text or ""):
+            for name in listed(reply.text or "", cut_off=reply.tokens_out >= ROOM):
                 found.setdefault((name.casefold(), place // self.lists), name)
         return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
 
@@ -151,25 +154,38 @@ def chat(word: str, type_: str, means: str) -> tuple[Message, ...]:
     )
 
 
-def listed(written: str) -> list[str]:
+def listed(written: str, cut_off: bool = False) -> list[str]:
     """The names in a list that an LLM wrote, without marks and comments; what it says beside them is left out.
 
+    Lists have one name on each line, or commas between the names, or are JSON. `cut_off`: the last name is not whole.
+
     Example:
-        >>> listed("Sure:\\n1. Asthma\\n2. **Heart failure** - a weak heart\\n- Fever (high)\\n3. Mig")
+        >>> listed("Sure:\\n1. Asthma\\n2. **Heart failure** - a weak heart\\n- Fever (high)\\n3. Mig", cut_off=True)
         ['Asthma', 'Heart failure', 'Fever']
-        >>> listed("asthma, heart failure, fever")
+        >>> listed("asthma, heart failure, and fever.")
         ['asthma', 'heart failure', 'fever']
     """
-    lines = [line for line in re.split(r"[\n;]", written) if line.strip() and not line.rstrip().endswith(":")]
-    if len(lines) > 1 and not lines[-1].rstrip().endswith("."):
-        lines.pop()  # it may have been cut off
-    entries = [part for line in lines for part in ([line] if _MARK.match(line) else line.split(","))]
-    names = []
-    for entry in entries:
-        name = _COMMENT.split(_MARK.sub("", entry).replace("**", "").strip(), maxsplit=1)[0].strip(" .*\"'`")
-        if any(map(str.isalpha, name)) and len(name.split()) <= LONGEST:
-            names.append(name)
-    return list(dict.fromkeys(names))
+    lines = [line for line in re.split(r"[\n;]", written.replace("**", "")) if line.strip()]
+    rows = 2 * sum(len(_COMMA.findall(line)) > 1 for line in lines) >= len(lines)
+    entries = [part for line in lines for part in _entries(line, rows)]
+    if cut_off:
+        del entries[-1:]
+    names = [_COMMENT.split(entry.strip(_AROUND), maxsplit=1)[0].strip(_AROUND) for entry in entries]
+    return list(dict.fromkeys(name for name in names if _may_be_a_name(name)))
+
+
+def _entries(line: str, rows: bool) -> list[str]:
+    """What one line of a list gives: commas part names where it has no mark, or lines have `rows` of them."""
+    text = _MARK.sub("", line)
+    if text.rstrip().endswith(":"):
+        return []
+    if text != line and not rows:
+        return [text]
+    return [_AND.sub("", part.strip(_AROUND)) for part in _COMMA.split(text)]
+
+
+def _may_be_a_name(text: str) -> bool:
+    return any(map(str.isalpha, text)) and len(text.split()) <= LONGEST
 
 
 def evenly(types: IntArray, named: int) -> FloatArray:

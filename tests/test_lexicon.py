@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_kinds import PEOPLE, PLACES, TOKENS, configured, sentences
 
 from freeal import study
+from freeal.candidates import Candidates
 from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.ledger import Ledger
@@ -75,7 +76,7 @@ def test_a_candidate_like_the_names_of_a_type_becomes_likelier_to_be_one(made):
     assert illness[1] > table[1] + 0.05
     assert proba.sum(axis=1) == pytest.approx(1)
     said = events[-1].message
-    assert said.startswith("10 names that the LLM listed have a say on the candidates (Drug: Amoxicillin, Ampicillin, ")
+    assert said.startswith("11 names that the LLM listed have a say on the candidates (Drug: Amoxicillin, Ampicillin, ")
     assert said.endswith("Illness: bronchitis, arthritis, hepatitis, …)")
     assert len(asked) == 4
     assert len({each.seed for each in asked[:2]}) == 2
@@ -136,23 +137,47 @@ def test_without_names_the_llm_judges_alone(made, changed, note):
 @pytest.mark.parametrize(
     ("written", "names"),
     [
-        ("Asthma\nFlu\n", ["Asthma"]),
-        ("Asthma\nFlu.\n", ["Asthma", "Flu"]),
-        (
-            "- **Gout**: a disease\n- Gout\n* Mumps – of children\n7) Lupus, a disease\n- cut o",
-            ["Gout", "Mumps", "Lupus"],
-        ),
-        ("Here are some examples:\n1. Asthma\n2. 1984\n3. one two three four five\n4. x", ["Asthma"]),
+        ("Asthma\nFlu\n", ["Asthma", "Flu"]),
+        ("- **Gout**: a disease\n- Gout\n* Mumps – of children\n7) Lupus, a disease", ["Gout", "Mumps", "Lupus"]),
+        ("Here are some examples:\n1. Asthma\n2. 1984\n3. one two three four five\n4. x", ["Asthma", "x"]),
+        ("1.Asthma\n2)Flu\n10. Gout", ["Asthma", "Flu", "Gout"]),
         ("Asthma; Flu; Gout.", ["Asthma", "Flu", "Gout"]),
+        ("- asthma, flu, and gout.", ["asthma", "flu", "gout"]),
+        ("- iron, zinc, lead\n- tin, gold, or silver", ["iron", "zinc", "lead", "tin", "gold", "silver"]),
+        ("2,4-dinitrophenol\n1,2-propanediol", ["2,4-dinitrophenol", "1,2-propanediol"]),
+        ("1. (R)-warfarin\n2. N-(2-furyl)amine\n3. Ethane (C2H6)", ["(R)-warfarin", "N-(2-furyl)amine", "Ethane"]),
+        ('["aspirin", "2,4-D"]', ["aspirin", "2,4-D"]),
+        ('[\n  "aspirin",\n  "ether"\n]', ["aspirin", "ether"]),
+        ("1. London, England\n2. Paris", ["London", "Paris"]),
+        ("Acronym: HIV\nAIDS: a disease", ["Acronym", "AIDS"]),
         ("", []),
         ("…", []),
     ],
-)
+)  # fmt: skip
 def test_names_are_read_from_what_llms_write(written, names):
     assert listed(written) == names
 
 
-@given(st.text(max_size=200))
+@pytest.mark.parametrize(
+    "written", ["- Asthma\n- Flu\n- Gou", "Asthma, Flu, Gou", "Asthma\nFlu\nGou", '["Asthma", "Flu", "Gou']
+)
+def test_the_last_name_of_a_list_that_was_cut_off_is_left_out(written):
+    assert listed(written, cut_off=True) == ["Asthma", "Flu"]
+    assert listed(written) == ["Asthma", "Flu", "Gou"]
+
+
+MARKS = ("- {}", "* {}", "{}.", "1. {}", "12) {}", "3.{}", "**{}**", '"{}",', "{} - which is so", "{} (so)", "{}: so")
+WORD = st.text("abcdefghij", min_size=1, max_size=8).filter(lambda word: word not in {"and", "or"})
+NAME = st.lists(WORD, min_size=1, max_size=4).map(" ".join)
+
+
+@given(st.lists(NAME, min_size=2, max_size=8, unique=True), st.sampled_from(MARKS), st.booleans())
+def test_names_come_back_from_any_common_form(names, mark, cut_off):
+    found = listed("Sure, here are some:\n" + "\n".join(mark.format(name) for name in names), cut_off)
+    assert found == (names[:-1] if cut_off else names)
+
+
+@given(st.text('ab1 ,.;:-*()[]"\n', max_size=60))
 def test_every_name_stands_in_what_was_written(written):
     plain = written.replace("**", "")
     for name in listed(written):
@@ -170,12 +195,13 @@ def test_types_weigh_alike_and_as_much_as_all_else(types):
     assert sums[3] == pytest.approx(named)
 
 
-def judged(folder, **more):
-    words = {"PER": PEOPLE, "LOC": PLACES}
+def judged(folder, rows=None, test=None, words=None, noise=0.0, **more):
+    words = words or {"PER": PEOPLE, "LOC": PLACES}
     nobody = {"student": {"kind": "none"}, "reading": "names", "embedder": {"kind": "tfidf"}}
-    job = configured(folder, sentences(40), sentences(60)[40:], TOKENS, "tags", words, **nobody, **more)
+    rows, test = rows or sentences(40), test or sentences(60)[40:]
+    job = configured(folder, rows, test, TOKENS, "tags", words, **nobody, **more)
     settings = yaml.safe_load(job.read_text(encoding="utf-8"))
-    settings["llm"] |= {"probabilities": True, "noise": 0.0}
+    settings["llm"] |= {"probabilities": True, "noise": noise}
     job.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return job
 
@@ -192,6 +218,58 @@ def test_a_run_tells_what_the_lists_cost(tmp_path):
         runs[count] = json.loads(said.out)["rounds"][0]["usage"]["calls"]
     assert runs[6] == runs[0] + 12
     assert freeal("plan", job, "--set", "cold_start.names=0", "--json").out.count('"names": 0') == 1
+
+
+FOLK = ["Ann Lee", "Bob", "Carla Diaz", "Dan Fox", "Eve Lind", "Finn"]
+TOWNS = ["Rome", "Lake Como", "Peru", "Oslo", "Cork", "Lima"]
+
+
+@pytest.fixture(scope="module")
+def heedless(tmp_path_factory):
+    """Sentences that an LLM reads poorly, though it can name people and places; runs with its lists and without."""
+    folder = tmp_path_factory.mktemp("heedless")
+    rows = []
+    for i in range(80):
+        frame = ("{} met Yours Truly in {} .", "In {1} , {0} slept .", "Nobody in Town spoke .")[i % 3]
+        tokens = frame.format(FOLK[i % 6], TOWNS[i // 3 % 6]).split()
+        named = {words[0]: (len(words), type_) for type_, some in (("PER", FOLK), ("LOC", TOWNS))
+                 for words in map(str.split, some)}  # fmt: skip
+        tags = ["O"] * len(tokens)
+        for place, token in enumerate(tokens):
+            if token in named:
+                count, type_ = named[token]
+                tags[place : place + count] = [f"B-{type_}", *[f"I-{type_}"] * (count - 1)]
+        rows.append({"id": f"s{i}", "tokens": tokens, "tags": tags})
+    job = judged(folder, rows[:50], rows[50:], {"PER": FOLK, "LOC": TOWNS}, noise=0.5)
+    runs = {}
+    for count in (6, 0):
+        said = freeal("run", job, "--out", folder / str(count), "--set", f"cold_start.names={count}", "--json")
+        assert said.code in (0, 3), said.err
+        runs[count] = json.loads(said.out)
+    return job, folder, runs
+
+
+def test_lists_make_the_labels_of_a_run_better(heedless):
+    _, _, runs = heedless
+    for rows in ("pool", "test"):
+        with_lists, without = (runs[count][rows]["llm"]["micro_f1"] for count in (6, 0))
+        assert with_lists > without + 0.1, rows
+
+
+def test_a_run_that_broke_after_the_lists_asks_for_them_once(heedless, tmp_path, monkeypatch):
+    job, folder, runs = heedless
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Candidates, "_composed", broken)
+        assert freeal("run", job, "--out", tmp_path / "run", "--set", "cold_start.names=6").code not in (0, 3)
+    assert not (tmp_path / "run" / "labels.csv").exists()
+    resumed = freeal("run", tmp_path / "run", "--json")
+    assert resumed.code in (0, 3), resumed.err
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == (folder / "6" / "labels.csv").read_bytes()
+    assert json.loads(resumed.out)["usage"]["calls"] == runs[6]["usage"]["calls"]
 
 
 @pytest.mark.parametrize(("most", "listed_"), [(30, True), (20, False)])

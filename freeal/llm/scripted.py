@@ -95,8 +95,7 @@ class _Keywords:
         text = _last_user_text(request.messages)
         if self.kind == "tokens":
             if not request.choices:
-                writes = "You write texts" in request.messages[0].content
-                return self._write(request, text) if writes else self._entities(text)
+                return self._written(request, text)
             index = self._is_one(text) if set(request.choices) == {"no", "yes"} else self._which(request, text)
             return self._chosen(request, index, text, True)
         if not request.choices:
@@ -112,6 +111,13 @@ class _Keywords:
         else:
             label = self._other(right, text) if mistaken and len(self.labels) > 1 else right
         return self._chosen(request, self._choice_of(request, label), text, sure=label == right)
+
+    def _written(self, request: Request, text: str) -> str:
+        """Entities of a text, or what the first message asks it to write."""
+        task = request.messages[0].content
+        if "You write lists" in task:
+            return self._list(text)
+        return self._write(request, text) if "You write texts" in task else self._entities(text)
 
     def _choice_of(self, request: Request, label: int) -> int:
         """The first of the choices that says so."""
@@ -137,7 +143,10 @@ class _Keywords:
         words = text.rpartition("\n")[2].partition('"')[2].rpartition('"')[0].casefold()
         known = {each.casefold(): name for name, listed in self.config.keywords.items() for each in listed}
         found = known.get(words, NONE)
-        return request.choices.index(self.called.get(found, found))
+        right = request.choices.index(self.called.get(found, found))
+        if self._dice("noise", text) >= self.config.noise:
+            return right
+        return int(self._dice("other", text) * len(request.choices))
 
     def _yes(self, text: str) -> int:
         """1 if the text has a keyword of the label that its last line names, else 0."""
@@ -173,6 +182,11 @@ class _Keywords:
         logprobs = tuple(math.log(p) if i == index else rest for i in range(k)) if self.config.probabilities else None
         reply = request.choices[index]
         return Reply(reply, logprobs, text_in, len(reply.split()))
+
+    def _list(self, text: str) -> str:
+        """The keywords of the labels that `text` names, one on each line."""
+        named = (name for name in self.labels if re.search(rf"\b{re.escape(name)}\b", text))
+        return "\n".join(f"- {word}" for name in named for word in self.config.keywords.get(name, ()))
 
     def _mean(self) -> str:
         """What each label means: its keywords, a line a label."""
