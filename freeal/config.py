@@ -164,7 +164,7 @@ class ColdStartConfig(Section):
         0.2, description="write them when the first answers tell less of the labels than this share of all they might"
     )
     names: int = Field(
-        6,
+        12,
         ge=0,
         description="with reading names or phrases: lists of names of each type that the LLM writes from memory, a "
         "call each; how like those a candidate is weighs as much as what the LLM says of it; 0: none",
@@ -316,6 +316,7 @@ class TaggerConfig(Section):
     weight_decay: float = Field(0.01, ge=0)
     batch_size: Positive = 32
     max_tokens: Positive = Field(160, description="words behind so many tokens are not read: they count as O")
+    capitals: bool = Field(True, description="an encoder whose tokens have none is told them by marks before the words")
     clip: float = Field(1.0, gt=0)
     warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
     hidden: Share = Field(0.1, description="freeal: share of the tokens that the second wording of a text hides")

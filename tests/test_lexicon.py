@@ -209,8 +209,8 @@ def judged(folder, rows=None, test=None, words=None, noise=0.0, **more):
 def test_a_run_tells_what_the_lists_cost(tmp_path):
     job = judged(tmp_path)
     planned = json.loads(freeal("plan", job, "--json").out)
-    assert planned["calls"]["names"] == 12
-    assert "12 lists of them to be written by the LLM (cold_start.names)" in freeal("plan", job).out
+    assert planned["calls"]["names"] == 24
+    assert "24 lists of them to be written by the LLM (cold_start.names)" in freeal("plan", job).out
     runs = {}
     for count in (6, 0):
         said = freeal("run", job, "--out", tmp_path / str(count), "--set", f"cold_start.names={count}", "--json")
@@ -272,7 +272,7 @@ def test_a_run_that_broke_after_the_lists_asks_for_them_once(heedless, tmp_path,
     assert json.loads(resumed.out)["usage"]["calls"] == runs[6]["usage"]["calls"]
 
 
-@pytest.mark.parametrize(("most", "listed_"), [(30, True), (20, False)])
+@pytest.mark.parametrize(("most", "listed_"), [(50, True), (30, False)])
 def test_lists_are_put_aside_or_left_out(tmp_path, most, listed_):
     said = freeal("run", judged(tmp_path), "--out", tmp_path / "run", "--max-calls", most, "--json")
     assert said.code in (0, 3), said.err

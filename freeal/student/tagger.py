@@ -24,6 +24,7 @@ from freeal.events import Emit, Note, ignore
 from freeal.select.tags import believed_words, clean_words, loss_of_texts
 from freeal.student import Keep
 from freeal.student.augment import hide
+from freeal.student.capitals import marked, marks_for
 from freeal.student.encoders import (
     Tokens,
     longest_input,
@@ -111,6 +112,7 @@ class TaggerStudent:
             )
         encoder = open_model(AutoConfig.from_pretrained, model_path)
         self.max_tokens = longest_input(self.tokenizer, encoder, config.max_tokens)
+        self.marks = marks_for(self.tokenizer) if config.capitals else ()
         self.losses_ = np.zeros((0, 0), PROBABILITY)
         self.out_of_fold_ = None
         self._model: Any = None
@@ -160,6 +162,7 @@ class TaggerStudent:
             "labels": self.labels,
             "classes": self.classes,
             "max_tokens": self.max_tokens,
+            "capitals": self.config.capitals,
         }
         (folder / "student.json").write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
@@ -304,6 +307,9 @@ class TaggerStudent:
             tokens = [ids or [padding(self.tokenizer)] for ids in found["input_ids"]]
             for row, (spans, offsets) in enumerate(zip(words, found["offset_mapping"], strict=True)):
                 at[row, : len(spans)] = first_pieces(spans, offsets)[:s]
+                if self.marks:
+                    read = [texts[row][start:end] for start, end in spans[:s]]
+                    tokens[row], at[row] = marked(tokens[row], at[row], read, self.marks, self.max_tokens)
         total = sum(map(len, words))
         if unread := total - int((at >= 0).sum()):
             self.emit(
@@ -330,7 +336,9 @@ def load(folder: Path, words: Words, emit: Emit = ignore) -> TaggerStudent:
     try:
         card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         labels = [str(label) for label in card["labels"]]
-        config = TaggerConfig(model=str(folder), max_tokens=card["max_tokens"])
+        config = TaggerConfig(
+            model=str(folder), max_tokens=card["max_tokens"], capitals=card.get("capitals", False)
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: no tagger that can be read: {error}") from error
     student = TaggerStudent(config, labels, 0, str(folder), words, emit)
