@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis
@@ -23,14 +24,24 @@ WORDS = (
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an untrained two-layer BERT and a tokenizer that knows two dozen words."""
+    return _encoder_in(tmp_path_factory.mktemp("tiny-encoder"), WORDS)
+
+
+@pytest.fixture(scope="session")
+def free_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with tokens that no text has, as those of BERT have."""
+    free = [f"[unused{number}]" for number in range(4)]
+    return _encoder_in(tmp_path_factory.mktemp("free-encoder"), [*free, *WORDS])
+
+
+def _encoder_in(folder: Path, words: Sequence[str]) -> Path:
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     from freeal.student.encoders import quiet
 
-    folder = tmp_path_factory.mktemp("tiny-encoder")
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -35,7 +35,7 @@ def looks(word: str) -> int:
 
 
 def marks_for(tokenizer: Any) -> tuple[int, ...]:
-    """Ids of a mark for each of `looks` but the first; none if the tokenizer tells capitals apart, or has no tokens free.
+    """Ids of a mark for each of `looks` but the first; none if the tokenizer tells capitals, or has no token to spare.
 
     Args:
         tokenizer: a tokenizer of transformers.

@@ -336,9 +336,7 @@ def load(folder: Path, words: Words, emit: Emit = ignore) -> TaggerStudent:
     try:
         card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         labels = [str(label) for label in card["labels"]]
-        config = TaggerConfig(
-            model=str(folder), max_tokens=card["max_tokens"], capitals=card.get("capitals", False)
-        )
+        config = TaggerConfig(model=str(folder), max_tokens=card["max_tokens"], capitals=card.get("capitals", False))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: no tagger that can be read: {error}") from error
     student = TaggerStudent(config, labels, 0, str(folder), words, emit)
