@@ -187,36 +187,41 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
 
 
+def lists(config: Config, prompt: Prompt) -> list[Request]:
+    """What has names listed; nothing where nobody does, or `stop.max_calls` leaves too few calls for it."""
+    if not config.lists_names:
+        return []
+    start, most = config.cold_start, config.stop.max_calls
+    left = None if most is None else most - (start.total if start.kind == "generated" else 0)
+    if not guidelines.affordable(start.names * len(prompt.labels), left):
+        return []
+    return lexicon.requests(prompt.labels, candidates.words_of(prompt), start.names, start.temperature, config.seed)
+
+
 def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) -> Lexicon | None:
     """Who has names listed, and reads the candidates of `pool` by them; None if nobody does, or it takes most calls."""
-    if config.reading == "written" or not config.lists_names:
-        return None
-    start, most = config.cold_start, config.stop.max_calls
-    written = start.total if start.kind == "generated" else 0
-    if not guidelines.affordable(start.names * len(prompt.labels), None if most is None else most - written):
-        annotator.emit(Note("no names are listed: too few calls (stop.max_calls)", lexicon.WORK))
+    asked = lists(config, prompt)
+    if config.reading == "written" or not asked:
+        if config.cold_start.names and config.reading != "written":
+            why = "too few calls (stop.max_calls)" if config.lists_names else "they keep to shares (calibration.kind)"
+            annotator.emit(Note(f"no names are listed: {why}", lexicon.WORK))
         return None
     from freeal.student.linear import LinearStudent
 
-    types, kind = prompt.task.labels, config.reading
+    types, kind, vectors = tuple(prompt.labels), config.reading, embedder(config, prompt, annotator.emit)
 
     def unlabelled() -> list[str]:
         return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
 
     def student() -> LinearStudent:
-        vectors = embedder(config, prompt, annotator.emit)
         return LinearStudent(LinearConfig(c=NAMES_C, folds=2), (*types, NONE), config.seed, vectors)
 
-    ask = partial(annotator.ask, work=lexicon.WORK)
     return Lexicon(
         types,
-        candidates.words_of(prompt),
-        start.names,
+        asked,
         unlabelled,
         student,
-        ask,
-        start.temperature,
-        config.seed,
+        partial(annotator.ask, work=lexicon.WORK),
         annotator.ledger,
         annotator.emit,
     )

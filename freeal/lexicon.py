@@ -64,26 +64,23 @@ class Lexicon:
     vectors of those, against the words of all candidates of the pool, reads the candidates. Both voices weigh the same,
     and each type stays as frequent as the LLM has it (docs/log.md has the figures).
 
-    `types`: what each means. `words`: those that each goes by, of which lists are asked for in turn. `lists`: how many
-    of each type. `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words
-    what they are. `ask` puts requests to the LLM, under WORK.
+    `types`: their names. `requests`: what has names listed, as many of each type, one type after another.
+    `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words what they are.
+    `ask` puts requests to the LLM, under WORK.
     """
 
-    types: Mapping[str, str]
-    words: Mapping[str, Sequence[str]]
-    lists: int
+    types: Sequence[str]
+    requests: Sequence[Request]
     unlabelled: Callable[[], Sequence[str]]
     student: Callable[[], Student]
     ask: Callable[[Sequence[Request]], Sequence[Reply]]
-    temperature: float
-    seed: int
     ledger: Ledger
     emit: Emit
 
     @property
     def calls(self) -> int:
         """How many lists are asked for."""
-        return self.lists * len(self.types)
+        return len(self.requests)
 
     def __call__(self, proba: FloatArray, words: Sequence[str], work: str) -> FloatArray:
         """(c, t+1) `proba` of the candidates `words` over the types and none, corrected; NaN stays where it is.
@@ -124,21 +121,35 @@ class Lexicon:
         )
 
     def _names(self) -> Names:
-        requests = [
-            Request(chat(word, type_, means), (), ROOM, self.temperature, 1000 * self.seed + number)
-            for type_, means in self.types.items()
-            for number, word in zip(range(self.lists), cycle(self.words.get(type_, [""])))
-        ]
         try:
-            replies = self.ask(requests)
+            replies = self.ask(self.requests)
         except BudgetError as error:
             self.emit(Note(f"no names are listed: {error}", WORK))
             replies = []
         found: dict[tuple[str, int], str] = {}
         for place, reply in enumerate(replies):
             for name in listed(reply.text or "", cut_off=reply.tokens_out >= ROOM):
-                found.setdefault((name.casefold(), place // self.lists), name)
+                found.setdefault((name.casefold(), place * len(self.types) // self.calls), name)
         return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
+
+
+def requests(
+    types: Mapping[str, str], words: Mapping[str, Sequence[str]], lists: int, temperature: float, seed: int
+) -> list[Request]:
+    """What asks for `lists` lists of each type, of one of its `words` after another.
+
+    Args:
+        types: what each means.
+        words: those that each type goes by, if any.
+        lists: of each type.
+        temperature: of the LLM; with it lists differ.
+        seed: of the lists.
+    """
+    return [
+        Request(chat(word, type_, means), (), ROOM, temperature, 1000 * seed + number)
+        for type_, means in types.items()
+        for number, word in zip(range(lists), cycle(words.get(type_, [""])))
+    ]
 
 
 def chat(word: str, type_: str, means: str) -> tuple[Message, ...]:

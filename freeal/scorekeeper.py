@@ -86,6 +86,7 @@ class Scorekeeper:
             pool = {**self.gold.on_pool(zero_shot=said.first, among=scouted), **pool}
         on_test = self._on_test(state, student, stand_in is not None)
         figures: dict[str, Any] = {
+            "reading": self.config.reading,
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
             "agreement": _share(said.labelled, alike(said.labels, argmax(state.student))),

@@ -16,7 +16,7 @@ from freeal.candidates import Candidates
 from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.ledger import Ledger
-from freeal.lexicon import FACT, Lexicon, evenly, listed
+from freeal.lexicon import FACT, Lexicon, evenly, listed, requests
 from freeal.llm import Reply
 from freeal.student.embedders import TfidfEmbedder
 from freeal.student.linear import LinearStudent
@@ -45,9 +45,8 @@ def made(tmp_path):
         def student():
             return LinearStudent(LinearConfig(c=10.0, folds=2), (*TYPES, "none"), 0, TfidfEmbedder(256))
 
-        return Lexicon(
-            TYPES, {"Drug": ["pill", "cure"]}, 2, lambda: unlabelled, student, ask, 0.9, 3, ledger, events.append
-        )
+        wanted = requests(TYPES, {"Drug": ["pill", "cure"]}, 2, 0.9, 3)
+        return Lexicon(tuple(TYPES), wanted, lambda: unlabelled, student, ask, ledger, events.append)
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         yield make, events, asked
@@ -210,14 +209,19 @@ def test_a_run_tells_what_the_lists_cost(tmp_path):
     job = judged(tmp_path)
     planned = json.loads(freeal("plan", job, "--json").out)
     assert planned["calls"]["names"] == 24
+    assert planned["tokens_in"]["names"] > 24 * 15, "a word is a token"
+    assert json.loads(freeal("plan", job, "--set", "stop.max_calls=30", "--json").out)["calls"]["names"] == 0
     assert "24 lists of them to be written by the LLM (cold_start.names)" in freeal("plan", job).out
     runs = {}
     for count in (6, 0):
         said = freeal("run", job, "--out", tmp_path / str(count), "--set", f"cold_start.names={count}", "--json")
         assert said.code in (0, 3), said.err
+        assert "pool first answers" in said.err
+        assert "zero-shot 1" not in said.err
         runs[count] = json.loads(said.out)["rounds"][0]["usage"]["calls"]
     assert runs[6] == runs[0] + 12
-    assert freeal("plan", job, "--set", "cold_start.names=0", "--json").out.count('"names": 0') == 1
+    unlisted = json.loads(freeal("plan", job, "--set", "cold_start.names=0", "--json").out)
+    assert (unlisted["calls"]["names"], unlisted["tokens_in"]["names"]) == (0, 0)
 
 
 FOLK = ["Ann Lee", "Bob", "Carla Diaz", "Dan Fox", "Eve Lind", "Finn"]
@@ -278,6 +282,12 @@ def test_lists_are_put_aside_or_left_out(tmp_path, most, listed_):
     assert said.code in (0, 3), said.err
     assert json.loads(said.out)["usage"]["calls"] <= most
     assert ("no names are listed: too few calls" in said.err) is not listed_
+
+
+def test_that_no_names_are_listed_without_calibration_is_told(tmp_path):
+    said = freeal("run", judged(tmp_path), "--out", tmp_path / "run", "--set", "calibration.kind=none", "--json")
+    assert said.code in (0, 3), said.err
+    assert "no names are listed: they keep to shares (calibration.kind)" in said.err
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "calibrated", "few-shot", "distilled"])

@@ -48,7 +48,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked
+    from freeal.build import as_asked, lists
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -67,7 +67,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     a_row = readers * len(questions) / len(pool)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
-    names = config.cold_start.names * len(prompt.labels) if config.lists_names else 0
+    listing = lists(config, prompt)
     shots = 0 if demos.kind == "none" else demos.shots
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
@@ -89,14 +89,15 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "names": names, "first_round": int(np.ceil(a_row * scouted)),
+        "calls": {"cold_start": written, "names": len(listing), "first_round": int(np.ceil(a_row * scouted)),
                   "later_rounds_at_most": int(np.ceil(a_row * later)) * (config.rounds - 1),
                   "test": int(np.ceil(a_row * test)),
                   "guidelines_at_most": anew * rewriting},
         "readers": readers,
         "verify": config.fusion.verify,
         "tokens_per_prompt": round(tokens, 1),
-        "tokens_in": {"first_round": round(a_row * first), "test": round(a_row * test * per_test),
+        "tokens_in": {"names": sum(llm.count_tokens(listing)),
+                      "first_round": round(a_row * first), "test": round(a_row * test * per_test),
                       "later_rounds_at_most": round(a_row * later * (config.rounds - 1) * per_shown),
                       "guidelines_at_most": round(anew * ((rewriting - 1) * per_shown + chat))},
         "skipped_empty": len(corpus.report.empty),

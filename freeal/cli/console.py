@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freeal.events import Emit, Event, Note, Progress, RoundFinished
-from freeal.report import clock, worth
+from freeal.report import clock, first_answers, worth
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +48,9 @@ def round_line(event: RoundFinished) -> str:
     if figures["agreement"] is not None:
         parts.append(f"agree {figures['agreement']:.1%}")
     parts += [f"clean {figures['clean']:.1%}", f"changed {figures['changed']:.1%}"]
+    first = first_answers(figures.get("reading"))
     for place in ("pool", "test"):
-        for name, title in (("zero_shot", "zero-shot"), ("llm", "LLM"), ("student", "student"), ("final", "final")):
+        for name, title in (("zero_shot", first), ("llm", "LLM"), ("student", "student"), ("final", "final")):
             score = worth(figures[place].get(name))
             if score is not None:
                 parts.append(f"{place} {title} {score:.3f}")

@@ -89,7 +89,8 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
     replies = [reply for each in prompt.wordings for reply in each.replies]
     out = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
     written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
-    low = price.of(tokens["first_round"] + tokens["test"], (calls["first_round"] + calls["test"]) * out + written)
+    read = tokens["names"] + tokens["first_round"] + tokens["test"]
+    low = price.of(read, (calls["first_round"] + calls["test"]) * out + written)
     more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
     if calls["guidelines_at_most"]:
         said_anew = (config.rounds - 1) * guidelines.TOKENS * (1 + len(prompt.labels))

@@ -12,6 +12,7 @@ from freeal.ledger import Ledger
 from freeal.report.summary import (
     Result,
     clock,
+    first_answers,
     headline,
     markdown,
     measure,
@@ -26,8 +27,8 @@ from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
 
-__all__ = ["clock", "headline", "markdown", "measure", "rolled_back", "rounds_table", "scores_table", "summary",
-           "worth", "write"]  # fmt: skip
+__all__ = ["clock", "first_answers", "headline", "markdown", "measure", "rolled_back", "rounds_table", "scores_table",
+           "summary", "worth", "write"]  # fmt: skip
 
 
 def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:

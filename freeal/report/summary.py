@@ -23,20 +23,24 @@ SCHEMA_VERSION = 1
 ALL = 0.95
 """Share of rows with an answer from which on figures are taken for those of all."""
 
-JUDGED = "first answers"
-"""What the first pass is called where candidates are judged: calibrated, and corrected by names, as configured."""
-
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
+
+
+def first_answers(reading: str | None, otherwise: str = "zero-shot") -> str:
+    """What the first pass is called; judged candidates are calibrated in it, and corrected by names, as configured.
+
+    Args:
+        reading: as in the configuration; None in what an earlier freeal wrote.
+        otherwise: its name where answers are written.
+    """
+    return otherwise if reading in (None, "written") else "first answers"
 
 
 def titles(found: Mapping[str, Any], place: str) -> dict[str, str]:
     """Of each set of labels at `place`, "pool" or "test", what to call it."""
     taken_over = place == "pool" and any(figures.get("understudy") for figures in found["rounds"])
-    return NAMES | ({"llm": "understudy"} if taken_over else {}) | ({} if _is_raw(found) else {"zero_shot": JUDGED})
-
-
-def _is_raw(found: Mapping[str, Any]) -> bool:
-    return bool(found["data"].get("reading", "written") == "written")  # an earlier freeal did not tell
+    first = first_answers(found["data"].get("reading"), NAMES["zero_shot"])
+    return NAMES | ({"llm": "understudy"} if taken_over else {}) | {"zero_shot": first}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ def rolled_back(found: Mapping[str, Any]) -> list[str]:
 
 def headline(found: Mapping[str, Any]) -> str:
     """The one line a run comes to."""
-    parts, first = [], "zero-shot" if _is_raw(found) else JUDGED
+    parts, first = [], first_answers(found["data"].get("reading"))
     for place in ("pool", "test"):
         figures = found[place]
         final, before = worth(figures.get("final")), worth(figures.get("zero_shot"))
