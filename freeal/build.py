@@ -187,33 +187,38 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
     return Panel(members, names_of(wanted, config.prompts), config.calibration.kind != "none")
 
 
-def lists(config: Config, prompt: Prompt) -> list[Request]:
-    """What has names listed; nothing where nobody does, or `stop.max_calls` leaves too few calls for it."""
+def requests_for_names(config: Config, prompt: Prompt) -> list[Request]:
+    """What the LLM is asked to list; nothing if it is not, or `stop.max_calls` leaves too few calls for it."""
     if not config.lists_names:
         return []
     start, most = config.cold_start, config.stop.max_calls
     left = None if most is None else most - (start.total if start.kind == "generated" else 0)
     if not guidelines.affordable(start.names * len(prompt.labels), left):
         return []
-    return lexicon.requests(prompt.labels, candidates.words_of(prompt), start.names, start.temperature, config.seed)
+    return lexicon.requests_for(prompt.labels, candidates.words_of(prompt), start.names, start.temperature, config.seed)
 
 
 def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) -> Lexicon | None:
     """Who has names listed, and reads the candidates of `pool` by them; None if nobody does, or it takes most calls."""
-    asked = lists(config, prompt)
+    asked = requests_for_names(config, prompt)
     if config.reading == "written" or not asked:
         if config.cold_start.names and config.reading != "written":
-            why = "too few calls (stop.max_calls)" if config.lists_names else "they keep to shares (calibration.kind)"
+            why = (
+                "too few calls (stop.max_calls)"
+                if config.lists_names
+                else "without calibration there are no shares to keep (calibration.kind: none)"
+            )
             annotator.emit(Note(f"no names are listed: {why}", lexicon.WORK))
         return None
     from freeal.student.linear import LinearStudent
 
-    types, kind, vectors = tuple(prompt.labels), config.reading, embedder(config, prompt, annotator.emit)
+    types, kind = tuple(prompt.labels), config.reading
 
     def unlabelled() -> list[str]:
         return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
 
     def student() -> LinearStudent:
+        vectors = embedder(config, prompt, annotator.emit)
         return LinearStudent(LinearConfig(c=NAMES_C, folds=2), (*types, NONE), config.seed, vectors)
 
     return Lexicon(

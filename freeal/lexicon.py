@@ -38,10 +38,13 @@ SHOWN = 3
 ROOM = 160
 """Tokens for a list."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]\s|\d{1,3}[.)](?!\d))\s*")
-_COMMENT = re.compile(r"\s[-–—]\s|:(?:\s|$)|\s\(|,\s")
-_COMMA = re.compile(r",\s")
+_MARK = re.compile(r"^\s*(?:[-*•]|\(?\d{1,3}[.):](?!\d)|\d{1,3}\s[-–—]\s)\s*")
+_COMMENT = re.compile(r"\s[-–—]\s|:(?:\s|$)|\s\(")
+_BRACKETS = re.compile(r"\s\([^()]*\)")
+_COMMA = re.compile(r",(?!\d)(?=\s|\w{2})")
 _AND = re.compile(r"^(?:and|or)\s", re.IGNORECASE)
+_FENCE = re.compile(r"^```.*$", re.MULTILINE)
+_STRING = re.compile(r'"([^"\n]*)"(\s*:)?')
 _AROUND = " \t.*,\"'`“”‘’[]"
 
 
@@ -133,7 +136,7 @@ class Lexicon:
         return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
 
 
-def requests(
+def requests_for(
     types: Mapping[str, str], words: Mapping[str, Sequence[str]], lists: int, temperature: float, seed: int
 ) -> list[Request]:
     """What asks for `lists` lists of each type, of one of its `words` after another.
@@ -176,23 +179,36 @@ def listed(written: str, cut_off: bool = False) -> list[str]:
         >>> listed("asthma, heart failure, and fever.")
         ['asthma', 'heart failure', 'fever']
     """
-    lines = [line for line in re.split(r"[\n;]", written.replace("**", "")) if line.strip()]
-    rows = 2 * sum(len(_COMMA.findall(line)) > 1 for line in lines) >= len(lines)
-    entries = [part for line in lines for part in _entries(line, rows)]
-    if cut_off:
-        del entries[-1:]
-    names = [_COMMENT.split(entry.strip(_AROUND), maxsplit=1)[0].strip(_AROUND) for entry in entries]
+    text = _FENCE.sub("", written).replace("**", "").strip()
+    if text.startswith(("[", "{")):
+        entries = [string for string, is_key in _STRING.findall(text) if not is_key]
+    else:
+        entries = _entries(text)[: -1 if cut_off else None]
+    names = [entry.strip(_AROUND) for entry in entries]
     return list(dict.fromkeys(name for name in names if _may_be_a_name(name)))
 
 
-def _entries(line: str, rows: bool) -> list[str]:
-    """What one line of a list gives: commas part names where it has no mark, or lines have `rows` of them."""
+def _entries(text: str) -> list[str]:
+    """What stands on each line of a list, or between its commas: of lines with marks only if most have several."""
+    lines = [line for line in re.split(r"[\n;]", text) if line.strip() and not line.rstrip().endswith(":")]
+    said = [_without_comment(line) for line in lines]
+    several = 2 * sum(len(_COMMA.findall(each)) > 1 for each in said) >= len(said)
+    entries = []
+    for line, each in zip(lines, said, strict=True):
+        parts = _COMMA.split(each)
+        if _MARK.match(line) and not several:
+            parts = parts[:1]
+        entries += [_AND.sub("", part.strip(_AROUND)) for part in parts]
+    return entries
+
+
+def _without_comment(line: str) -> str:
+    """A line without its mark and what explains the name; commas behind a colon part names if there is no mark."""
     text = _MARK.sub("", line)
-    if text.rstrip().endswith(":"):
-        return []
-    if text != line and not rows:
-        return [text]
-    return [_AND.sub("", part.strip(_AROUND)) for part in _COMMA.split(text)]
+    head, _, tail = text.partition(": ")
+    if text == line and _COMMA.search(tail) and not _COMMA.search(head):
+        text = tail
+    return _COMMENT.split(_BRACKETS.sub("", text), maxsplit=1)[0]
 
 
 def _may_be_a_name(text: str) -> bool:

@@ -16,7 +16,7 @@ from freeal.candidates import Candidates
 from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.ledger import Ledger
-from freeal.lexicon import FACT, Lexicon, evenly, listed, requests
+from freeal.lexicon import FACT, ROOM, Lexicon, evenly, listed, requests_for
 from freeal.llm import Reply
 from freeal.student.embedders import TfidfEmbedder
 from freeal.student.linear import LinearStudent
@@ -39,13 +39,14 @@ def made(tmp_path):
             if budget is not None:
                 raise BudgetError(budget)
             asked.extend(requests)
-            return [Reply(next(text for type_, text in lists.items() if type_ in each.messages[-1].content))
-                    for each in requests]  # fmt: skip
+            written = [next(text for type_, text in lists.items() if type_ in each.messages[-1].content)
+                       for each in requests]  # fmt: skip
+            return [Reply(text, tokens_out=ROOM if text.endswith("Pen") else 9) for text in written]
 
         def student():
             return LinearStudent(LinearConfig(c=10.0, folds=2), (*TYPES, "none"), 0, TfidfEmbedder(256))
 
-        wanted = requests(TYPES, {"Drug": ["pill", "cure"]}, 2, 0.9, 3)
+        wanted = requests_for(TYPES, {"Drug": ["pill", "cure"]}, 2, 0.9, 3)
         return Lexicon(tuple(TYPES), wanted, lambda: unlabelled, student, ask, ledger, events.append)
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
@@ -75,7 +76,7 @@ def test_a_candidate_like_the_names_of_a_type_becomes_likelier_to_be_one(made):
     assert illness[1] > table[1] + 0.05
     assert proba.sum(axis=1) == pytest.approx(1)
     said = events[-1].message
-    assert said.startswith("11 names that the LLM listed have a say on the candidates (Drug: Amoxicillin, Ampicillin, ")
+    assert said.startswith("10 names that the LLM listed have a say on the candidates (Drug: Amoxicillin, Ampicillin, ")
     assert said.endswith("Illness: bronchitis, arthritis, hepatitis, …)")
     assert len(asked) == 4
     assert len({each.seed for each in asked[:2]}) == 2
@@ -149,6 +150,17 @@ def test_without_names_the_llm_judges_alone(made, changed, note):
         ('[\n  "aspirin",\n  "ether"\n]', ["aspirin", "ether"]),
         ("1. London, England\n2. Paris", ["London", "Paris"]),
         ("Acronym: HIV\nAIDS: a disease", ["Acronym", "AIDS"]),
+        ("1. Tylenol (acetaminophen, paracetamol, APAP)\n2. Ether (gas, old, sleep)", ["Tylenol", "Ether"]),
+        ("1. NSAIDs: aspirin, ibuprofen, naproxen\n2. Ether", ["NSAIDs", "Ether"]),
+        ("aspirin (acid, oral), ether (gas, old), tin", ["aspirin", "ether", "tin"]),
+        ("Diseases: asthma, flu, gout", ["asthma", "flu", "gout"]),
+        ("asthma,flu,gout", ["asthma", "flu", "gout"]),
+        ("N,N-dimethylaniline, 10,11-epoxide, tin", ["N,N-dimethylaniline", "10,11-epoxide", "tin"]),
+        ("1: Asthma\n2 - Flu\n(3) Gout\n•Mumps", ["Asthma", "Flu", "Gout", "Mumps"]),
+        ('["aspirin","ibuprofen"]', ["aspirin", "ibuprofen"]),
+        ('```json\n["aspirin", "ether"]\n```', ["aspirin", "ether"]),
+        ('{"names": ["aspirin", "ether"]}', ["aspirin", "ether"]),
+        ('[{"name": "Asthma"}, {"name": "Flu"}]', ["Asthma", "Flu"]),
         ("", []),
         ("…", []),
     ],
@@ -162,7 +174,7 @@ def test_names_are_read_from_what_llms_write(written, names):
 )
 def test_the_last_name_of_a_list_that_was_cut_off_is_left_out(written):
     assert listed(written, cut_off=True) == ["Asthma", "Flu"]
-    assert listed(written) == ["Asthma", "Flu", "Gou"]
+    assert listed(written) == ["Asthma", "Flu", *([] if "[" in written else ["Gou"])]
 
 
 MARKS = ("- {}", "* {}", "{}.", "1. {}", "12) {}", "3.{}", "**{}**", '"{}",', "{} - which is so", "{} (so)", "{}: so")
@@ -211,13 +223,14 @@ def test_a_run_tells_what_the_lists_cost(tmp_path):
     assert planned["calls"]["names"] == 24
     assert planned["tokens_in"]["names"] > 24 * 15, "a word is a token"
     assert json.loads(freeal("plan", job, "--set", "stop.max_calls=30", "--json").out)["calls"]["names"] == 0
+    assert "names:  none are listed: stop.max_calls" in freeal("plan", job, "--set", "stop.max_calls=30").out
     assert "24 lists of them to be written by the LLM (cold_start.names)" in freeal("plan", job).out
     runs = {}
     for count in (6, 0):
         said = freeal("run", job, "--out", tmp_path / str(count), "--set", f"cold_start.names={count}", "--json")
         assert said.code in (0, 3), said.err
         assert "pool first answers" in said.err
-        assert "zero-shot 1" not in said.err
+        assert "zero-shot" not in said.err
         runs[count] = json.loads(said.out)["rounds"][0]["usage"]["calls"]
     assert runs[6] == runs[0] + 12
     unlisted = json.loads(freeal("plan", job, "--set", "cold_start.names=0", "--json").out)
@@ -287,7 +300,7 @@ def test_lists_are_put_aside_or_left_out(tmp_path, most, listed_):
 def test_that_no_names_are_listed_without_calibration_is_told(tmp_path):
     said = freeal("run", judged(tmp_path), "--out", tmp_path / "run", "--set", "calibration.kind=none", "--json")
     assert said.code in (0, 3), said.err
-    assert "no names are listed: they keep to shares (calibration.kind)" in said.err
+    assert "no names are listed: without calibration there are no shares to keep" in said.err
 
 
 @pytest.mark.parametrize("name", ["zero-shot", "calibrated", "few-shot", "distilled"])

@@ -48,7 +48,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked, lists
+    from freeal.build import as_asked, requests_for_names
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -67,7 +67,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     a_row = readers * len(questions) / len(pool)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
-    listing = lists(config, prompt)
+    listing = requests_for_names(config, prompt)
     shots = 0 if demos.kind == "none" else demos.shots
     if shots and demos.retrieve == "shared":
         shots = max(shots, len(prompt.labels))  # every label is shown
@@ -93,6 +93,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
                   "later_rounds_at_most": int(np.ceil(a_row * later)) * (config.rounds - 1),
                   "test": int(np.ceil(a_row * test)),
                   "guidelines_at_most": anew * rewriting},
+        "lists_names": config.lists_names,
         "readers": readers,
         "verify": config.fusion.verify,
         "tokens_per_prompt": round(tokens, 1),
@@ -138,6 +139,8 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
     if calls["names"]:
         lines.append(f"names:  {calls['names']:,} lists of them to be written by the LLM (cold_start.names)")
+    elif found["lists_names"]:
+        lines.append("names:  none are listed: stop.max_calls leaves too few calls for it (cold_start.names)")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1

@@ -96,8 +96,11 @@ class _Keywords:
         if self.kind == "tokens":
             if not request.choices:
                 return self._written(request, text)
-            index = self._is_one(text) if set(request.choices) == {"no", "yes"} else self._which(request, text)
-            return self._chosen(request, index, text, True)
+            if set(request.choices) == {"no", "yes"}:
+                return self._chosen(request, self._is_one(text), text, True)
+            right = self._which(request, text)
+            mistaken = self._dice("noise", text) < self.config.noise
+            return self._chosen(request, self._another(request, right, text) if mistaken else right, text, not mistaken)
         if not request.choices:
             return self._mean() if "'label: meaning'" in request.messages[0].content else self._write(request, text)
         if self._dice("unreadable", text) < self.config.unreadable:
@@ -143,10 +146,12 @@ class _Keywords:
         words = text.rpartition("\n")[2].partition('"')[2].rpartition('"')[0].casefold()
         known = {each.casefold(): name for name, listed in self.config.keywords.items() for each in listed}
         found = known.get(words, NONE)
-        right = request.choices.index(self.called.get(found, found))
-        if self._dice("noise", text) >= self.config.noise:
-            return right
-        return int(self._dice("other", text) * len(request.choices))
+        return request.choices.index(self.called.get(found, found))
+
+    def _another(self, request: Request, right: int, text: str) -> int:
+        """Any of the other choices."""
+        others = [place for place in range(len(request.choices)) if place != right]
+        return others[int(self._dice("other", text) * len(others))] if others else right
 
     def _yes(self, text: str) -> int:
         """1 if the text has a keyword of the label that its last line names, else 0."""

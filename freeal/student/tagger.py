@@ -113,6 +113,7 @@ class TaggerStudent:
         encoder = open_model(AutoConfig.from_pretrained, model_path)
         self.max_tokens = longest_input(self.tokenizer, encoder, config.max_tokens)
         self.marks = marks_for(self.tokenizer) if config.capitals else ()
+        self.max_marked = longest_input(self.tokenizer, encoder, 2 * config.max_tokens)
         self.losses_ = np.zeros((0, 0), PROBABILITY)
         self.out_of_fold_ = None
         self._model: Any = None
@@ -152,7 +153,10 @@ class TaggerStudent:
         return self._view(self._fitted(), self._texts(inputs.texts, slots))
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint in safetensors that transformers opens without freeal, and `student.json`."""
+        """Write a checkpoint in safetensors that transformers opens without freeal, and `student.json`.
+
+        Texts are then read without the marks of capitals (`student.capitals`) that it learned with.
+        """
         model = self._fitted()
         with quiet():
             model.save_pretrained(folder)
@@ -162,7 +166,7 @@ class TaggerStudent:
             "labels": self.labels,
             "classes": self.classes,
             "max_tokens": self.max_tokens,
-            "capitals": self.config.capitals,
+            "marks": self.marks,
         }
         (folder / "student.json").write_text(json.dumps(card, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
@@ -309,7 +313,7 @@ class TaggerStudent:
                 at[row, : len(spans)] = first_pieces(spans, offsets)[:s]
                 if self.marks:
                     read = [texts[row][start:end] for start, end in spans[:s]]
-                    tokens[row], at[row] = marked(tokens[row], at[row], read, self.marks, self.max_tokens)
+                    tokens[row], at[row] = marked(tokens[row], at[row], read, self.marks, self.max_marked)
         total = sum(map(len, words))
         if unread := total - int((at >= 0).sum()):
             self.emit(
@@ -336,10 +340,12 @@ def load(folder: Path, words: Words, emit: Emit = ignore) -> TaggerStudent:
     try:
         card = json.loads((folder / "student.json").read_text(encoding="utf-8"))
         labels = [str(label) for label in card["labels"]]
-        config = TaggerConfig(model=str(folder), max_tokens=card["max_tokens"], capitals=card.get("capitals", False))
+        config = TaggerConfig(model=str(folder), max_tokens=card["max_tokens"])
+        marks = tuple(int(mark) for mark in card.get("marks", ()))  # before there were any, none
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: no tagger that can be read: {error}") from error
     student = TaggerStudent(config, labels, 0, str(folder), words, emit)
+    student.marks = marks
     model = open_model(AutoModelForTokenClassification.from_pretrained, str(folder), use_safetensors=True)
     student._model = model.to(student.device)
     return student

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from freeal.config import TaggerConfig
 from freeal.student import capitals
-from freeal.student.capitals import looks, marked, marks_for
+from freeal.student.capitals import capitals_of, marked, marks_for
 from freeal.student.tagger import TaggerStudent, load
 from freeal.types import Inputs
 
@@ -41,7 +41,7 @@ def test_marks_stand_before_their_words_and_change_nothing_else(some, data):
             continue
         assert longer[new] == tokens[old]
         before = longer[new - 1]
-        assert (before == MARKS[looks(word) - 1]) if looks(word) else before not in MARKS
+        assert (before == MARKS[capitals_of(word) - 1]) if capitals_of(word) else before not in MARKS
 
 
 @given(st.lists(WORD, min_size=1, max_size=8), st.integers(2, 12))
@@ -50,8 +50,11 @@ def test_no_more_tokens_than_the_encoder_reads(some, limit):
     longer, moved = marked(tokens, np.arange(1, len(some) + 1), some, MARKS, limit)
     assert len(longer) <= max(limit, 2)
     assert longer[-1] == tokens[-1]
-    for place, new in enumerate(moved):
+    whole, there = marked(tokens, np.arange(1, len(some) + 1), some, MARKS, 99)
+    for place, (new, old) in enumerate(zip(moved, there, strict=True)):
+        assert new == (old if len(whole) <= limit or old < limit - 1 else -1)
         assert new < 0 or longer[new] == tokens[place + 1]
+    assert len(longer) < 2 or longer[-2] not in MARKS, "no mark without its word"
 
 
 def test_only_encoders_without_capitals_that_have_tokens_to_spare_are_told(free_encoder, tiny_encoder, tiny_chat):
@@ -88,6 +91,6 @@ def test_a_saved_student_reads_as_it_learned(learned, tmp_path):
     assert bool(again.marks) == told
     np.testing.assert_allclose(again.view(Inputs(texts)).proba, student.view(Inputs(texts)).proba, atol=1e-6)
     card = json.loads((tmp_path / "student.json").read_text(encoding="utf-8"))
-    del card["capitals"]  # as it was written before there were marks
+    del card["marks"]  # as it was written before there were marks
     (tmp_path / "student.json").write_text(json.dumps(card), encoding="utf-8")
     assert load(tmp_path, words).marks == ()
