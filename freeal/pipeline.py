@@ -107,7 +107,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
         if reason := parts.stop(state):
             return reason
     # fmt: on
-    return f"{max_rounds} rounds are done"
+    return "the one round is done" if max_rounds == 1 else f"{max_rounds} rounds are done"
 
 
 def unconfirmed(view: StudentView, rows: IntArray, student: Student) -> StudentView:

@@ -123,7 +123,7 @@ def test_a_run_leaves_what_it_promises(ran):
 def test_a_run_may_be_told_in_json(configuration, tmp_path):
     said = freeal("run", configuration, "--out", tmp_path / "run", "--set", "rounds=1", "--json")
     assert json.loads(said.out)["usage"]["calls"] == 40
-    assert json.loads(said.out)["stopped"] == "1 rounds are done"
+    assert json.loads(said.out)["stopped"] == "the one round is done"
 
 
 def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
