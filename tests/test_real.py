@@ -77,7 +77,7 @@ def test_the_real_llm_gives_the_probabilities_of_plain_reading() -> None:
 def test_the_real_llm_lists_names_by_which_candidates_are_told_apart(tmp_path: Path) -> None:
     from freeal.config import LinearConfig, LocalConfig
     from freeal.ledger import Ledger
-    from freeal.lexicon import Lexicon
+    from freeal.lexicon import Lexicon, requests_for
     from freeal.llm.local import LocalLLM
     from freeal.student.embedders import EncoderEmbedder
     from freeal.student.linear import LinearStudent
@@ -92,6 +92,7 @@ def test_the_real_llm_lists_names_by_which_candidates_are_told_apart(tmp_path: P
         return LinearStudent(LinearConfig(c=10.0, folds=2), ("Disease", "none"), 0, embedder)
 
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        lexicon = Lexicon(types, {}, 2, lambda: words, student, llm.complete, 0.9, 0, ledger, lambda event: None)
+        asked = requests_for(types, {}, 2, 0.9, 0)
+        lexicon = Lexicon(tuple(types), asked, lambda: words, student, llm.complete, ledger, lambda event: None)
         proba = lexicon(np.tile([0.3, 0.7], (len(words), 1)), words, "round 0")
     assert proba[:3, 0].mean() > proba[3:, 0].mean() + 0.03
