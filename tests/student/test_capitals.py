@@ -94,3 +94,11 @@ def test_a_saved_student_reads_as_it_learned(learned, tmp_path):
     del card["marks"]  # as it was written before there were marks
     (tmp_path / "student.json").write_text(json.dumps(card), encoding="utf-8")
     assert load(tmp_path, words).marks == ()
+
+
+def test_marks_take_no_room_from_the_words(free_encoder):
+    config = TaggerConfig(device="cpu", folds=0, max_tokens=6)
+    student = TaggerStudent(config, ("NAME",), 0, str(free_encoder), words)
+    read = student._texts(["The GOOD Film GOOD Film good"], None)
+    assert (read.at[0] >= 0).tolist() == [True] * 4 + [False] * 2, "four words stand between the ends of six tokens"
+    assert len(read.tokens[0]) == 6 + 4
