@@ -2,7 +2,7 @@
 
 (a) one prompt at a time; (b) plain padded batches of 16, `model(**batch).logits[:, -1]`; (b') the same for experts,
 who have the logits of the last place alone computed; and with `--llama-cpp GGUF` (c) llama.cpp, one sequence, the
-common prefix kept, its weights four bits wide. Each zero-shot and with ten fixed demonstrations. Prints rows per
+common prefix kept, its weights four bits wide; with `--int8` (d) kind `local` itself with `dtype: int8`. Each zero-shot and with ten fixed demonstrations. Prints rows per
 second, ratios, and the largest difference of any label probability.
 
     FREEAL_SHARED=../shared python benchmarks/local_scorer.py --rows 96
@@ -61,19 +61,19 @@ def main() -> None:
 def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = [llm.chats.tokens(request.messages) for request in requests]
     choices = requests[0].choices
-    chunk = llm.capabilities.chunk
-
-    def local(count: int) -> list[Any]:
-        replies = [reply for i in range(0, count, chunk) for reply in llm.complete(requests[i : min(i + chunk, count)])]
-        return [reply.logprobs for reply in replies]
-
-    ways: dict[str, tuple[Callable[[int], list[Any]], int]] = {"local": (local, len(requests))}
+    ways: dict[str, tuple[Callable[[int], list[Any]], int]] = {
+        "local": (lambda n: _answered(llm, requests[:n]), len(requests))
+    }
     ways["(a) one at a time"] = (lambda n: llm.reader.score_plain(tokens[:n], choices), min(arguments.few, len(tokens)))
     some = min(arguments.few * 2, len(tokens))
     ways["(b) padded batches"] = (lambda n: _padded(llm, tokens[:n], choices), some)
     ways["(b') the last logits alone"] = (lambda n: _padded(llm, tokens[:n], choices, logits_to_keep=1), some)
     if arguments.llama_cpp:
         ways["(c) llama.cpp"] = (_llama_cpp(arguments.llama_cpp, tokens, llm, choices), len(tokens))
+    if arguments.int8:
+        rounded = LocalLLM(LocalConfig(model=arguments.model, dtype="int8"))
+        rounded.complete(requests[:2])
+        ways["(d) local, eight bits"] = (lambda n: _answered(rounded, requests[:n]), len(requests))
     llm.complete(requests[:2])
     results, ours = {}, np.zeros(0)
     for name, (score, count) in ways.items():
@@ -85,6 +85,13 @@ def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Nam
         apart = None if name == "local" else float(np.abs(proba - ours[:count]).max())
         results[name] = {"rows_per_second": rate, "ratio": ours_rate / rate, "apart": apart}
     return {"tokens": float(np.mean([len(t) for t in tokens])), "ways": results}
+
+
+def _answered(llm: LocalLLM, requests: Sequence[Request]) -> list[Any]:
+    """As a run asks: chunk by chunk."""
+    chunk = llm.capabilities.chunk
+    replies = [reply for i in range(0, len(requests), chunk) for reply in llm.complete(requests[i : i + chunk])]
+    return [reply.logprobs for reply in replies]
 
 
 def _padded(
@@ -148,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--few", type=int, default=16, help="rows for the slow ways (twice as many for batches)")
     parser.add_argument("--llama-cpp", type=Path, metavar="GGUF", help="the same model as a GGUF file")
+    parser.add_argument("--int8", action="store_true", help="kind `local` in eight bits, too")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

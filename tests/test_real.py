@@ -74,6 +74,22 @@ def test_the_real_llm_gives_the_probabilities_of_plain_reading() -> None:
     assert np.abs(packed - plain).max() < 1e-4
 
 
+def test_the_real_llm_in_eight_bits_says_nearly_the_same() -> None:
+    from freeal.config import LocalConfig
+    from freeal.llm import Message, Request
+    from freeal.llm.local import LocalLLM
+
+    folder = str(weights("qwen2.5-coder-0.5b"))
+    exact, rough = (LocalLLM(LocalConfig(model=folder, device="cpu", dtype=dtype)) for dtype in ("float32", "int8"))
+    system = Message("system", "Sort messages: card lost, card late, or refund. Reply with one label.")
+    texts = ("someone stole my card", "still no card in the post", "I want my money back, all of it, and soon", "hi")
+    requests = [Request((system, Message("user", text)), ("card lost", "card late", "refund")) for text in texts]
+    said = [np.exp([reply.logprobs for reply in llm.complete(requests) if reply.logprobs]) for llm in (exact, rough)]
+    assert rough.packed
+    assert 0 < np.abs(said[0] - said[1]).max() < 0.2
+    assert said[0].argmax(1).tolist() == said[1].argmax(1).tolist()
+
+
 def test_the_real_llm_lists_names_by_which_candidates_are_told_apart(tmp_path: Path) -> None:
     from freeal.config import LinearConfig, LocalConfig
     from freeal.ledger import Ledger

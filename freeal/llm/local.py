@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 from freeal import models
 from freeal.config import LocalConfig
+from freeal.errors import ConfigError
 from freeal.events import Emit, Note, ignore
 from freeal.llm import Capabilities, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     import torch
 
 CPU_TOKENS, GPU_TOKENS = 512, 8192
+INT8 = "int8"
 READOUTS = 1024
 """Places of one forward pass whose logits are kept, about: 1,024 of them over 150,000 tokens take 600 MB in float32."""
-SAME = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
+SAME = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2, "int8": 0.1}
 """How far packed and plain probabilities may differ before a model counts as unfit for packing."""
 
 
@@ -119,10 +121,14 @@ class _Reader:
         model = _in_use.get(key)
         if model is None:
             with loading(self.folder):
-                model = AutoModelForCausalLM.from_pretrained(
-                    self.folder, dtype=getattr(torch, self.dtype), trust_remote_code=False
-                )
-            model = _in_use[key] = model.to(self.device).eval().requires_grad_(False)
+                read = torch.float32 if self.dtype == INT8 else getattr(torch, self.dtype)
+                model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=read, trust_remote_code=False)
+            model = model.to(self.device).eval().requires_grad_(False)
+            if self.dtype == INT8:
+                from freeal.llm.int8 import rounded
+
+                model = rounded(model)
+            _in_use[key] = model
         return model
 
     # ---- scoring
@@ -300,9 +306,18 @@ def _device(wanted: str) -> str:
 
 
 def _dtype(wanted: str, device: str) -> str:
-    """`auto` is bfloat16 where the processor computes faster with it, else float32."""
+    """`auto` is bfloat16 where the processor computes faster with it, else float32.
+
+    Raises:
+        ConfigError: eight bits, and not on a processor.
+    """
     import torch
 
+    if wanted == INT8 and device != "cpu":
+        raise ConfigError(
+            f"llm.dtype: int8 is computed on a processor, and this model runs on {device}: "
+            "leave llm.dtype out, or set llm.device: cpu"
+        )
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):
