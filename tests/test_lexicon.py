@@ -161,6 +161,8 @@ def test_without_names_the_llm_judges_alone(made, changed, note):
         ('```json\n["aspirin", "ether"]\n```', ["aspirin", "ether"]),
         ('{"names": ["aspirin", "ether"]}', ["aspirin", "ether"]),
         ('[{"name": "Asthma"}, {"name": "Flu"}]', ["Asthma", "Flu"]),
+        ("[1] Asthma\n[2] Flu (viral)", ["Asthma", "Flu"]),
+        ("[Asthma, Flu, Gout]", ["Asthma", "Flu", "Gout"]),
         ("", []),
         ("…", []),
     ],
