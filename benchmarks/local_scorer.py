@@ -2,8 +2,9 @@
 
 (a) one prompt at a time; (b) plain padded batches of 16, `model(**batch).logits[:, -1]`; (b') the same for experts,
 who have the logits of the last place alone computed; and with `--llama-cpp GGUF` (c) llama.cpp, one sequence, the
-common prefix kept, its weights four bits wide; with `--int8` (d) kind `local` itself with `dtype: int8`. Each zero-shot and with ten fixed demonstrations. Prints rows per
-second, ratios, and the largest difference of any label probability.
+common prefix kept, its weights four bits wide; with `--int8` (d) kind `local` itself with `dtype: int8`. Each
+zero-shot and with ten fixed demonstrations. Prints rows per second, ratios, and the largest difference of any label
+probability.
 
     FREEAL_SHARED=../shared python benchmarks/local_scorer.py --rows 96
 """

@@ -38,7 +38,7 @@ SHOWN = 3
 ROOM = 160
 """Tokens for a list."""
 
-_MARK = re.compile(r"^\s*(?:[-*•]|\[\d{1,3}\]|\(?\d{1,3}[.):](?!\d)|\d{1,3}\s[-–—]\s)\s*")
+_MARK = re.compile(r"^\s*(?:[-*+•]|\[\d{1,3}\]|\(?\d{1,3}[.):](?!\d)|\d{1,3}\s[-–—]\s)\s*")
 _COMMENT = re.compile(r"\s[-–—]\s|:(?:\s|$)|\s\(")
 _BRACKETS = re.compile(r"\s\([^()]*\)")
 _COMMA = re.compile(r",(?!\d)(?=\s|\w{2})")
@@ -181,10 +181,8 @@ def listed(written: str, cut_off: bool = False) -> list[str]:
     """
     text = _FENCE.sub("", written).replace("**", "").strip()
     strings = [string for string, is_key in _STRING.findall(text) if not is_key]
-    if text.startswith(("[", "{")) and strings:
-        entries = strings
-    else:
-        entries = _entries(text)[: -1 if cut_off else None]
+    is_json = text.startswith(("[", "{")) and strings
+    entries = strings if is_json else _entries(text)[: -1 if cut_off else None]
     names = [entry.strip(_AROUND) for entry in entries]
     return list(dict.fromkeys(name for name in names if _may_be_a_name(name)))
 

@@ -162,6 +162,7 @@ def test_without_names_the_llm_judges_alone(made, changed, note):
         ('{"names": ["aspirin", "ether"]}', ["aspirin", "ether"]),
         ('[{"name": "Asthma"}, {"name": "Flu"}]', ["Asthma", "Flu"]),
         ("[1] Asthma\n[2] Flu (viral)", ["Asthma", "Flu"]),
+        ("+ Asthma\n+ Flu", ["Asthma", "Flu"]),
         ("[Asthma, Flu, Gout]", ["Asthma", "Flu", "Gout"]),
         ("", []),
         ("…", []),
@@ -179,7 +180,21 @@ def test_the_last_name_of_a_list_that_was_cut_off_is_left_out(written):
     assert listed(written) == ["Asthma", "Flu", *([] if "[" in written else ["Gou"])]
 
 
-MARKS = ("- {}", "* {}", "{}.", "1. {}", "12) {}", "3.{}", "**{}**", '"{}",', "{} - which is so", "{} (so)", "{}: so")
+MARKS = (
+    "- {}",
+    "* {}",
+    "+ {}",
+    "[1] {}",
+    "{}.",
+    "1. {}",
+    "12) {}",
+    "3.{}",
+    "**{}**",
+    '"{}",',
+    "{} - which is so",
+    "{} (so)",
+    "{}: so",
+)
 WORD = st.text("abcdefghij", min_size=1, max_size=8).filter(lambda word: word not in {"and", "or"})
 NAME = st.lists(WORD, min_size=1, max_size=4).map(" ".join)
 

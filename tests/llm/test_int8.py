@@ -16,7 +16,9 @@ TEXTS = ("stars", "a match", "a match was lost", "votes are counted in the north
 def test_numbers_times_scales_are_the_rows_within_half_a_step():
     from freeal.llm.int8 import in_eight_bits
 
-    rows = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [100], [0.01], [3], [0]])
+    rows = torch.randn(5, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [[1.0], [100], [0.01], [3], [0]]
+    )
     numbers, scale = in_eight_bits(rows)
     assert numbers.dtype == torch.int8
     assert numbers.abs().amax(1).tolist() == [127, 127, 127, 127, 0]
