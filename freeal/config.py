@@ -62,7 +62,7 @@ class LocalConfig(Section):
     model: str = Field("qwen2.5-coder-0.5b", description="embedded name, folder, GGUF file or hub name")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        "auto", description="int8: eight bits, on a processor, in about half the time (docs/architecture.md)"
+        "auto", description="int8: eight bits, on a processor, in half to two thirds of the time (docs/architecture.md)"
     )
     batch_tokens: Positive | None = Field(None, description="tokens in one forward pass; default 512, on a GPU 8192")
     max_prompt_tokens: Positive = Field(4096, description="longer prompts are skipped and counted")

@@ -1,4 +1,4 @@
-"""A model's weights, and what is multiplied by them, in eight bits: half the time on a processor, a little less exact.
+"""A model's weights, and what is multiplied by them, in eight bits: faster on a processor, a little less exact.
 
 Each output of a layer has a scale for its weights, each token one for its inputs (W8A8, dynamic: Dettmers et al.,
 LLM.int8(), 2022; in place of their outliers, inputs are sixteen bits wide where that is cheap and tells: docs/log.md).
