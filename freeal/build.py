@@ -48,6 +48,7 @@ from freeal.select.calibration import Calibrator, asked_again
 from freeal.store import RunStore
 from freeal.student import Keep, Student
 from freeal.tasks import Task
+from freeal.tasks.proposals import MOST
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import (
@@ -172,7 +173,7 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
         for (each, purse, name), wording in product(llms, prompt.wordings)
     ]
     if config.reading != "written":
-        calls = -(-len(as_asked(config, prompt, pool)[1]) // max(1, len(pool)))
+        calls = int(np.ceil(worth_asking(config, prompt) * len(as_asked(config, prompt, pool)[1]) / max(1, len(pool))))
         return Candidates(
             members[0],
             config.reading,
@@ -215,7 +216,7 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
     types, kind = tuple(prompt.labels), config.reading
 
     def unlabelled() -> list[str]:
-        return [each.fields["words"] for each in candidates.questions_of(pool, kind).examples]
+        return [each.fields["words"] for each in candidates.questions_of(pool, kind, None).examples]
 
     def student() -> LinearStudent:
         vectors = embedder(config, prompt, annotator.emit)
@@ -233,10 +234,19 @@ def listing(config: Config, prompt: Prompt, pool: Pool, annotator: Annotator) ->
 
 
 def as_asked(config: Config, prompt: Prompt, pool: Pool) -> tuple[Prompt, Pool]:
-    """What is put to the LLM at first: the prompt about the rows of `pool`, or a question about each candidate."""
+    """What is put to the LLM at first: the prompt about the rows of `pool`, or a question about each candidate.
+
+    Of the candidates it is the share `worth_asking` that is asked about.
+    """
     if config.reading == "written":
         return prompt, pool
-    return candidates.prompt_of(prompt), candidates.questions_of(pool, config.reading)
+    most = None if worth_asking(config, prompt) < 1.0 else MOST
+    return candidates.prompt_of(prompt), candidates.questions_of(pool, config.reading, most)
+
+
+def worth_asking(config: Config, prompt: Prompt) -> float:
+    """Which share of what may be asked is asked: where the LLM lists names, phrases unlike them are not."""
+    return lexicon.WORTH if config.reading == "phrases" and requests_for_names(config, prompt) else 1.0
 
 
 def shown_as_asked(config: Config, prompt: Prompt, shown: Sequence[Demonstration]) -> Sequence[Demonstration]:

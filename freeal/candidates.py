@@ -24,7 +24,7 @@ from freeal.select.composing import composed, even_shares
 from freeal.select.disputes import entities
 from freeal.tasks import TRUST_IN_A_WORD
 from freeal.tasks.grounding import ground
-from freeal.tasks.proposals import Candidate, Kind, proposed, question
+from freeal.tasks.proposals import MOST, Candidate, Kind, proposed, question
 from freeal.tasks.spans import split_words
 from freeal.tasks.tokens import NONE, Tokens
 from freeal.types import PROBABILITY, Answers, Demonstration, FloatArray, IntArray, LoopState, Pool
@@ -146,11 +146,7 @@ class Candidates:
         all_or_none: bool = False,
     ) -> Answers:
         """What the LLM says of `rows`; as `Annotator.annotate`. A row of which one candidate got no answer abstains."""
-        asked = [
-            _Asked(place, int(row), candidate)
-            for place, (row, marked) in enumerate(zip(rows, self._marked(rows), strict=True))
-            for candidate in proposed(pool[int(row)].text, self.kind, marked)
-        ]
+        asked = self._worth_asking(pool, rows, work)
         said = self._said(pool, asked, shown, work, all_or_none)
         silent = len(rows) - len({each.place for each in asked})
         alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
@@ -161,6 +157,28 @@ class Candidates:
         if self.lexicon is not None:
             proba = self.lexicon(proba, self._words(pool, asked), work)
         return self._composed(pool, rows, asked, replace(said, proba=proba, alarms=tuple(alarms)))
+
+    def _worth_asking(self, pool: Pool, rows: IntArray, work: str) -> list[_Asked]:
+        """The candidates of `rows`: of phrases, where names were listed, those like these and those marked so far."""
+        marks = self._marked(rows)
+
+        def of(most: int | None) -> list[_Asked]:
+            return [
+                _Asked(place, int(row), candidate)
+                for place, (row, marked) in enumerate(zip(rows, marks, strict=True))
+                for candidate in proposed(pool[int(row)].text, self.kind, marked, most)
+            ]
+
+        every, few = of(None), of(MOST)
+        choosing = self.lexicon if self.kind == "phrases" else None  # of capitalised words most are names
+        worth = None if choosing is None else choosing.worth(self._words(pool, every), work)
+        if worth is None:
+            if len(few) < len(every):
+                cut = len({each.place for each in set(every) - set(few)})
+                told = f"{len(every) - len(few):,} candidates of {cut:,} texts are not asked about and count as none"
+                self.emit(Note(f"{told}: of each text at most {MOST} are", work))
+            return few
+        return [each for each, like in zip(every, worth, strict=True) if like or each.candidate in marks[each.place]]
 
     def _said(
         self,
@@ -274,9 +292,10 @@ def words_of(prompt: Prompt) -> Mapping[str, Sequence[str]]:
     return prompt.task.words if isinstance(prompt.task, Tokens) else {}
 
 
-def questions_of(pool: Pool, kind: Kind) -> Pool:
-    """Every candidate of every text, as the first round asks about them."""
-    return Pool(tuple(question(each, candidate) for each in pool.examples for candidate in proposed(each.text, kind)))
+def questions_of(pool: Pool, kind: Kind, most: int | None = MOST) -> Pool:
+    """Every candidate of every text, at most `most` of each, as the first round asks about them."""
+    found = ((each, candidate) for each in pool.examples for candidate in proposed(each.text, kind, most=most))
+    return Pool(tuple(question(each, candidate) for each, candidate in found))
 
 
 def turns_of(demos: Sequence[Demonstration], prompt: Prompt, kind: Kind) -> tuple[Demonstration, ...]:

@@ -18,7 +18,7 @@ from freeal.llm import Message, Reply, Request
 from freeal.select.calibration import prior_bias, shifted
 from freeal.select.fusion import log_linear
 from freeal.student import Student
-from freeal.types import FloatArray, Inputs, IntArray
+from freeal.types import BoolArray, FloatArray, Inputs, IntArray
 
 WORK = "names"
 """What it asks is told, and kept, under this name."""
@@ -32,6 +32,9 @@ FEWEST = 5
 LONGEST = 4
 """Words of a name; what is longer is an explanation."""
 
+WORTH = 0.5
+"""Share of the candidates of the pool, those most like the names, about which the LLM is asked (docs/log.md)."""
+
 SHOWN = 3
 """Names of each type that the user is told."""
 
@@ -40,7 +43,7 @@ ROOM = 160
 
 _MARK = re.compile(r"^\s*(?:[-*+•]|\[\d{1,3}\]|\(?\d{1,3}[.):](?!\d)|\d{1,3}\s[-–—]\s)\s*")
 _COMMENT = re.compile(r"\s[-–—]\s|:(?:\s|$)|\s\(")
-_BRACKETS = re.compile(r"\s\([^()]*\)")
+_BRACKETS = re.compile(r"\s\([^()]*\)(?!\w)")
 _COMMA = re.compile(r",(?!\d)(?=\s|\w{2})")
 _AND = re.compile(r"^(?:and|or)\s", re.IGNORECASE)
 _FENCE = re.compile(r"^```.*$", re.MULTILINE)
@@ -59,13 +62,26 @@ class Names(NamedTuple):
         return [word for word, each in zip(self.words, self.types, strict=True) if each == type_]
 
 
+class _Reader(NamedTuple):
+    """Who learned the names, and how likely `least` to be one are words that are worth a question."""
+
+    student: Student
+    least: float
+
+    def named(self, words: Sequence[str]) -> FloatArray:
+        """(c,) P(a name of any type) of `words`."""
+        named: FloatArray = 1.0 - self.student.view(Inputs(tuple(words))).proba[:, -1]
+        return named
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """It corrects what an LLM says of candidates by how like they are to names that it lists by itself.
 
     An LLM too small to judge what words are in their sentence may still know names of the type: a regression on the
     vectors of those, against the words of all candidates of the pool, reads the candidates. Both voices weigh the same,
-    and each type stays as frequent as the LLM has it (docs/log.md has the figures).
+    and each type stays as frequent as the LLM has it (docs/log.md has the figures). What is least like any name is not
+    worth a question.
 
     `types`: their names. `requests`: what has names listed, as many of each type, one type after another.
     `unlabelled`: the words of all candidates of the pool. `student`: a new one that learns from words what they are.
@@ -85,19 +101,31 @@ class Lexicon:
         """How many lists are asked for."""
         return len(self.requests)
 
+    def worth(self, words: Sequence[str], work: str) -> BoolArray | None:
+        """(c,) whether the LLM should be asked about the candidates `words`; None if nobody can tell.
+
+        Of all candidates of the pool that is the share WORTH. It is as `__call__` where a run goes on with more calls.
+        """
+        if not self._has_a_say(work) or (reader := self._reader) is None:
+            return None
+        worth: BoolArray = reader.named(words) >= reader.least if words else np.zeros(0, bool)
+        return worth
+
+    def _has_a_say(self, work: str) -> bool:
+        """Where nothing was corrected in the first round, nothing is later."""
+        return work == "round 0" or self.ledger.recall(FACT, alone=True) is not None
+
     def __call__(self, proba: FloatArray, words: Sequence[str], work: str) -> FloatArray:
         """(c, t+1) `proba` of the candidates `words` over the types and none, corrected; NaN stays where it is.
 
         A pass over the pool finds out how each type stays as frequent; a test follows the first round. Where nothing
         was corrected in that, nothing is later: a run that goes on with more calls keeps to how it began.
         """
-        kept = self.ledger.recall(FACT, alone=True)
         heard = ~np.isnan(proba[:, 0]) if len(proba) else np.zeros(0, bool)
-        if not heard.any() or (kept is None and work != "round 0"):
+        if not heard.any() or not self._has_a_say(work) or (reader := self._reader) is None:
             return proba
-        if (reader := self._reader) is None:
-            return proba
-        like = reader.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
+        kept = self.ledger.recall(FACT, alone=True)
+        like = reader.student.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
         pooled = log_linear(proba[heard], like, 0.5, 0.5)
         of_test = isinstance(kept, list) and not work.startswith("round ")
         bias = np.array(kept) if of_test else prior_bias(pooled, proba[heard].mean(axis=0))
@@ -108,7 +136,7 @@ class Lexicon:
         return corrected
 
     @cached_property
-    def _reader(self) -> Student | None:
+    def _reader(self) -> _Reader | None:
         """Who learned the names; None if there are too few of a type."""
         names, unlabelled = self._names(), tuple(self.unlabelled())
         counts = np.bincount(np.array(names.types, np.int64), minlength=len(self.types))
@@ -119,9 +147,11 @@ class Lexicon:
         few = "; ".join(f"{type_}: {', '.join(names.of(place)[:SHOWN])}, …" for place, type_ in enumerate(self.types))
         self.emit(Note(f"{len(names.words)} names that the LLM listed have a say on the candidates ({few})", WORK))
         types = np.array([*names.types, *[len(self.types)] * len(unlabelled)], np.int64)
-        return self.student().fit(
+        student = self.student().fit(
             Inputs((*names.words, *unlabelled)), np.eye(len(self.types) + 1)[types], evenly(types, len(names.words))
         )
+        reader = _Reader(student, 0.0)
+        return reader._replace(least=float(np.quantile(reader.named(unlabelled), 1.0 - WORTH)))
 
     def _names(self) -> Names:
         try:

@@ -98,6 +98,56 @@ def test_each_candidate_is_one_question_and_the_text_stands_before_it(desk):
     assert events[-1] == Progress("round 0", 3, 3, "candidates")
 
 
+class Listed:
+    """In place of a lexicon: `names` alone are worth a question."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def worth(self, words, work):
+        return np.array([word in self.names for word in words], bool) if self.names else None
+
+    def __call__(self, proba, words, work):
+        return proba
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "asked"),
+    [
+        ("phrases", ["Ann", "Rome"], ["Ann", "Rome"]),
+        ("phrases", [], ["Ann", "Ann met", "Ann met Bob", "met", "rained", "went", "Rome"]),
+        ("names", ["Ann"], ["Ann", "Bob Lee", "Rome"]),
+    ],
+)
+def test_of_phrases_those_are_asked_about_that_are_like_listed_names(desk, kind, names, asked):
+    make, events = desk
+    reader = replace(make(kind=kind), lexicon=Listed(*names))
+    pool = pool_of(*TEXTS)
+    answers = annotate(reader, pool)
+    assert set(asked) <= {words_of(each) for each in reader.annotator.llm.requests}
+    if names:
+        assert [words_of(each) for each in reader.annotator.llm.requests] == asked
+    assert marked(answers, pool)[1:] == ["none", "LOC: Rome"]
+    assert not [each for each in events if isinstance(each, Note) and "not asked about" in each.message]
+
+
+def test_what_was_marked_is_asked_about_however_unlike_the_names(desk):
+    make, _ = desk
+    pool, b_per = pool_of("Ann met Bob Lee ."), 1
+    later = replace(make(kind="phrases"), lexicon=Listed("met")).after(known(pool, [b_per, 0, b_per, b_per + 1], 1))
+    annotate(later, pool, work="round 1")
+    assert [words_of(each) for each in later.annotator.llm.requests] == ["Ann", "met", "Bob Lee"]
+
+
+def test_how_many_candidates_are_left_out_is_told(desk):
+    make, events = desk
+    annotate(make(), pool_of(" , ".join(f"Ann{i} met" for i in range(30)), "Ann met"))
+    assert (
+        Note("6 candidates of 1 texts are not asked about and count as none: of each text at most 24 are", "round 0")
+        in events
+    )
+
+
 def test_a_row_is_as_sure_as_its_candidates(desk):
     make, _ = desk
     proba = annotate(make(), pool_of("Ann slept")).proba[0]

@@ -115,6 +115,26 @@ def test_a_test_is_read_as_the_first_round_was(made):
     assert isinstance(again.ledger.recall(FACT), list)
 
 
+def test_what_is_least_like_the_names_is_not_worth_a_question(made):
+    make, _, asked = made
+    worth = make().worth(POOL, "round 0")
+    assert worth.tolist() == make().worth(POOL, "round 0").tolist()
+    assert worth[:8][[0, 2]].all(), "Methicillin and colitis"
+    assert 0.4 <= worth.mean() <= 0.7
+    assert make().worth(("Zoxacillin", "window"), "round 0").tolist() == [True, False], "others, by the same measure"
+    assert make().worth((), "round 0").shape == (0,)
+    assert asked
+
+
+def test_a_run_that_began_without_names_asks_about_all_candidates(made):
+    make, _, asked = made
+    assert make().worth(POOL, "test") is None
+    assert not asked
+    assert make(budget="nothing is left").worth(POOL, "round 0") is None
+    make()(told(len(POOL)), POOL, "round 0")
+    assert make().worth(POOL[:1], "test").tolist() == [True]
+
+
 @pytest.mark.parametrize(
     ("changed", "note"),
     [

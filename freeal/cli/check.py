@@ -48,7 +48,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked, requests_for_names
+    from freeal.build import as_asked, requests_for_names, worth_asking
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos
@@ -64,7 +64,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         per_test = _tokens(asking, of_test, seen, 0, demos.max_words, llm)
     # each LLM asks each row's questions with each prompt; tokens are counted as the first one does
     readers = (1 + len(config.panel)) * len(prompt.wordings) * prompt.task.questions
-    a_row = readers * len(questions) / len(pool)
+    a_row = readers * len(questions) / len(pool) * worth_asking(config, prompt)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
     listing = requests_for_names(config, prompt)

@@ -66,7 +66,9 @@ def preview(
         typer.echo("\n".join(request.choices))
     if len(questions) > 1:
         told = ", ".join(each.fields["words"] for each in questions.examples[1:])
-        typer.echo(f"and so for the other candidates: {told}")
+        some = build.worth_asking(chosen, prompt) < 1
+        which = "those of the other candidates that are like the names listed" if some else "the other candidates"
+        typer.echo(f"and so for {which}: {told}")
     if prompt.task.questions > 1:
         typer.echo(f"and so for each of the {prompt.task.questions} labels: {', '.join(prompt.labels)}")
 

@@ -57,6 +57,7 @@ def ground(reply: str | None, text: str, types: Sequence[str], words: Sequence[W
       dashes and of spaces next to punctuation; else without punctuation at their ends and an article before them. The
       first of these ways that finds any wins.
     - A match begins and ends at borders of `words` (default: `split_words`); `Ann` is not found in `Anna`.
+    - A part of a word with hyphens is meant only if the words stand nowhere else: `Ann` is in `Ann met Ann-Marie` once.
     - Words named once stand for all of their occurrences, and naming them again adds nothing. Words named under
       several types are dropped as ambiguous, unless they occur exactly as often as they were named and the form of the
       reply has an order (not type -> list): then the first name is that of the first occurrence, and so on.
@@ -382,7 +383,17 @@ class _Finder:
                 places.append(Word(start, end))
             inside |= not whole
             i = view.form.find(sought, j if whole else i + 1)
-        return _Found(tuple(places), inside)
+        apart = [place for place in places if not self._held(place)]
+        return _Found(tuple(apart or places), inside)
+
+    def _held(self, place: Word) -> bool:
+        """Whether a hyphen holds what is in this place to a word beside it."""
+        before, after = self._text[max(0, place.start - 2) : place.start], self._text[place.end : place.end + 2]
+        return any(len(two) == 2 and _HELD.fullmatch(two) is not None for two in (before[::-1], after))
+
+
+_HELD = re.compile(r"[-‐‑][^\W_]")
+"""A hyphen, and the nearest letter of the word on its other side."""
 
 
 def _as_it_is(text: str) -> _View:

@@ -60,16 +60,16 @@ class Tokenized(NamedTuple):
 def split_words(text: str) -> tuple[Word, ...]:
     """The words of `text`, found by the Unicode categories of its characters alone.
 
-    A word is a run of letters and digits; a hyphen, apostrophe or underscore *between* two of them is part of it
-    (`UK-based`, `O'Brien`), except that the English `'s` is a word of its own, so that `Obama` is one in `Obama's`.
-    Any other visible character is a word by itself (`3.5` is three), and so is each letter of a script that is
-    written without spaces or with what follows joined to a name (Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese).
+    A word is a run of letters and digits; an apostrophe or underscore *between* two of them is part of it (`O'Brien`),
+    except that the English `'s` is a word of its own, so that `Obama` is one in `Obama's`. Any other visible character
+    is a word by itself (`UK-based` and `3.5` are three), and so is each letter of a script that is written without
+    spaces or with what follows joined to a name (Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese).
     Combining marks, variation selectors and skin tones belong to the character before them, and a zero-width joiner or
     soft hyphen holds its neighbours together.
 
     Example:
         >>> [text[start:end] for text in ["Obama's UK-based aide."] for start, end in split_words(text)]
-        ['Obama', "'s", 'UK-based', 'aide', '.']
+        ['Obama', "'s", 'UK', '-', 'based', 'aide', '.']
     """
     kinds = "".join(map(_kind, text))
     return tuple(Word(*found.span()) for found in _WORD.finditer(kinds))
@@ -97,8 +97,8 @@ def _kind(character: str) -> str:
         return "s"
     if character in "'’":
         return "'"
-    if character in "-‐‑_":
-        return "-"
+    if character == "_":
+        return "_"
     if character in "\u200c\u200d\u00ad":
         return "j"
     if "\U0001f3fb" <= character <= "\U0001f3ff":
@@ -115,7 +115,7 @@ def _stands_alone(letter: str) -> bool:
 
 
 _RUN = r"[ws](?:[wsm]|j(?=[wsm]))*"
-_WORD = re.compile(rf"{_RUN}(?:(?!'s(?![wsm]))[-']{_RUN})*|(?<=[wsm])'s(?![wsm])|[^ j]m*(?:jm*(?![wsj ])[^ ]m*)*")
+_WORD = re.compile(rf"{_RUN}(?:(?!'s(?![wsm]))[_']{_RUN})*|(?<=[wsm])'s(?![wsm])|[^ j]m*(?:jm*(?![wsj ])[^ ]m*)*")
 """Over the kinds of characters: a word with inner joiners, an English `'s`, any other character with its marks."""
 
 

@@ -46,6 +46,14 @@ KEPT = {
     "a number": ("In 1999 and 19", named(("19", "LOC")), [("19", "LOC")]),
     "a number that is no string": ("In 1999", '[{"text": 1999, "type": "LOC"}]', [("1999", "LOC")]),
     "a hyphenated word whole": ("a UK-based firm", named(("UK-based", "LOC")), [("UK-based", "LOC")]),
+    "a part of a hyphenated word": ("a UK-based firm", named(("UK", "LOC")), [("UK", "LOC")]),
+    "both parts of a hyphenated word": (
+        "US-Iran talks", named(("US", "LOC"), ("Iran", "LOC")), [("US", "LOC"), ("Iran", "LOC")],
+    ),
+    "a name, and the same within a longer one": ("Ann met Ann-Marie", named(("Ann", "PER")), [("Ann", "PER")]),
+    "a part of a hyphenated word, twice": (
+        "cocaine-free, cocaine-like", named(("cocaine", "ORG")), [("cocaine", "ORG"), ("cocaine", "ORG")],
+    ),
     "a possessive in the text": ("Ann's house", named(("Ann", "PER")), p("Ann")),
     "a curly possessive in the text": ("Ann’s house", named(("Ann", "PER")), p("Ann")),
     "an abbreviation": ("in the U.S. now", named(("U.S.", "LOC")), [("U.S.", "LOC")]),
@@ -149,7 +157,7 @@ def test_what_is_named_is_found(case):
 DROPPED = {
     "not in the text": ("Ann", [("Bob", "PER")], [("invented", "Bob")]),
     "only within a word": ("Anna", [("Ann", "PER")], [("inside a word", "Ann")]),
-    "only within a hyphenated word": ("UK-based", [("UK", "LOC")], [("inside a word", "UK")]),
+    "only within a word with an underscore": ("UK_based", [("UK", "LOC")], [("inside a word", "UK")]),
     "a letter without its mark": ("Zoe\u0308", [("Zoe", "PER")], [("inside a word", "Zoe")]),
     "a letter without its composed mark": ("Zo\u00eb", [("Zoe", "PER")], [("inside a word", "Zoe")]),
     "half a sharp s": ("ß", [("s", "PER")], [("inside a word", "s")]),

@@ -24,6 +24,9 @@ def words(text, kind, marked=()):
         ("It rained all day .", []),
         ("U.S. troops met J. Smith , who left", ["U.S.", "J. Smith"]),
         ("US aid", ["US"]),
+        ("a UK-based firm", ["UK", "UK-based"]),
+        ("the US-Iran talks", ["US", "US-Iran", "Iran"]),
+        ("pre-war Jean-Paul", ["Jean", "Jean-Paul", "Paul"]),
         ("", []),
     ],
 )
@@ -40,6 +43,27 @@ def test_phrases_lie_between_function_words_and_punctuation():
     found = words("acute liver failure with fever, after cocaine", "phrases")
     assert {"acute liver failure", "liver failure", "liver", "fever", "cocaine"} <= set(found)
     assert not any("with" in each or "," in each for each in found)
+
+
+@pytest.mark.parametrize("text", ["cocaine-induced acute pain", "cocaine - induced acute pain"])
+def test_phrases_end_at_hyphens_or_lie_across_them(text):
+    hyphen = text.removeprefix("cocaine").removesuffix("induced acute pain")
+    found = words(text, "phrases")
+    assert {"cocaine", f"cocaine{hyphen}induced", f"cocaine{hyphen}induced acute", "acute pain", text} <= set(found)
+    assert not any(each.startswith("-") or each.endswith("-") for each in found)
+
+
+@pytest.mark.parametrize("text", ["Crohn's disease", "Crohn 's disease", "Crohn ' s disease", "Crohn’s disease"])
+def test_phrases_lie_across_an_english_s(text):
+    found = words(text, "phrases")
+    assert {"Crohn", "disease", text} <= set(found)
+    assert not {"s", "'s", "s disease"} & set(found)
+
+
+def test_as_many_candidates_as_there_are_if_nobody_asks_for_few():
+    text = " , ".join(["acute liver failure"] * 9)
+    assert len(proposed(text, "phrases")) == MOST
+    assert len(proposed(text, "phrases", most=None)) == 9 * 6
 
 
 def test_numbers_alone_are_no_phrases():
