@@ -31,8 +31,7 @@ SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
 PAPER = ("student.epochs=12", "student.learning_rate=1.0e-4")
 """FreeAL's 50 epochs at 3e-5 take hours on two cores: fewer at a higher rate are no reproduction of it."""
 PAPER_FOR_WORDS = ("student.epochs=12", "student.learning_rate=3.0e-4")
-JUDGED = {"conll03": "names", "bc5cdr-chem": "phrases", "bc5cdr-disease": "phrases"}
-"""Sets of entities, and what their candidates are: small models judge better than they write."""
+ENTITIES = ("conll03", "bc5cdr-chem", "bc5cdr-disease")
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class Plan:
 
     def overrides(self, rows: int, shots: int) -> list[str]:
         settings = [f"demos.shots={shots}", f"student.model={self.student}"]
-        settings += (
-            [f"reading={JUDGED[self.config]}", "rounds=1"] if self.config in JUDGED else ["student.kind=transformer"]
-        )
+        settings += [] if self.config in ENTITIES else ["student.kind=transformer"]
         if self.llm:
             settings += [f"data.sample={rows}", f"data.test_sample={rows}", f"llm.model={self.llm}"]
         return settings
@@ -68,7 +65,7 @@ def plans(scale: str) -> list[Plan]:
         *(Plan(each, SMALL, 2) for each in ("trec", "tweeteval-emotion", "mr", "subj", "ma")),
         *(Plan(each, LARGE, 1) for each in ("trec", "mr")),
         *(Plan(each, SMALL, 2, "all-mpnet-base-v2") for each in ("trec", "mr")),
-        *(Plan(each, llm, 2) for each in JUDGED for llm in (SMALL, LARGE)),
+        *(Plan(each, llm, 2) for each in ENTITIES for llm in (SMALL, LARGE)),
         Plan("mr-gpt35", None, 3),
     ]
 
@@ -188,7 +185,7 @@ def main() -> None:
             return plan
         earlier = sorted((given.reuse / plan.name).glob("*/seed-*/summary.json")) if given.reuse else []
         before = [str(path.parent) for path in earlier]
-        paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in JUDGED else PAPER
+        paper = () if given.scale == "full" else PAPER_FOR_WORDS if plan.config in ENTITIES else PAPER
         seeds = given.seeds or plan.seeds
         try:
             run(plan, given.out / plan.name, plan.overrides(rows, shots), seeds, names, paper, before)
