@@ -228,6 +228,16 @@ def test_the_other_verbs_know_the_kind(kind, request):
     assert planned["calls"]["later_rounds_at_most"] == questions * distinct
 
 
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_questions_about_a_text_are_no_panel(marked, sorted_, verb):
+    of_entities, of_topics = (freeal(verb, job).out for job, _, _ in (marked, sorted_))
+    assert "asked:  3 questions a text, one for each label\n" in of_topics
+    assert "panel" not in of_topics
+    assert "questions a text" not in of_entities
+    found = json.loads(freeal(verb, sorted_[0], "--json").out)
+    assert (found["readers"], found["questions"]) == (1, 3)
+
+
 def test_new_texts_get_entities(marked, tmp_path):
     _, run, _ = marked
     (tmp_path / "new.txt").write_text("Ann Lee went to Peru .\n", encoding="utf-8")
