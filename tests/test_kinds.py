@@ -13,6 +13,8 @@ from commandline import freeal
 from freeal import study
 from freeal.config import DataConfig
 from freeal.ledger import Ledger
+from freeal.report import history
+from freeal.store import read_table
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
@@ -190,6 +192,33 @@ def test_labels_of_a_set_are_lists_of_names(sorted_):
     gold = {row["id"]: set(row["topics"]) for row in reviews(64)}
     right = sum(set(json.loads(row["labels"])) == gold[row["id"]] for row in rows)
     assert right / len(rows) == pytest.approx(summary(run)["pool"]["final"]["accuracy"])
+
+
+def test_a_set_of_labels_has_a_probability_for_each(sorted_):
+    _, run, _ = sorted_
+    table = read_table(run / "labels.parquet")
+    state = history.read(run).final
+    assert table["probabilities"] == [json.loads(row["probabilities"]) for row in labels(run)]
+    for there, each, proba in zip(table["labels"], table["probabilities"], state.posterior[..., 1], strict=True):
+        assert list(each) == list(TOPICS)
+        assert list(each.values()) == pytest.approx(proba.tolist(), abs=1e-6)
+        assert there == [name for name, p in each.items() if p > 0.5]
+
+
+def test_a_row_without_an_answer_has_no_probabilities():
+    cells = Multilabel({"a": "", "b": ""}).cells("", np.array([-1, -1]), np.full((2, 2), np.nan))
+    assert cells == {"labels": None, "probabilities": None}
+
+
+def test_explain_tells_how_probable_each_label_of_a_set_is(sorted_):
+    _, run, _ = sorted_
+    row = labels(run)[3]
+    each = json.loads(freeal("explain", run, row["id"], "--json").out)["rounds"][-1]
+    assert each["label"] == "; ".join(json.loads(row["labels"]))
+    assert each["final"] == pytest.approx(json.loads(row["probabilities"]), abs=1e-6)
+    assert list(each["final"].values()) == sorted(each["final"].values(), reverse=True)
+    told = ", ".join(f"{name} {p:.3f}" for name, p in each["final"].items())
+    assert f"final    {told}" in freeal("explain", run, row["id"]).out
 
 
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from freeal.report.explain import Explanation, Said
 
 MOST = 3
-"""Labels of a distribution that are told; `--json` has all."""
+"""Labels of a distribution that are told, and all that are likelier than not; `--json` has the others, too."""
 
 
 def explain(
@@ -76,5 +76,6 @@ def _chats(found: Explanation) -> list[str]:
 def _some(said: Said) -> str:
     if not said:
         return "nothing"
-    named = [f"{label} {probability:.3f}" for label, probability in list(said.items())[:MOST]]
-    return ", ".join(named) + (", …" if len(said) > MOST else "")
+    told = max(MOST, sum(probability > 0.5 for probability in said.values()))
+    named = [f"{label} {probability:.3f}" for label, probability in list(said.items())[:told]]
+    return ", ".join(named) + (", …" if len(said) > told else "")
