@@ -11,6 +11,7 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +130,32 @@ class Prompt:
         schema = self.task.form.schema if self.task.form else None
         chat = self.render(example, shown, question)
         return Request(chat, self.replies, self.task.room, uid=example.id, question=question, schema=schema)
+
+    def question_in(self, chat: Sequence[Message]) -> Mapping[str, str] | None:
+        """The variables of the question that `chat` asks, read back from it; None where it is none of this prompt.
+
+        None, too, where '## user' takes a row's columns apart, which cannot be done without them.
+        """
+        ways: list[tuple[re.Pattern[str], Mapping[str, str]]] = []
+        for about in map(self.task.asked, range(self.task.questions)):
+            with suppress(PromptError):
+                ways.append((self._pattern(about), about))
+        ways.sort(key=lambda way: -len(way[0].pattern))  # who tells more of a turn leaves less of it to the row
+        turns = [message.content for message in chat if message.role == "user"]
+        for turn in reversed(turns):  # a correction may stand behind the question
+            for pattern, about in ways:
+                if found := pattern.fullmatch(turn):
+                    return {**found.groupdict(), **about}
+        return None
+
+    def _pattern(self, about: Mapping[str, str]) -> re.Pattern[str]:
+        """What '## user' says `about` something, of whatever row: a group for each variable that the row fills in."""
+        turn, names = self.turns["user"], _row_variables(self.turns["user"])
+        marks = {name: chr(_PRIVATE_USE + place) for place, name in enumerate(names)}
+        pattern = re.escape(_rendered(self.path, turn, {"labels": self.labels, **marks, **about}))
+        for name, mark in marks.items():
+            pattern = pattern.replace(mark, f"(?P<{name}>.*)", 1).replace(mark, ".*")
+        return re.compile(pattern, re.DOTALL)
 
     def read(self, reply: Reply, text: str) -> Said:
         """What a written `reply` says of `text`, or why it says nothing."""
@@ -443,6 +470,15 @@ def _compile(path: Path, role: Role, line: int, source: str, task: Task) -> Turn
 
 
 _OF_ROW = ("text", "labels", "id")
+
+
+_PRIVATE_USE = 0xE000
+"""The first of the characters that Unicode leaves to everybody: a mark for a variable, where no text has it."""
+
+
+def _row_variables(turn: Turn) -> list[str]:
+    """Variables that a row fills in: its text, its id and its columns."""
+    return [name for name in turn.variables if name in ("text", "id") or name not in turn.known]
 
 
 def _columns_used(turn: Turn) -> list[str]:

@@ -236,8 +236,14 @@ def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request
 
 def test_every_question_about_a_row_is_in_its_history(sorted_):
     _, run, _ = sorted_
-    told = json.loads(freeal("explain", run, labels(run)[0]["id"], "--json").out)
-    assert len([each for each in told["questions"] if each["work"] == "round 0"]) == 3
+    told = json.loads(freeal("explain", run, "r1", "--json").out)
+    assert sorted(each["about"] for each in told["questions"] if each["work"] == "round 0") == sorted(TOPICS)
+    for each in told["questions"]:
+        assert f"Is it about {each['about']}?" in each["messages"][-1][1]
+    said = freeal("explain", run, "r1", "--chats").out
+    for name in TOPICS:
+        assert f"round 0, '{name}': asked with 0 demonstrations; reply: " in said
+        assert f"--- round 0, '{name}'\n" in said
 
 
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
@@ -327,6 +333,11 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
         both = ledger.usage(["round 0"]).calls
     assert asked > 0
     assert both > asked, "they count as calls of their round"
+    rows = [row["id"] for row in labels(tmp_path / "run")]
+    told = [json.loads(freeal("explain", tmp_path / "run", uid, "--json").out)["questions"] for uid in rows]
+    again = [each for of_row in told for each in of_row if each["work"].endswith("verification")]
+    assert again
+    assert all(re.fullmatch(r"(.*), (PER \(a person\)|LOC \(a place\))", each["about"]) for each in again)
     told = re.search(r"of (\d+) disputed entities are ones", (tmp_path / "run" / "events.jsonl").read_text("utf-8"))
     assert told
     assert int(told[1]) >= asked
@@ -369,7 +380,10 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     assert "and so for the other candidates: " in freeal("preview", job, "--id", "s1").out
     shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
     assert "── assistant" in shown
-    assert "final" in freeal("explain", tmp_path / "run", "s1").out
+    told = freeal("explain", tmp_path / "run", "s1").out
+    assert "final" in told
+    for words, type_ in {"Carla Diaz": "PER", "Rome": "LOC"}.items():
+        assert f"round 0, '{words}': asked with 0 demonstrations; reply: '{type_}'" in told
     assert json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"] == {"labelled": 40}
     forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
     assert json.loads(forked.out)["usage"]["calls"] == 0

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from freeal import candidates, verification
 from freeal.ledger import FILE, Ledger, Unread
+from freeal.llm import Message
+from freeal.prompts import Prompt
 from freeal.report.history import History
 from freeal.store import sources
+from freeal.tasks.tokens import NONE
 from freeal.types import Annotations, FloatArray, LoopState, surest
 
 Said = Mapping[str, float]
@@ -18,9 +22,13 @@ Said = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read."""
+    """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read.
+
+    `about`: which label it asks about, or which words of the text; None where there is one question a row.
+    """
 
     work: str
+    about: str | None
     messages: Sequence[tuple[str, str]]
     reply: str | None
     problem: str | None
@@ -71,9 +79,10 @@ def explain(run: History, uid: str) -> Explanation:
     rounds = [_round(run, number, state, row) for number, state in enumerate(run.states)]
     with Ledger(run.folder / FILE, read_only=True) as ledger:
         asked = list(ledger.of_row(uid))
+    asking = _asking(run.prompt)
     questions = [
         Question(
-            work, [(m.role, m.content) for m in request.messages],
+            work, _about(asking, request.messages), [(m.role, m.content) for m in request.messages],
             None if reply is None or isinstance(reply, Unread) else reply.text,
             None if reply is None or isinstance(reply, Unread) else reply.problem,
         )
@@ -82,6 +91,21 @@ def explain(run: History, uid: str) -> Explanation:
     teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run, run.states[0].annotations.first[row], row)
     return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
+
+
+def _asking(prompt: Prompt) -> list[Prompt]:
+    """The prompts that ask several questions about a row."""
+    if prompt.task.kind == "tokens":
+        judging = [] if NONE in prompt.labels else [candidates.prompt_of(prompt)]
+        return [verification.prompt(), *judging]
+    return [prompt] if prompt.task.questions > 1 else []
+
+
+def _about(asking: Sequence[Prompt], chat: Sequence[Message]) -> str | None:
+    """See `Question`; of an entity that is asked about again also what it may be."""
+    found = next((found for each in asking if (found := each.question_in(chat))), {})
+    named = ("label",) if "label" in found else ("words", "about")
+    return ", ".join(found[name] for name in named if name in found) or None
 
 
 def _round(run: History, number: int, state: LoopState, row: int) -> Round:
