@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -147,16 +148,72 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
     assert "default, as sure as it says" not in of_topics
 
 
-def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):
+@pytest.mark.parametrize("place", ["pool", "test"])
+def test_what_is_wrong_with_the_entities_is_told_by_kind(marked, place):
     _, run, _ = marked
-    found = summary(run)["entities"]
-    assert set(found["by_type"]) == {"PER", "LOC"}
-    noise, there = found["noise"], sum(tag.startswith("B-") for row in sentences(40) for tag in row["tags"])
+    found, rows = summary(run), sentences(40) if place == "pool" else sentences(60)[40:]
+    there = sum(tag.startswith("B-") for row in rows for tag in row["tags"])
+    for who in ("zero_shot", "llm", "student", "final"):
+        score = found[place][who]
+        claimed = sum(count for kind, count in score["noise"].items() if kind != "missed")
+        assert sum(each["in_gold"] for each in score["by_label"].values()) == there
+        assert score["noise"]["correct"] == pytest.approx(score["recall"] * there)
+        assert score["noise"]["correct"] == pytest.approx(score["precision"] * claimed)
+        told = " | ".join(f"{count:,}" for count in (*score["noise"].values(), there))
+        assert f" | {told} |" in (run / "summary.md").read_text(encoding="utf-8")
+        assert all(round_[place][who]["noise"] for round_ in found["rounds"])
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("Entities by what is wrong with them") == page.count("Each label in: final labels") == 2
+
+
+def test_what_is_told_of_entities_is_what_schema_1_told_of_the_pool(marked):
+    found = summary(marked[1])
+    assert found["entities"]["noise"] == found["pool"]["final"]["noise"]
+    assert set(found["entities"]["by_type"]) == {"PER", "LOC"}
+    for name, each in found["entities"]["by_type"].items():
+        assert each["entities"] == found["pool"]["final"]["by_label"][name]["in_gold"] > 0
+
+
+def test_the_page_of_an_earlier_run_has_what_was_told_of_its_entities(marked, tmp_path):
+    shutil.copytree(marked[1], tmp_path / "run")
+    found = summary(marked[1])
+    places = [where[place] for where in (found, *found["rounds"]) for place in ("pool", "test")]
+    for score in (score for place in places for score in place.values()):
+        del score["by_label"], score["noise"]
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(found), encoding="utf-8")
+    assert freeal("report", tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8").count("Each label in: final labels") == 1
+
+
+def test_each_label_of_a_set_is_measured(sorted_):
+    _, run, _ = sorted_
+    gold = [row["topics"] for row in reviews(64)]
+    given = [json.loads(row["labels"]) for row in labels(run)]
     final = summary(run)["pool"]["final"]
-    assert noise["correct"] == pytest.approx(final["recall"] * there)
-    assert noise["correct"] == pytest.approx(final["precision"] * sum(n for k, n in noise.items() if k != "missed"))
-    assert f"{noise['missed']} missed" in (run / "summary.md").read_text(encoding="utf-8")
-    assert "Entities of the pool" in (run / "report.html").read_text(encoding="utf-8")
+    assert list(final["by_label"]) == list(TOPICS)
+    assert final["noise"] is None
+    for name, each in final["by_label"].items():
+        right = sum(name in there and name in said for there, said in zip(gold, given, strict=True))
+        assert each["in_gold"] == sum(name in there for there in gold)
+        assert each["recall"] == pytest.approx(right / each["in_gold"])
+        assert each["precision"] == pytest.approx(right / sum(name in said for said in given))
+        assert f"| {name} | {each['precision']:.3f} | " in (run / "summary.md").read_text(encoding="utf-8")
+    assert final["macro_f1"] == pytest.approx(np.mean([each["f1"] for each in final["by_label"].values()]))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("Each label in: final labels") == 2
+    assert "Entities by what is wrong" not in page
+
+
+def test_gold_of_the_test_alone_tells_of_each_label_there(tmp_path):
+    rows, words = [{**row, "tags": None} for row in sentences(20)], {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(tmp_path, rows, sentences(30)[20:], TOKENS, "tags", words, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "evaluation.llm_on_test=true")
+    assert said.code in (0, 3), said.err
+    found = summary(tmp_path / "run")
+    assert found["entities"] is None
+    assert found["pool"]["final"]["by_label"] is None
+    assert set(found["test"]["final"]["by_label"]) == {"PER", "LOC"}
+    assert (tmp_path / "run" / "summary.md").read_text(encoding="utf-8").count("| entities | correct |") == 1
 
 
 @pytest.mark.parametrize(
