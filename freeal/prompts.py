@@ -509,6 +509,7 @@ def _try_out(prompt: Prompt) -> None:
         raise PromptError(
             f"{prompt.path}:{user.line}: '## user' never shows the text; write {{{{ text }}}} where it goes"
         )
+    _tell_questions_apart(prompt, user)
     _forbid_unsafe(lambda: prompt.render(Example("id", "text")))
     turn, task = prompt.turns["assistant"], prompt.task
     for index, (answer, reply) in enumerate(zip(task.answers, prompt.replies, strict=True)):
@@ -521,6 +522,19 @@ def _try_out(prompt: Prompt) -> None:
             )
     if not task.answers:
         _try_writing(prompt)
+
+
+def _tell_questions_apart(prompt: Prompt, user: Turn) -> None:
+    """Make sure that '## user' uses what tells the questions about a text apart."""
+    owners: dict[tuple[str, ...], str] = {}
+    for question, label in zip(range(prompt.task.questions), prompt.labels, strict=False):
+        told = tuple(said for name, said in prompt.task.asked(question).items() if name in user.variables)
+        if told in owners:
+            raise PromptError(
+                f"{prompt.path}:{user.line}: '## user' asks the same about {owners[told]!r} and {label!r}; each label "
+                "is a question of its own: write {{ label }} where its name goes"
+            )
+        owners[told] = label
 
 
 def _try_writing(prompt: Prompt) -> None:

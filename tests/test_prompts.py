@@ -314,3 +314,23 @@ def test_a_chat_of_another_prompt_or_of_columns_taken_apart_tells_nothing(tmp_pa
     chat = prompt(tmp_path, SETS).render(Example("1", "a", {"title": "b c"}))
     assert load(ROOT / "prompts" / "reviews.md").question_in(chat) is None
     assert prompt(tmp_path, SETS.replace("{{ title }}", "{{ title.split()[1] }}")).question_in(chat) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        ("{{ text }}\nIs it about a topic?", "'fit' and 'price'"),
+        ("{{ text }}\nIs it about this: {{ meaning }}?", "'fit' and 'price'"),
+        ("{% for label in labels %}{{ label }} {% endfor %}{{ text }}", "'fit' and 'price'"),
+    ],
+)
+def test_a_question_that_is_the_same_for_all_labels_is_refused(tmp_path, asked, same):
+    content = f"---\ntask: multilabel\nlabels: [fit, price]\n---\n## user\n{asked}\n\n## assistant\n{{{{ answer }}}}\n"
+    told = fault(tmp_path, content)
+    assert told.startswith(f":6: '## user' asks the same about {same}; ")
+    assert told.endswith("write {{ label }} where its name goes")
+
+
+def test_meanings_that_differ_tell_questions_apart(tmp_path):
+    content = SETS.replace("{{ label }} ({{ meaning }})?", "Is it about {{ meaning }}?")
+    assert prompt(tmp_path, content.replace('{% if label == "price" %}Money. {% endif %}', "")).task.questions == 3
