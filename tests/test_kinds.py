@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -289,6 +292,40 @@ def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request
     assert forked.code in (0, 3), forked.err
     assert json.loads(forked.out)["usage"]["calls"] == 0
     assert (tmp_path / "forked" / "labels.csv").read_bytes() == before
+
+
+def written(run):
+    """Name -> bytes of what a run came to: its labels and its rounds, but for their times."""
+    rounds = [path for path in (run / "rounds").rglob("*") if path.is_file()]
+    files = [run / "labels.csv", run / "labels.parquet", run / "result.json", *rounds]
+    timed = ("report.json", "sha256.json")
+    return {path.relative_to(run): path.read_bytes() for path in files if path.name not in timed}
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_round_that_is_gone_is_done_again_to_the_byte(kind, request, tmp_path):
+    _, run, _ = request.getfixturevalue(kind)
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "rounds" / "01")
+    for name in ("labels.csv", "labels.parquet", "result.json", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    said = freeal("run", "--resume", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    assert written(tmp_path / "run") == written(run)
+    for place in ("pool", "test", "usage"):
+        assert summary(tmp_path / "run")[place] == summary(run)[place]
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_run_that_is_broken_in_its_last_round_is_resumed_to_the_byte(kind, request, tmp_path):
+    job, run, _ = request.getfixturevalue(kind)
+    command = [sys.executable, "-c", "from freeal.cli import main; main()", "run", job, "--out", tmp_path / "run"]
+    broken = {**os.environ, "FREEAL_FAILPOINT": "artefact.mid_write:2=exit"}
+    assert subprocess.run(command, env=broken, capture_output=True, timeout=120).returncode == 70
+    assert [path.name for path in sorted((tmp_path / "run" / "rounds").iterdir())] == ["00", "01.partial"]
+    said = freeal("run", "--resume", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    assert written(tmp_path / "run") == written(run)
 
 
 def test_every_question_about_a_row_is_in_its_history(sorted_):
