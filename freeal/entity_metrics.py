@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
-from freeal.metrics import Score, Scores, accuracy, calibration_error, known
+from freeal.metrics import LabelScores, Score, Scores, accuracy, calibration_error, known
 from freeal.tasks.spans import OUTSIDE, Span, Word, chunks, to_tags
 from freeal.types import FloatArray, IntArray, spoken
 
@@ -26,29 +25,17 @@ def scores_of(classes: Sequence[str], decode: Callable[[FloatArray], IntArray]) 
         if gold is None or not known(gold).any():
             return Scores(None, None, None, coverage)
         predicted = decode(proba)
-        report = entity_scores(_named(predicted, classes), _named(gold, classes))
+        guesses, truths = _named(predicted, classes), _named(gold, classes)
+        report, noise = entity_scores(guesses, truths), entity_noise(guesses, truths)
         assert report is not None, "there is gold"
-        of_types = [each.f1 for each in report.by_type.values() if each.entities]
+        assert noise is not None, "there is gold"
+        of_types = [each.f1 for each in report.by_type.values() if each.in_gold]
         return Scores(
             accuracy(predicted, gold), sum(of_types) / max(1, len(of_types)), _span_calibration(proba, predicted, gold),
-            coverage, report.micro.precision, report.micro.recall, report.micro.f1,
+            coverage, report.micro.precision, report.micro.recall, report.micro.f1, report.by_type, asdict(noise),
         )  # fmt: skip
 
     return score
-
-
-def found_and_missed(classes: Sequence[str], predicted: IntArray, gold: IntArray | None) -> dict[str, Any] | None:
-    """Of labels (n, s) against gold: `by_type`, the scores of each type, and `noise`, the entities by what is wrong.
-
-    None without gold.
-    """
-    if gold is None or not known(gold).any():
-        return None
-    guesses, truths = _named(predicted, classes), _named(gold, classes)
-    report, noise = entity_scores(guesses, truths), entity_noise(guesses, truths)
-    assert report is not None, "there is gold"
-    assert noise is not None, "there is gold"
-    return {"by_type": {name: asdict(each) for name, each in report.by_type.items()}, "noise": asdict(noise)}
 
 
 def _named(labels: IntArray, classes: Sequence[str]) -> list[list[str] | None]:
@@ -65,24 +52,14 @@ Sentences = Sequence[Sequence[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class EntityScores:
-    """Of entities with exact borders and type, as conlleval counts; 0.0 where there is nothing to divide by.
+class EntityReport:
+    """`micro` over all entities, and those of each type that gold or predictions have.
 
-    `entities`: how many there are in gold.
+    Of entities with exact borders and type, as conlleval counts.
     """
 
-    precision: float
-    recall: float
-    f1: float
-    entities: int
-
-
-@dataclass(frozen=True, slots=True)
-class EntityReport:
-    """`micro` over all entities, and those of each type that gold or predictions have."""
-
-    micro: EntityScores
-    by_type: dict[str, EntityScores]
+    micro: LabelScores
+    by_type: dict[str, LabelScores]
 
 
 def entity_scores(predicted: Sentences, gold: Sentences) -> EntityReport | None:
@@ -93,7 +70,7 @@ def entity_scores(predicted: Sentences, gold: Sentences) -> EntityReport | None:
 
     Example:
         >>> entity_scores([["B-PER", "O"], ["O"]], [["B-PER", "O"], ["B-LOC"]]).micro
-        EntityScores(precision=1.0, recall=0.5, f1=0.6666666666666666, entities=2)
+        LabelScores(precision=1.0, recall=0.5, f1=0.6666666666666666, in_gold=2)
     """
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
@@ -103,7 +80,7 @@ def entity_scores(predicted: Sentences, gold: Sentences) -> EntityReport | None:
     guesses, truths = [_bio2(tags) for tags, _ in pairs], [_bio2(tags) for _, tags in pairs]
     types = sorted({tag[2:] for tags in (*guesses, *truths) for tag in tags if tag != OUTSIDE})
     if not types:
-        return EntityReport(EntityScores(0.0, 0.0, 0.0, 0), {})
+        return EntityReport(LabelScores(0.0, 0.0, 0.0, 0), {})
     micro = precision_recall_fscore_support(truths, guesses, average="micro", zero_division=0)
     columns = precision_recall_fscore_support(truths, guesses, average=None, zero_division=0)
     by_type = {type_: _scores(*row) for type_, row in zip(types, zip(*columns, strict=True), strict=True)}
@@ -185,5 +162,5 @@ def _bio2(tags: Sequence[str]) -> list[str]:
     return to_tags(chunks(tags), [Word(i, i + 1) for i in range(len(tags))])
 
 
-def _scores(precision: float, recall: float, f1: float, entities: int) -> EntityScores:
-    return EntityScores(float(precision), float(recall), float(f1), int(entities))
+def _scores(precision: float, recall: float, f1: float, in_gold: int) -> LabelScores:
+    return LabelScores(float(precision), float(recall), float(f1), int(in_gold))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -94,11 +94,22 @@ def reliability(proba: FloatArray, gold: IntArray, bins: int = 10) -> list[Bin]:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelScores:
+    """Of one label, or one type of entity; 0.0 where there is nothing to divide by. `in_gold`: how many there are."""
+
+    precision: float
+    recall: float
+    f1: float
+    in_gold: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """Figures of one set of predictions; None where gold is unknown.
 
-    `accuracy`: share of rows that are right, throughout if a row needs several decisions. The last three are of the
-    labels found and missed, for tasks with any number of them a row: there `micro_f1` is the figure to look at.
+    `accuracy`: share of rows that are right, throughout if a row needs several decisions. Those with a default are of
+    the labels found and missed, for tasks with any number of them a row: there `micro_f1` is the figure to look at.
+    `noise`: of entities, how many there are by what is wrong with them.
     """
 
     accuracy: float | None
@@ -108,6 +119,8 @@ class Scores:
     precision: float | None = None
     recall: float | None = None
     micro_f1: float | None = None
+    by_label: Mapping[str, LabelScores] | None = None
+    noise: Mapping[str, int] | None = None
 
 
 Score = Callable[[FloatArray, IntArray | None], Scores]
@@ -124,8 +137,8 @@ def scores(proba: FloatArray, gold: IntArray | None) -> Scores:
     return Scores(accuracy(predicted, gold), macro_f1(predicted, gold, k), calibration_error(proba, gold), coverage)
 
 
-def set_scores(proba: FloatArray, gold: IntArray | None) -> Scores:
-    """The same of any number of labels a row: `proba` (n, s, 2) against `gold` (n, s), each 0, 1, or -1 throughout.
+def set_scores(labels: Sequence[str], proba: FloatArray, gold: IntArray | None) -> Scores:
+    """The same of any of `labels` a row: `proba` (n, s, 2) against `gold` (n, s), each 0, 1, or -1 throughout.
 
     Precision, recall and F1 are micro-averaged; macro-F1 is the mean over the labels that occur in gold.
     """
@@ -135,15 +148,19 @@ def set_scores(proba: FloatArray, gold: IntArray | None) -> Scores:
     rows = known(gold)
     predicted = argmax(proba)
     claimed, there = predicted[rows] == 1, gold[rows] == 1
-    hits, all_claimed, all_there = (claimed & there).sum(axis=0), claimed.sum(axis=0), there.sum(axis=0)
-    by_label = 2 * hits / np.maximum(all_claimed + all_there, 1)
-    occurs = all_there > 0
+    counts = (claimed & there).sum(axis=0), claimed.sum(axis=0), there.sum(axis=0)
+    by_label = [LabelScores(*_found(*each), int(each[2])) for each in zip(*counts, strict=True)]
+    of_labels = [each.f1 for each in by_label if each.in_gold]
     return Scores(
-        accuracy(predicted, gold), float(by_label[occurs].mean()) if occurs.any() else 0.0,
-        calibration_error(proba, gold), coverage,
-        float(hits.sum() / max(1, all_claimed.sum())), float(hits.sum() / max(1, all_there.sum())),
-        float(2 * hits.sum() / max(1, all_claimed.sum() + all_there.sum())),
+        accuracy(predicted, gold), float(np.mean(of_labels)) if of_labels else 0.0,
+        calibration_error(proba, gold), coverage, *_found(*(each.sum() for each in counts)),
+        dict(zip(labels, by_label, strict=True)),
     )  # fmt: skip
+
+
+def _found(hits: int, claimed: int, there: int) -> tuple[float, float, float]:
+    """Precision, recall and F1."""
+    return float(hits / max(1, claimed)), float(hits / max(1, there)), float(2 * hits / max(1, claimed + there))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from freeal.annotator import Annotator
-from freeal.candidates import Candidates
 from freeal.events import Emit, Note, RoundFinished
-from freeal.panel import Panel
 from freeal.select.beliefs import Lessons
 from freeal.store import RunStore
 from freeal.student import Keep, Student
@@ -31,6 +28,16 @@ from freeal.types import (
     alike,
     argmax,
 )
+
+
+class Reader(Protocol):
+    """Who asks the LLM about rows, however many questions that takes."""
+
+    def after(self, state: LoopState) -> Reader:
+        """The same, for the round that begins with `state`."""
+
+    def annotate(self, pool: Pool, rows: IntArray, shown: Sequence[Sequence[Demonstration]], work: str) -> Answers:
+        """What is said of `rows`, each shown with its demonstrations; `work` is what the ledger calls it."""
 
 
 class Demos(Protocol):
@@ -55,7 +62,7 @@ class Parts:
     query: Callable[[LoopState], IntArray]
     demos: Demos
     refine: Callable[[Pool, LoopState], LoopState]
-    annotator: Annotator | Panel | Candidates
+    annotator: Reader
     calibrate: Callable[[LoopState, Answers], Annotations]
     lessons: Callable[[Annotations, LoopState], Lessons]
     new_student: Callable[[int], Student]

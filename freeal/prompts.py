@@ -11,6 +11,7 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +130,32 @@ class Prompt:
         schema = self.task.form.schema if self.task.form else None
         chat = self.render(example, shown, question)
         return Request(chat, self.replies, self.task.room, uid=example.id, question=question, schema=schema)
+
+    def question_in(self, chat: Sequence[Message]) -> Mapping[str, str] | None:
+        """The variables of the question that `chat` asks, read back from it; None where it is none of this prompt.
+
+        None, too, where '## user' takes a row's columns apart, which cannot be done without them.
+        """
+        ways: list[tuple[re.Pattern[str], Mapping[str, str]]] = []
+        for about in map(self.task.asked, range(self.task.questions)):
+            with suppress(PromptError):
+                ways.append((self._pattern(about), about))
+        ways.sort(key=lambda way: -len(way[0].pattern))  # who tells more of a turn leaves less of it to the row
+        turns = [message.content for message in chat if message.role == "user"]
+        for turn in reversed(turns):  # a correction may stand behind the question
+            for pattern, about in ways:
+                if found := pattern.fullmatch(turn):
+                    return {**found.groupdict(), **about}
+        return None
+
+    def _pattern(self, about: Mapping[str, str]) -> re.Pattern[str]:
+        """What '## user' says `about` something, of whatever row: a group for each variable that the row fills in."""
+        turn, names = self.turns["user"], _row_variables(self.turns["user"])
+        marks = {name: chr(_PRIVATE_USE + place) for place, name in enumerate(names)}
+        pattern = re.escape(_rendered(self.path, turn, {"labels": self.labels, **marks, **about}))
+        for name, mark in marks.items():
+            pattern = pattern.replace(mark, f"(?P<{name}>.*)", 1).replace(mark, ".*")
+        return re.compile(pattern, re.DOTALL)
 
     def read(self, reply: Reply, text: str) -> Said:
         """What a written `reply` says of `text`, or why it says nothing."""
@@ -445,6 +472,15 @@ def _compile(path: Path, role: Role, line: int, source: str, task: Task) -> Turn
 _OF_ROW = ("text", "labels", "id")
 
 
+_PRIVATE_USE = 0xE000
+"""The first of the characters that Unicode leaves to everybody: a mark for a variable, where no text has it."""
+
+
+def _row_variables(turn: Turn) -> list[str]:
+    """Variables that a row fills in: its text, its id and its columns."""
+    return [name for name in turn.variables if name in ("text", "id") or name not in turn.known]
+
+
 def _columns_used(turn: Turn) -> list[str]:
     return [name for name in turn.variables if name not in turn.known]
 
@@ -473,6 +509,7 @@ def _try_out(prompt: Prompt) -> None:
         raise PromptError(
             f"{prompt.path}:{user.line}: '## user' never shows the text; write {{{{ text }}}} where it goes"
         )
+    _tell_questions_apart(prompt, user)
     _forbid_unsafe(lambda: prompt.render(Example("id", "text")))
     turn, task = prompt.turns["assistant"], prompt.task
     for index, (answer, reply) in enumerate(zip(task.answers, prompt.replies, strict=True)):
@@ -485,6 +522,19 @@ def _try_out(prompt: Prompt) -> None:
             )
     if not task.answers:
         _try_writing(prompt)
+
+
+def _tell_questions_apart(prompt: Prompt, user: Turn) -> None:
+    """Make sure that '## user' uses what tells the questions about a text apart."""
+    owners: dict[tuple[str, ...], str] = {}
+    for question, label in zip(range(prompt.task.questions), prompt.labels, strict=False):
+        told = tuple(said for name, said in prompt.task.asked(question).items() if name in user.variables)
+        if told in owners:
+            raise PromptError(
+                f"{prompt.path}:{user.line}: '## user' asks the same about {owners[told]!r} and {label!r}; each label "
+                "is a question of its own: write {{ label }} where its name goes"
+            )
+        owners[told] = label
 
 
 def _try_writing(prompt: Prompt) -> None:

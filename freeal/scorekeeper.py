@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ def score_of(task: Task) -> Score:
         case "classification":
             return metrics.scores
         case "multilabel":
-            return metrics.set_scores
+            return partial(metrics.set_scores, tuple(task.labels))
         case "tokens":
             return entity_metrics.scores_of(task.classes, task.best)
 

@@ -13,6 +13,7 @@ from freeal.annotator import Annotator
 from freeal.errors import BudgetError
 from freeal.events import Note
 from freeal.ledger import MEMBER
+from freeal.prompts import Prompt
 from freeal.select.calibration import batch_bias, shifted
 from freeal.select.disputes import Dispute, disputed, settled
 from freeal.tasks.proposals import question
@@ -38,6 +39,11 @@ Is "{{ words }}", exactly these words, here one of: {{ about }}?
 """
 
 
+def prompt() -> Prompt:
+    """How it is asked: the columns `words` and `about` are the entity, and what it may be."""
+    return prompts.parse(Path(__file__), QUESTION)
+
+
 @dataclass(frozen=True)
 class Verifier:
     """Asks `annotator`'s LLM about entities of `pool`, in the work of the round whose labels they are.
@@ -60,7 +66,7 @@ class Verifier:
         if (left := self.left(number)) is not None and left < len(disputes):
             self.annotator.emit(Note(f"{len(disputes)} disputed entities stay as they are: {left} calls left", work))
             return posterior
-        asking = replace(self.annotator, prompt=prompts.parse(Path(__file__), QUESTION), unit="disputed entities")
+        asking = replace(self.annotator, prompt=prompt(), unit="disputed entities")
         questions = Pool(tuple(map(self._question, disputes)))
         try:
             said = asking.annotate(questions, np.arange(len(disputes)), [()] * len(disputes), work, all_or_none=True)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal import entity_metrics
-from freeal.entity_metrics import EntityNoise, EntityScores, entity_noise, entity_scores
+from freeal.entity_metrics import EntityNoise, entity_noise, entity_scores
+from freeal.metrics import LabelScores
 from freeal.tasks.spans import chunks
 
 TAGS = st.sampled_from(["O", "O", "B-A", "I-A", "B-B", "I-B", "S-B"])
@@ -35,10 +36,10 @@ def test_every_predicted_entity_is_of_one_kind(corpus):
         assert noise is report is None
         return
     assert noise.predicted == known(predicted, gold)
-    assert noise.correct + noise.wrong_type + noise.missed <= known(gold, gold) == report.micro.entities
-    assert report.micro.entities == sum(scores.entities for scores in report.by_type.values())
+    assert noise.correct + noise.wrong_type + noise.missed <= known(gold, gold) == report.micro.in_gold
+    assert report.micro.in_gold == sum(scores.in_gold for scores in report.by_type.values())
     assert report.micro.precision == pytest.approx(noise.correct / (noise.predicted or 1))
-    assert report.micro.recall == pytest.approx(noise.correct / (report.micro.entities or 1))
+    assert report.micro.recall == pytest.approx(noise.correct / (report.micro.in_gold or 1))
     assert 0 <= report.micro.f1 <= 1
 
 
@@ -59,7 +60,7 @@ def test_gold_itself_is_perfect(corpus):
         assert entity_noise(gold, gold) == EntityNoise(entities, 0, 0, 0, 0, 0)
     if entities:
         report = entity_scores(gold, gold)
-        assert report.micro == EntityScores(1.0, 1.0, 1.0, entities)
+        assert report.micro == LabelScores(1.0, 1.0, 1.0, entities)
         assert {scores.f1 for scores in report.by_type.values()} == {1.0}
 
 
@@ -96,13 +97,13 @@ def test_a_gold_entity_is_missed_where_nothing_overlaps_it():
 def test_an_abstention_misses_everything_and_unlabelled_gold_does_not_count():
     predicted, gold = [None, ["B-A"]], [["B-A", "B-B"], None]
     assert entity_noise(predicted, gold) == EntityNoise(0, 0, 0, 0, 0, 2)
-    assert entity_scores(predicted, gold).micro == EntityScores(0.0, 0.0, 0.0, 2)
+    assert entity_scores(predicted, gold).micro == LabelScores(0.0, 0.0, 0.0, 2)
     assert entity_scores([], []) is entity_noise([], []) is None
 
 
 def test_types_keep_their_own_figures_even_with_hyphens():
     report = entity_scores([["B-a-b", "B-c", "O"]], [["B-a-b", "O", "B-c"]])
-    assert {name: (scores.f1, scores.entities) for name, scores in report.by_type.items()} == {
+    assert {name: (scores.f1, scores.in_gold) for name, scores in report.by_type.items()} == {
         "a-b": (1.0, 1),
         "c": (0.0, 1),
     }

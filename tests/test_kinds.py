@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +17,8 @@ from commandline import freeal
 from freeal import study
 from freeal.config import DataConfig
 from freeal.ledger import Ledger
+from freeal.report import history
+from freeal.store import read_table
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
@@ -145,16 +151,72 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
     assert "default, as sure as it says" not in of_topics
 
 
-def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):
+@pytest.mark.parametrize("place", ["pool", "test"])
+def test_what_is_wrong_with_the_entities_is_told_by_kind(marked, place):
     _, run, _ = marked
-    found = summary(run)["entities"]
-    assert set(found["by_type"]) == {"PER", "LOC"}
-    noise, there = found["noise"], sum(tag.startswith("B-") for row in sentences(40) for tag in row["tags"])
+    found, rows = summary(run), sentences(40) if place == "pool" else sentences(60)[40:]
+    there = sum(tag.startswith("B-") for row in rows for tag in row["tags"])
+    for who in ("zero_shot", "llm", "student", "final"):
+        score = found[place][who]
+        claimed = sum(count for kind, count in score["noise"].items() if kind != "missed")
+        assert sum(each["in_gold"] for each in score["by_label"].values()) == there
+        assert score["noise"]["correct"] == pytest.approx(score["recall"] * there)
+        assert score["noise"]["correct"] == pytest.approx(score["precision"] * claimed)
+        told = " | ".join(f"{count:,}" for count in (*score["noise"].values(), there))
+        assert f" | {told} |" in (run / "summary.md").read_text(encoding="utf-8")
+        assert all(round_[place][who]["noise"] for round_ in found["rounds"])
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("Entities by what is wrong with them") == page.count("Each label in: final labels") == 2
+
+
+def test_what_is_told_of_entities_is_what_schema_1_told_of_the_pool(marked):
+    found = summary(marked[1])
+    assert found["entities"]["noise"] == found["pool"]["final"]["noise"]
+    assert set(found["entities"]["by_type"]) == {"PER", "LOC"}
+    for name, each in found["entities"]["by_type"].items():
+        assert each["entities"] == found["pool"]["final"]["by_label"][name]["in_gold"] > 0
+
+
+def test_the_page_of_an_earlier_run_has_what_was_told_of_its_entities(marked, tmp_path):
+    shutil.copytree(marked[1], tmp_path / "run")
+    found = summary(marked[1])
+    places = [where[place] for where in (found, *found["rounds"]) for place in ("pool", "test")]
+    for score in (score for place in places for score in place.values()):
+        del score["by_label"], score["noise"]
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(found), encoding="utf-8")
+    assert freeal("report", tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "report.html").read_text(encoding="utf-8").count("Each label in: final labels") == 1
+
+
+def test_each_label_of_a_set_is_measured(sorted_):
+    _, run, _ = sorted_
+    gold = [row["topics"] for row in reviews(64)]
+    given = [json.loads(row["labels"]) for row in labels(run)]
     final = summary(run)["pool"]["final"]
-    assert noise["correct"] == pytest.approx(final["recall"] * there)
-    assert noise["correct"] == pytest.approx(final["precision"] * sum(n for k, n in noise.items() if k != "missed"))
-    assert f"{noise['missed']} missed" in (run / "summary.md").read_text(encoding="utf-8")
-    assert "Entities of the pool" in (run / "report.html").read_text(encoding="utf-8")
+    assert list(final["by_label"]) == list(TOPICS)
+    assert final["noise"] is None
+    for name, each in final["by_label"].items():
+        right = sum(name in there and name in said for there, said in zip(gold, given, strict=True))
+        assert each["in_gold"] == sum(name in there for there in gold)
+        assert each["recall"] == pytest.approx(right / each["in_gold"])
+        assert each["precision"] == pytest.approx(right / sum(name in said for said in given))
+        assert f"| {name} | {each['precision']:.3f} | " in (run / "summary.md").read_text(encoding="utf-8")
+    assert final["macro_f1"] == pytest.approx(np.mean([each["f1"] for each in final["by_label"].values()]))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("Each label in: final labels") == 2
+    assert "Entities by what is wrong" not in page
+
+
+def test_gold_of_the_test_alone_tells_of_each_label_there(tmp_path):
+    rows, words = [{**row, "tags": None} for row in sentences(20)], {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(tmp_path, rows, sentences(30)[20:], TOKENS, "tags", words, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "evaluation.llm_on_test=true")
+    assert said.code in (0, 3), said.err
+    found = summary(tmp_path / "run")
+    assert found["entities"] is None
+    assert found["pool"]["final"]["by_label"] is None
+    assert set(found["test"]["final"]["by_label"]) == {"PER", "LOC"}
+    assert (tmp_path / "run" / "summary.md").read_text(encoding="utf-8").count("| entities | correct |") == 1
 
 
 @pytest.mark.parametrize(
@@ -192,6 +254,33 @@ def test_labels_of_a_set_are_lists_of_names(sorted_):
     assert right / len(rows) == pytest.approx(summary(run)["pool"]["final"]["accuracy"])
 
 
+def test_a_set_of_labels_has_a_probability_for_each(sorted_):
+    _, run, _ = sorted_
+    table = read_table(run / "labels.parquet")
+    state = history.read(run).final
+    assert table["probabilities"] == [json.loads(row["probabilities"]) for row in labels(run)]
+    for there, each, proba in zip(table["labels"], table["probabilities"], state.posterior[..., 1], strict=True):
+        assert list(each) == list(TOPICS)
+        assert list(each.values()) == pytest.approx(proba.tolist(), abs=1e-6)
+        assert there == [name for name, p in each.items() if p > 0.5]
+
+
+def test_a_row_without_an_answer_has_no_probabilities():
+    cells = Multilabel({"a": "", "b": ""}).cells("", np.array([-1, -1]), np.full((2, 2), np.nan))
+    assert cells == {"labels": None, "probabilities": None}
+
+
+def test_explain_tells_how_probable_each_label_of_a_set_is(sorted_):
+    _, run, _ = sorted_
+    row = labels(run)[3]
+    each = json.loads(freeal("explain", run, row["id"], "--json").out)["rounds"][-1]
+    assert each["label"] == "; ".join(json.loads(row["labels"]))
+    assert each["final"] == pytest.approx(json.loads(row["probabilities"]), abs=1e-6)
+    assert list(each["final"].values()) == sorted(each["final"].values(), reverse=True)
+    told = ", ".join(f"{name} {p:.3f}" for name, p in each["final"].items())
+    assert f"final    {told}" in freeal("explain", run, row["id"]).out
+
+
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
 def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request, tmp_path):
     _, run, _ = request.getfixturevalue(kind)
@@ -205,10 +294,50 @@ def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request
     assert (tmp_path / "forked" / "labels.csv").read_bytes() == before
 
 
+def written(run):
+    """Name -> bytes of what a run came to: its labels and its rounds, but for their times."""
+    rounds = [path for path in (run / "rounds").rglob("*") if path.is_file()]
+    files = [run / "labels.csv", run / "labels.parquet", run / "result.json", *rounds]
+    timed = ("report.json", "sha256.json")
+    return {path.relative_to(run): path.read_bytes() for path in files if path.name not in timed}
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_round_that_is_gone_is_done_again_to_the_byte(kind, request, tmp_path):
+    _, run, _ = request.getfixturevalue(kind)
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "rounds" / "01")
+    for name in ("labels.csv", "labels.parquet", "result.json", "summary.json"):
+        (tmp_path / "run" / name).unlink()
+    said = freeal("run", "--resume", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    assert written(tmp_path / "run") == written(run)
+    for place in ("pool", "test", "usage"):
+        assert summary(tmp_path / "run")[place] == summary(run)[place]
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_a_run_that_is_broken_in_its_last_round_is_resumed_to_the_byte(kind, request, tmp_path):
+    job, run, _ = request.getfixturevalue(kind)
+    command = [sys.executable, "-c", "from freeal.cli import main; main()", "run", job, "--out", tmp_path / "run"]
+    broken = {**os.environ, "FREEAL_FAILPOINT": "artefact.mid_write:2=exit"}
+    assert subprocess.run(command, env=broken, capture_output=True, timeout=120).returncode == 70
+    assert [path.name for path in sorted((tmp_path / "run" / "rounds").iterdir())] == ["00", "01.partial"]
+    said = freeal("run", "--resume", tmp_path / "run")
+    assert said.code in (0, 3), said.err
+    assert written(tmp_path / "run") == written(run)
+
+
 def test_every_question_about_a_row_is_in_its_history(sorted_):
     _, run, _ = sorted_
-    told = json.loads(freeal("explain", run, labels(run)[0]["id"], "--json").out)
-    assert len([each for each in told["questions"] if each["work"] == "round 0"]) == 3
+    told = json.loads(freeal("explain", run, "r1", "--json").out)
+    assert sorted(each["about"] for each in told["questions"] if each["work"] == "round 0") == sorted(TOPICS)
+    for each in told["questions"]:
+        assert f"Is it about {each['about']}?" in each["messages"][-1][1]
+    said = freeal("explain", run, "r1", "--chats").out
+    for name in TOPICS:
+        assert f"round 0, '{name}': asked with 0 demonstrations; reply: " in said
+        assert f"--- round 0, '{name}'\n" in said
 
 
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])
@@ -226,6 +355,16 @@ def test_the_other_verbs_know_the_kind(kind, request):
     planned = json.loads(freeal("plan", job, "--json").out)
     distinct = planned["distinct_texts"]
     assert planned["calls"]["later_rounds_at_most"] == questions * distinct
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_questions_about_a_text_are_no_panel(marked, sorted_, verb):
+    of_entities, of_topics = (freeal(verb, job).out for job, _, _ in (marked, sorted_))
+    assert "asked:  3 questions a text, one for each label\n" in of_topics
+    assert "panel" not in of_topics
+    assert "questions a text" not in of_entities
+    found = json.loads(freeal(verb, sorted_[0], "--json").out)
+    assert (found["readers"], found["questions"]) == (1, 3)
 
 
 def test_new_texts_get_entities(marked, tmp_path):
@@ -288,6 +427,11 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
         both = ledger.usage(["round 0"]).calls
     assert asked > 0
     assert both > asked, "they count as calls of their round"
+    rows = [row["id"] for row in labels(tmp_path / "run")]
+    told = [json.loads(freeal("explain", tmp_path / "run", uid, "--json").out)["questions"] for uid in rows]
+    again = [each for of_row in told for each in of_row if each["work"].endswith("verification")]
+    assert again
+    assert all(re.fullmatch(r"(.*), (PER \(a person\)|LOC \(a place\))", each["about"]) for each in again)
     told = re.search(r"of (\d+) disputed entities are ones", (tmp_path / "run" / "events.jsonl").read_text("utf-8"))
     assert told
     assert int(told[1]) >= asked
@@ -330,7 +474,10 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     assert "and so for the other candidates: " in freeal("preview", job, "--id", "s1").out
     shown = freeal("preview", job, "--id", "s1", "--run", tmp_path / "run").out
     assert "── assistant" in shown
-    assert "final" in freeal("explain", tmp_path / "run", "s1").out
+    told = freeal("explain", tmp_path / "run", "s1").out
+    assert "final" in told
+    for words, type_ in {"Carla Diaz": "PER", "Rome": "LOC"}.items():
+        assert f"round 0, '{words}': asked with 0 demonstrations; reply: '{type_}'" in told
     assert json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"] == {"labelled": 40}
     forked = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
     assert json.loads(forked.out)["usage"]["calls"] == 0

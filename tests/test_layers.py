@@ -1,6 +1,7 @@
 """Who may import whom: arrows point down only."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,14 @@ def test_the_loop_sees_protocols_and_types_only():
     outside = {name.split(".")[0] for name in imports(MODULES["freeal.pipeline"])} - {"freeal"}
     assert outside <= {"__future__", "collections", "dataclasses", "typing", "numpy"}
     assert not {name for name in uses("freeal.pipeline") if name.startswith(("freeal.llm.", "freeal.student."))}
+
+
+def test_the_loop_has_no_word_about_kinds_of_tasks():
+    words = set(re.findall(r"[a-z]+", MODULES["freeal.pipeline"].read_text(encoding="utf-8").lower()))
+    kinds = {"classification", "multilabel", "sets", "tokens", "token", "tags", "tag", "spans", "span", "entities",
+             "entity", "candidates", "candidate", "panel", "kind", "task"}  # fmt: skip
+    assert words & kinds == set()
+    assert not {name for name in uses("freeal.pipeline") if name.startswith("freeal.tasks")}
 
 
 def test_only_metrics_and_its_callers_speak_of_gold():

@@ -281,3 +281,56 @@ def test_meanings_said_anew_reach_the_question_about_one_of_several_labels():
     asked = load(ROOT / "prompts" / "reviews.md")
     anew = asked.with_meanings({label: f"all of {label}" for label in asked.labels})
     assert "all of price" in anew.render(Example("1", "too dear"))[-1].content
+
+
+SETS = """---
+task: multilabel
+labels: {fit: sizes, no fit: other sizes, price: "what it costs (in all)"}
+---
+## user
+{% if label == "price" %}Money. {% endif %}{{ title }}: {{ text }}
+{{ label }} ({{ meaning }})?
+
+## assistant
+{{ answer }}
+"""
+
+
+@pytest.mark.parametrize(
+    "text", ["a shirt", "two\nlines", "price (what it costs (in all))?\nno fit (other sizes)?", ""]
+)
+@pytest.mark.parametrize("question", [0, 1, 2])
+def test_a_chat_tells_about_which_label_it_asks(tmp_path, text, question):
+    asked = prompt(tmp_path, SETS)
+    shown = [Demonstration("a hat", "price", fields={"title": "hats"})]
+    chat = asked.render(Example("1", text, {"title": "it"}), shown, question)
+    after = Message("assistant", "perhaps"), Message("user", asked.task.correction(asked.replies))
+    for told in (chat, (*chat, *after)):
+        found = asked.question_in(told)
+        assert (found["label"], found["text"], found["title"]) == (list(asked.labels)[question], text, "it")
+
+
+def test_a_chat_of_another_prompt_or_of_columns_taken_apart_tells_nothing(tmp_path):
+    chat = prompt(tmp_path, SETS).render(Example("1", "a", {"title": "b c"}))
+    assert load(ROOT / "prompts" / "reviews.md").question_in(chat) is None
+    assert prompt(tmp_path, SETS.replace("{{ title }}", "{{ title.split()[1] }}")).question_in(chat) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "same"),
+    [
+        ("{{ text }}\nIs it about a topic?", "'fit' and 'price'"),
+        ("{{ text }}\nIs it about this: {{ meaning }}?", "'fit' and 'price'"),
+        ("{% for label in labels %}{{ label }} {% endfor %}{{ text }}", "'fit' and 'price'"),
+    ],
+)
+def test_a_question_that_is_the_same_for_all_labels_is_refused(tmp_path, asked, same):
+    content = f"---\ntask: multilabel\nlabels: [fit, price]\n---\n## user\n{asked}\n\n## assistant\n{{{{ answer }}}}\n"
+    told = fault(tmp_path, content)
+    assert told.startswith(f":6: '## user' asks the same about {same}; ")
+    assert told.endswith("write {{ label }} where its name goes")
+
+
+def test_meanings_that_differ_tell_questions_apart(tmp_path):
+    content = SETS.replace("{{ label }} ({{ meaning }})?", "Is it about {{ meaning }}?")
+    assert prompt(tmp_path, content.replace('{% if label == "price" %}Money. {% endif %}', "")).task.questions == 3

@@ -63,8 +63,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         seen = np.random.default_rng(config.seed).permutation(len(of_test))[:SAMPLED]
         per_test = _tokens(asking, of_test, seen, 0, demos.max_words, llm)
     # each LLM asks each row's questions with each prompt; tokens are counted as the first one does
-    readers = (1 + len(config.panel)) * len(prompt.wordings) * prompt.task.questions
-    a_row = readers * len(questions) / len(pool) * worth_asking(config, prompt)
+    readers = (1 + len(config.panel)) * len(prompt.wordings)
+    a_row = readers * prompt.task.questions * len(questions) / len(pool) * worth_asking(config, prompt)
     later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
     written = config.cold_start.total if config.cold_start.kind == "generated" else 0
     listing = requests_for_names(config, prompt)
@@ -95,6 +95,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
                   "guidelines_at_most": anew * rewriting},
         "lists_names": config.lists_names,
         "readers": readers,
+        "questions": prompt.task.questions,
         "verify": config.fusion.verify,
         "tokens_per_prompt": round(tokens, 1),
         "tokens_in": {"names": sum(llm.count_tokens(listing)),
@@ -135,6 +136,8 @@ def told(found: dict[str, Any]) -> list[str]:
             lines.append(f"        {found[key]:,} {what}")
     if found["readers"] > 1:
         lines.append(f"panel:  {found['readers']} pairs of LLM and prompt, each asked about every row")
+    if found["questions"] > 1:
+        lines.append(f"asked:  {found['questions']} questions a text, one for each label")
     if calls["cold_start"]:
         lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
     if calls["names"]:

@@ -10,10 +10,10 @@ import typer
 from freeal.cli.options import AsJson, RunFolder
 
 if TYPE_CHECKING:
-    from freeal.report.explain import Explanation, Said
+    from freeal.report.explain import Explanation, Question, Said
 
 MOST = 3
-"""Labels of a distribution that are told; `--json` has all."""
+"""Labels of a distribution that are told, and all that are likelier than not; `--json` has the others, too."""
 
 
 def explain(
@@ -61,20 +61,25 @@ def lines(found: Explanation) -> list[str]:
     for question in found.questions:
         shown = sum(role == "assistant" for role, _ in question.messages)
         answer = question.problem or repr(question.reply)
-        told.append(f"{question.work}: asked with {shown} demonstrations; reply: {answer}")
+        told.append(f"{_question(question)}: asked with {shown} demonstrations; reply: {answer}")
     return told
 
 
 def _chats(found: Explanation) -> list[str]:
     told = []
     for question in found.questions:
-        told += ["", f"--- {question.work}"]
+        told += ["", f"--- {_question(question)}"]
         told += [f"[{role}]\n{content}" for role, content in question.messages]
     return told
+
+
+def _question(question: Question) -> str:
+    return question.work if question.about is None else f"{question.work}, {question.about!r}"
 
 
 def _some(said: Said) -> str:
     if not said:
         return "nothing"
-    named = [f"{label} {probability:.3f}" for label, probability in list(said.items())[:MOST]]
-    return ", ".join(named) + (", …" if len(said) > MOST else "")
+    told = max(MOST, sum(probability > 0.5 for probability in said.values()))
+    named = [f"{label} {probability:.3f}" for label, probability in list(said.items())[:told]]
+    return ", ".join(named) + (", …" if len(said) > told else "")

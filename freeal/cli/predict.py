@@ -73,8 +73,7 @@ def _with_ids(wanted: DataConfig) -> DataConfig:
 
 
 def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:
-    """Of each label, where they can be told in a number a label."""
-    if task.kind == "tokens":
+    """Of each label, where there is one label a text; the cells of other kinds have theirs."""
+    if task.kind != "classification":
         return {}
-    of_labels = proba if proba.ndim == 1 else proba[:, 1]
-    return {"probabilities": {label: round(float(p), 6) for label, p in zip(task.labels, of_labels, strict=True)}}
+    return {"probabilities": {label: round(float(p), 6) for label, p in zip(task.labels, proba, strict=True)}}

@@ -7,20 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from freeal import candidates, verification
 from freeal.ledger import FILE, Ledger, Unread
+from freeal.llm import Message
+from freeal.prompts import Prompt
 from freeal.report.history import History
 from freeal.store import sources
+from freeal.tasks.tokens import NONE
 from freeal.types import Annotations, FloatArray, LoopState, surest
 
 Said = Mapping[str, float]
-"""Label -> probability, the most probable first; empty where nobody spoke."""
+"""Label -> probability, the most probable first; empty where nobody spoke. Of entities one for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read."""
+    """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read.
+
+    `about`: which label it asks about, or which words of the text; None where there is one question a row.
+    """
 
     work: str
+    about: str | None
     messages: Sequence[tuple[str, str]]
     reply: str | None
     problem: str | None
@@ -71,9 +79,10 @@ def explain(run: History, uid: str) -> Explanation:
     rounds = [_round(run, number, state, row) for number, state in enumerate(run.states)]
     with Ledger(run.folder / FILE, read_only=True) as ledger:
         asked = list(ledger.of_row(uid))
+    asking = _asking(run.prompt)
     questions = [
         Question(
-            work, [(m.role, m.content) for m in request.messages],
+            work, _about(asking, request.messages), [(m.role, m.content) for m in request.messages],
             None if reply is None or isinstance(reply, Unread) else reply.text,
             None if reply is None or isinstance(reply, Unread) else reply.problem,
         )
@@ -84,20 +93,34 @@ def explain(run: History, uid: str) -> Explanation:
     return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
 
 
+def _asking(prompt: Prompt) -> list[Prompt]:
+    """The prompts that ask several questions about a row."""
+    if prompt.task.kind == "tokens":
+        judging = [] if NONE in prompt.labels else [candidates.prompt_of(prompt)]
+        return [verification.prompt(), *judging]
+    return [prompt] if prompt.task.questions > 1 else []
+
+
+def _about(asking: Sequence[Prompt], chat: Sequence[Message]) -> str | None:
+    """See `Question`; of an entity that is asked about again also what it may be."""
+    found = next((found for each in asking if (found := each.question_in(chat))), {})
+    named = ("label",) if "label" in found else ("words", "about")
+    return ", ".join(found[name] for name in named if name in found) or None
+
+
 def _round(run: History, number: int, state: LoopState, row: int) -> Round:
     one = _only(state, row)
-    final = _said(run, state.posterior[row], row)
     loss = float(state.loss[row])
     return Round(
         number=number,
         asked=int(state.annotations.asked_in[row]) == number,
         llm=_said(run, state.annotations.proba[row], row),
         student=_said(run, state.student[row], row) if np.ptp(state.student[row]) > 0 else {},
-        final=final,
+        final=_said(run, state.posterior[row], row),
         loss=None if np.isnan(loss) else loss,
         p_clean=float(state.p_clean[row]),
         clean=bool(state.clean[row]),
-        label=next(iter(final), None),
+        label=_label(run, state.posterior[row], row),
         source=sources(one)[0],
         reason=reason(state, row, run.speaker),
     )
@@ -133,13 +156,19 @@ def _only(state: LoopState, row: int) -> LoopState:
 
 
 def _said(run: History, proba: FloatArray, row: int) -> Said:
-    """Of several decisions a row what they come to together, and how sure the least sure of them is."""
-    if np.isnan(proba).any():
+    """Of entities what they come to together, and how sure the least sure of their words is."""
+    if (whole := _label(run, proba, row)) is None:
         return {}
-    if proba.ndim == 2 and run.texts is None and run.task.kind == "tokens":
-        return {"(its words are told when the run has finished)": float(surest(proba[None])[0])}
-    if proba.ndim == 2:
-        whole = run.task.write(run.text(row) or "", run.task.best(proba[None])[0])
-        return {"; ".join(whole.splitlines()): float(surest(proba[None])[0])}
-    order = np.argsort(-proba, kind="stable")
-    return {run.labels[c]: float(proba[c]) for c in order}
+    if run.task.kind == "tokens":
+        return {whole: float(surest(proba[None])[0])}
+    of_labels = proba if proba.ndim == 1 else proba[:, 1]
+    return {run.labels[c]: float(of_labels[c]) for c in np.argsort(-of_labels, kind="stable")}
+
+
+def _label(run: History, proba: FloatArray, row: int) -> str | None:
+    """What `proba` comes to, in one line; None for an abstention."""
+    if np.isnan(proba).any():
+        return None
+    if run.task.kind == "tokens" and run.texts is None:
+        return "(its words are told when the run has finished)"
+    return "; ".join(run.task.write(run.text(row) or "", run.task.best(proba[None])[0]).splitlines())

@@ -10,6 +10,7 @@ from typing import Any
 
 from freeal import prompts, rows
 from freeal.errors import RunError, did_you_mean
+from freeal.prompts import Prompt
 from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
@@ -28,7 +29,7 @@ class History:
     """
 
     folder: Path
-    task: Task
+    prompt: Prompt
     ids: Sequence[str]
     texts: Sequence[str] | None
     states: Sequence[LoopState]
@@ -36,6 +37,10 @@ class History:
     notes: Sequence[tuple[str, str]]
     environment: Mapping[str, Any]
     result: int
+
+    @property
+    def task(self) -> Task:
+        return self.prompt.task
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -81,15 +86,15 @@ def read(folder: Path) -> History:
     """
     if not (folder / "config.yaml").is_file():
         raise RunError(f"{folder}: no run directory (it has no config.yaml)")
-    task = prompts.load(folder / "prompt.md").task
+    prompt = prompts.load(folder / "prompt.md")
     ids = list(rows.read(folder)["pool"])
-    store = RunStore(folder, task, ids)
+    store = RunStore(folder, prompt.task, ids)
     done = store.finished()
     if not done:
         raise RunError(f"{folder}: no round is whole yet; go on with:  freeal run --resume {folder}")
     texts = read_table(folder / LABELS)["text"] if (folder / LABELS).is_file() else None
     return History(
-        folder, task, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
+        folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
         done.index(store.result()),
     )  # fmt: skip

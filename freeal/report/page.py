@@ -17,15 +17,16 @@ from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import (
     FACTS,
+    by_label,
     clock,
     has_gold,
     headline,
     measure,
+    noise_counts,
     rolled_back,
     score_columns,
     titles,
     worth,
-    wrong_entities,
 )
 from freeal.select.filters import mixture
 from freeal.types import FloatArray, IntArray, alike, argmax, spoken, surest
@@ -61,7 +62,7 @@ def html(run: History, found: Mapping[str, Any]) -> str:
         found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
         facts=facts, notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
-        wrong_entities=wrong_entities, speaker=run.speaker,
+        by_label=by_label, noise_counts=noise_counts, speaker=run.speaker,
     )  # fmt: skip
 
 
@@ -207,10 +208,12 @@ def _summary(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{folder}: not finished yet; go on with:  freeal run --resume {folder}") from None
+    if (entities := found.get("entities")) and "noise" not in found["pool"]["final"]:  # an earlier freeal had no more
+        by_type = {name: {**each, "in_gold": each["entities"]} for name, each in entities["by_type"].items()}
+        found["pool"]["final"] |= {"by_label": by_type, "noise": entities["noise"]}
     last: dict[str, Any] = {"round": len(found["rounds"]) - 1, "why": None, "signs": []}
     return {
         "estimated": None,
-        "entities": None,
         "confusion": None,
         "reliability": None,
         "guidelines": [],

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from freeal import entity_metrics
 from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
@@ -106,7 +105,7 @@ def summary(
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
         "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels))),
-        "entities": _entities(task, state, corpus),
+        "entities": _entities(rounds[result.round]["pool"]["final"]),
         "confusion": gold.confusion(state.posterior),
         "reliability": gold.reliability(state.posterior),
         "sources": {name: origin.count(name) for name in sorted(set(origin))},
@@ -115,11 +114,12 @@ def summary(
     }  # fmt: skip
 
 
-def _entities(task: Task, state: LoopState, corpus: Corpus) -> dict[str, Any] | None:
-    """What is found and missed of each type, and what is wrong with the rest; None where there are no entities."""
-    if task.kind != "tokens":
+def _entities(score: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a score tells of entities, in the form in which schema 1 had it at first; None where there are none."""
+    if score.get("noise") is None:
         return None
-    return entity_metrics.found_and_missed(task.classes, task.best(state.posterior), corpus.gold)
+    by_type = {name: {**each, "entities": each["in_gold"]} for name, each in score["by_label"].items()}
+    return {"by_type": by_type, "noise": score["noise"]}
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -148,10 +148,10 @@ def markdown(found: Mapping[str, Any]) -> str:
     for place, title in (("pool", "the pool (transductive)"), ("test", f"the test ({data['test_rows']:,} rows)")):
         if has_gold(found[place]):
             lines += [f"## Right on {title}", "", *scores_table(found, place), ""]
+            lines += [line for table in (noise_table(found, place), labels_table(found, place)) if table
+                      for line in (*table, "")]  # fmt: skip
     if told := meanings_table(found):
         lines += ["## What the labels mean", "", *told]
-    if entities := found.get("entities"):
-        lines += ["## Entities of the pool", "", *types_table(entities), "", wrong_entities(entities), ""]
     lines += [
         "Gold labels were read for these figures alone; nothing was selected by them."
         if has_gold(found["pool"]) or has_gold(found["test"])
@@ -275,19 +275,39 @@ def score_columns(figures: Mapping[str, Any]) -> dict[str, str]:
     return {"accuracy": "accuracy", "macro_f1": "macro-F1", "calibration_error": "calibration error"}
 
 
-def types_table(entities: Mapping[str, Any]) -> list[str]:
-    """A row a type of entity, of the final labels."""
+def labels_table(found: Mapping[str, Any], place: str) -> list[str]:
+    """A row for each label or type of entity, of the last set of labels at `place`; nothing of one label a text."""
+    if not (scores := by_label(found, place)):
+        return []
+    title, score = list(scores.items())[-1]
     rows = [
-        [name, *(_number(each[key]) for key in ("precision", "recall", "f1")), f"{each['entities']:,}"]
-        for name, each in entities["by_type"].items()
+        [_cell(name), *(_number(each[key]) for key in ("precision", "recall", "f1")), f"{each['in_gold']:,}"]
+        for name, each in score["by_label"].items()
     ]
-    return _table(["type", "precision", "recall", "F1", "in gold"], rows)
+    return _table([title, "precision", "recall", "F1", "in gold"], rows)
 
 
-def wrong_entities(entities: Mapping[str, Any]) -> str:
-    """What is wrong with the final labels, in one line."""
-    told = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in entities["noise"].items())
-    return f"Of the final labels: {told}."
+def noise_table(found: Mapping[str, Any], place: str) -> list[str]:
+    """What is wrong with the entities of each set of labels, from the first answers to the final ones."""
+    told = {title: counts for title, score in by_label(found, place).items() if (counts := noise_counts(score))}
+    rows = [[title, *(f"{count:,}" for count in counts.values())] for title, counts in told.items()]
+    return _table(["entities", *next(iter(told.values()))], rows) if told else []
+
+
+def by_label(found: Mapping[str, Any], place: str) -> dict[str, Mapping[str, Any]]:
+    """What each set of labels at `place` is called -> its score, of those that have one for each label or type."""
+    figures = found[place]
+    return {
+        title: figures[name] for name, title in titles(found, place).items() if figures.get(name, {}).get("by_label")
+    }
+
+
+def noise_counts(score: Mapping[str, Any]) -> dict[str, int]:
+    """Entities by what is wrong with them, and those of gold that were looked for; nothing of labels of whole texts."""
+    if not score.get("noise"):
+        return {}
+    counts = {kind.replace("_", " "): count for kind, count in score["noise"].items()}
+    return {**counts, "in gold": sum(each["in_gold"] for each in score["by_label"].values())}
 
 
 def worth(score: Mapping[str, Any] | None) -> float | None:

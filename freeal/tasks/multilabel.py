@@ -127,7 +127,10 @@ class Multilabel:
         return list(self.labels)[number % len(self.labels)]
 
     def cells(self, text: str, best: IntArray, proba: FloatArray) -> dict[str, Any]:
-        return {"labels": self._names(best) if best[0] >= 0 else None}
+        if best[0] < 0:
+            return {"labels": None, "probabilities": None}
+        there = {name: round(float(p), 6) for name, p in zip(self.labels, proba[:, 1], strict=True)}
+        return {"labels": self._names(best), "probabilities": there}
 
     def _names(self, best: IntArray) -> list[str]:
         return [name for name, there in zip(self.labels, best, strict=True) if there == 1]
