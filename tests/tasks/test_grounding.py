@@ -116,6 +116,39 @@ KEPT = {
     "lines with bullets": ("Ann in Rome", "- per: Ann\n* **loc**: Rome", [("Ann", "PER"), ("Rome", "LOC")]),
     "lines with numbers": ("Ann in Rome", "1. PER: Ann\n2) **LOC:** Rome", [("Ann", "PER"), ("Rome", "LOC")]),
     "several on a line": ("Ann, Bob; Cy", "PER: Ann | Bob; Cy", p("Ann", "Bob", "Cy")),
+    "a list in a line": ("Ann met Bob", 'PER: ["Ann", "Bob"]', p("Ann", "Bob")),
+    "a list in a bullet": ("Ann met Bob", '- **PER**: ["Ann", "Bob"]\n- LOC: []', p("Ann", "Bob")),
+    "a list without quotes": ("Ann met Bob", "PER: [Ann, Bob]", p("Ann", "Bob")),
+    "words in brackets": ("Ann met [1] and 2", "PER: [1] | 2", p("[1]", "2")),
+    "a bullet for each": ("Ann met Bob in Rome", "PER:\n- Ann\n- Bob\n\n**LOC:**\n1. Rome\nORG:\n- none",
+                          [*p("Ann", "Bob"), ("Rome", "LOC")]),
+    "a type behind each": ("Ann in Rome", "- Ann (PER)\n2. **Rome** (LOC).", [("Ann", "PER"), ("Rome", "LOC")]),
+    "a bullet that is a part of the name": ("of N - acetyl and 1. x", "ORG: N - acetyl | 1. x",
+                                            [("N - acetyl", "ORG"), ("1. x", "ORG")]),
+    "a line that ends like an introduction": ("in LOC: now", "PER: LOC:\nLOC: none", p("LOC:")),
+    # separators: which is one, and which a part of a name
+    "commas between names": ("Ann met Bob", "PER: Ann, Bob", p("Ann", "Bob")),
+    "commas as in the text": ("Ann, Bob came", "PER: Ann, Bob", p("Ann", "Bob")),
+    "an and behind the commas": ("Ann, Bob, Cy and Di", "PER: Ann, Bob, Cy and Di", p("Ann", "Bob", "Cy", "Di")),
+    "a comma before the and": ("Ann met Bob and Cy", "PER: Ann, Bob, and Cy", p("Ann", "Bob", "Cy")),
+    "a place and where that is": ("in Portland, Oregon", "LOC: Portland, Oregon",
+                                  [("Portland", "LOC"), ("Oregon", "LOC")]),
+    "a name twice between commas": ("Ann, Ann", "PER: Ann, Ann", p("Ann", "Ann")),
+    "a comma of a name, told by a bar": ("in Portland, Oregon and Rome", "LOC: Portland, Oregon | Rome",
+                                         [("Portland, Oregon", "LOC"), ("Rome", "LOC")]),
+    "a comma of a name, in a list": ("in Portland, Oregon", 'LOC: ["Portland, Oregon"]', [("Portland, Oregon", "LOC")]),
+    "a comma within a number": ("in 10,000 BC", "LOC: 10,000 BC", [("10,000 BC", "LOC")]),
+    "an and without a comma": ("of Marks and Spencer", "ORG: Marks and Spencer", [("Marks and Spencer", "ORG")]),
+    "a part that has no place of its own": ("in Bora Bora, Bora", "LOC: Bora Bora, Bora, Bora Bora",
+                                            [("Bora Bora", "LOC"), ("Bora", "LOC")]),
+    "a semicolon between names": ("Ann; Bob came", "PER: Ann; Bob", p("Ann", "Bob")),
+    "a semicolon of a name": ("the Smith; Jones LLP firm", 'ORG: ["Smith; Jones LLP"]', [("Smith; Jones LLP", "ORG")]),
+    "a bar of a name": ("the A | B firm", 'ORG: ["A | B"]', [("A | B", "ORG")]),
+    "a bar without spaces": ("the A|B firm", "ORG: A|B", [("A|B", "ORG")]),
+    # the word for nothing
+    "none of a type, and the word in the text": ("none met Ann", "PER: Ann\nLOC: none", p("Ann")),
+    "somebody called None": ("Mr None came", 'PER: ["None"]', p("None")),
+    "nobody in a list": ("x", 'PER: ["None"]', []),
     "an introduction and lines": ("Ann", "Here are the entities:\n\nPER: Ann", p("Ann")),
     "nothing of a type": ("Ann", "PER: Ann\nORG: none\nLOC: -", p("Ann")),
     "a colon in the words": ("see http://x.org now", "ORG: http://x.org", [("http://x.org", "ORG")]),
@@ -133,6 +166,11 @@ KEPT = {
     "no entities": ("x", "**No entities**", []),
     "a sentence of none": ("x", "There are no named entities in this text.", []),
     "entities: none": ("x", "Entities: none", []),
+    "none found": ("x", "None found.", []),
+    "no answer": ("x", "N/A", []),
+    "what the text mentions: none": ("Ann", "The text mentions: none", []),
+    "what the text contains: none": ("Ann", "This sentence contains no named entities.", []),
+    "a heading for each, and nothing": ("Ann", "PER:\nLOC:\n- N/A", []),
     "none of each type": ("x", "PER: none\nORG: none", []),
     "empty lists by type": ("x", '{"PER": [], "ORG": [], "DATE": []}', []),
 }  # fmt: skip
@@ -216,6 +254,12 @@ UNREADABLE = {
     "lines after a list": '[{"text": "Bob", "type": "PER"}]\nPER: Ann',
     "a list after prose after a list": '[] or rather [{"text": "Ann", "type": "PER"}]',
     "none and some": "PER: Ann\nnone",
+    "a bullet that no type is above": "PER: Ann\n- Bob",
+    "a line below a type": "PER:\nAnn",
+    "a type behind, without a bullet": "Ann (PER)",
+    "an unknown type behind": "- Ann (DOG)",
+    "types behind, and a list": '- Ann (PER)\n[{"text": "Bob", "type": "PER"}]',
+    "a symbol that looks like no answer": "Na",
     "nothing of an unknown type": "Note: none",
     "an object of something else": '{"error": null}',
     "a number": "3",
@@ -226,6 +270,25 @@ UNREADABLE = {
     "the types and nothing else": "PER\nLOC",
     "the text again": "Ann met Bob",
 }
+
+
+LINES = {
+    "a None that may be a name": ("Mr None came", "PER: None", [("ambiguous", "None")]),
+    "a None that may be a name, below its type": ("Mr None came", "PER:\n- None", [("ambiguous", "None")]),
+    "commas, and one name is not there": ("Ann came", "PER: Ann, Zed", [("invented", "Ann, Zed")]),
+    "commas, and one name is within another": ("in New York", "LOC: New York, York", [("invented", "New York, York")]),
+    "an and alone": ("Ann met Bob", "PER: Ann and Bob", [("invented", "Ann and Bob")]),
+    "bullets below an unknown type": ("Ann came", "PER: none\nDOG:\n- Ann", [("wrong type", "Ann")]),
+    "more in brackets than the type": ("Ann came", "PER: Ann (her)", [("invented", "Ann (her)")]),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_what_lines_leave_in_doubt_is_dropped_with_a_cause(case):
+    text, reply, expected = LINES[case]
+    found = ground(reply, text, TYPES)
+    assert found.spans is None
+    assert causes(found) == expected
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
