@@ -563,6 +563,25 @@ def test_a_fine_tuned_student_learns_sets_of_labels(tmp_path, tiny_encoder):
     ) == set(TOPICS)
 
 
+def test_check_and_run_say_what_of_long_texts_is_not_read(tmp_path):
+    long = {"id": "long", "tokens": [*["word"] * 140, "Bob"], "tags": [*["O"] * 140, "B-PER"]}
+    blank = {"id": "blank", "tokens": ["\u200b"], "tags": ["O"]}
+    settings = {"student": {"kind": "none"}, "rounds": 1}
+    job = configured(tmp_path, [*sentences(9), long, blank], sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
+    checked = freeal("check", job)
+    assert "1 empty texts skipped" in checked.out
+    assert "1 texts longer than what is read, and labelled, of them" in checked.out
+    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in checked.out
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert "of 1 texts nothing behind word 128 is read, nor labelled" in said.err
+    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in said.err
+    assert "1 × behind the last word read" in said.err
+    found = summary(tmp_path / "run")
+    assert (found["data"]["empty"], found["data"]["long"], found["data"]["lost"]) == (1, 1, 1)
+    assert "1 entities of gold behind what is read" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert {row["id"]: row["spans"] for row in labels(tmp_path / "run")}["long"] == "", "it is no text without entities"
+
+
 def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):
     rows = sentences(6)
     rows[3]["tags"][0] = "B-ORG"
