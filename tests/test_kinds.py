@@ -16,6 +16,7 @@ from freeal.ledger import Ledger
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.spans import chunks
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
 from freeal.testing.plans import Content, Plan, Rule
@@ -172,14 +173,21 @@ def test_a_row_belongs_to_its_rarest_group(task, best, there, group):
     assert task.group(np.array(best)).tolist() == group
 
 
-def test_every_entity_is_verbatim_in_its_text(marked):
+def words_of(tokens, start, end):
+    """The tokens that stand at the characters `start` to `end` of their sentence."""
+    ends = [len(" ".join(tokens[: i + 1])) for i in range(len(tokens))]
+    return tokens[
+        [end_ - len(token) for end_, token in zip(ends, tokens, strict=True)].index(start) : ends.index(end) + 1
+    ]
+
+
+def test_every_entity_stands_in_the_sentence_that_was_given_where_it_is_said_to(marked):
     _, run, _ = marked
-    rows = labels(run)
-    assert len(rows) == 40
-    assert rows[2]["text"] == "It rained all day ."
-    spans = [(row["text"], span) for row in rows for span in json.loads(row["spans"])]
+    given, rows = {row["id"]: row["tokens"] for row in sentences(40)}, labels(run)
+    assert {row["id"]: row["text"] for row in rows} == {uid: " ".join(tokens) for uid, tokens in given.items()}
+    spans = [(given[row["id"]], span) for row in rows for span in json.loads(row["spans"])]
     assert len(spans) > 20
-    assert all(text[span["start"] : span["end"]] == span["text"] for text, span in spans)
+    assert all(words_of(tokens, s["start"], s["end"]) == s["text"].split(" ") for tokens, s in spans)
     assert {span["label"] for _, span in spans} == {"PER", "LOC"}
 
 
@@ -233,8 +241,8 @@ def test_new_texts_get_entities(marked, tmp_path):
     (tmp_path / "new.txt").write_text("Ann Lee went to Peru .\n", encoding="utf-8")
     said = freeal("predict", run, tmp_path / "new.txt", "--json")
     assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert all("Ann Lee went to Peru ."[s["start"] : s["end"]] == s["text"] for s in found["spans"])
+    words = ["Ann", "Lee", "went", "to", "Peru", "."]
+    assert all(words_of(words, s["start"], s["end"]) == s["text"].split(" ") for s in json.loads(said.out)["spans"])
 
 
 def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
@@ -251,12 +259,16 @@ def test_exported_entities_are_read_back(marked, tmp_path, name):
     assert freeal("export", run, tmp_path / name).code == 0
     table = open_table(str(tmp_path / name), "train", DataConfig(pool=name))
     rows = {row["id"]: row for _, row in table.rows}
+    given = {row["id"]: row["tokens"] for row in sentences(40)}
     assert list(rows) == [row["id"] for row in labels(run)]
     for row in labels(run):
-        count = len(json.loads(row["spans"]))
-        there = rows[row["id"]]
-        written = there["spans"] if "spans" in there else [tag for tag in there["tags"] if tag.startswith("B-")]
-        assert len(written) == count
+        there, tokens = rows[row["id"]], given[row["id"]]
+        kept = [(span["text"].split(" "), span["label"]) for span in json.loads(row["spans"])]
+        if "spans" in there:
+            assert [(words_of(tokens, s["start"], s["end"]), s["label"]) for s in there["spans"]] == kept
+        else:
+            assert there["tokens"] == tokens
+            assert [(tokens[c.start : c.end], c.type) for c in chunks(there["tags"])] == kept
 
 
 @pytest.mark.parametrize("form", ["conll", "hf"])
