@@ -25,6 +25,7 @@ from freeal.formats import sentence_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
+from freeal.tasks.multilabel import NONE
 from freeal.tasks.spans import split_words, widened
 from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
@@ -249,14 +250,21 @@ class _Intake:
         return within
 
     def _set(self, number: int, value: object) -> list[int] | None:
-        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank."""
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank.
+
+        The name `none` alone is the empty set.
+        """
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return None
-        if isinstance(value, str):
-            value = self._listed(value)
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            value = [value]
-        found = [self._class(number, name) for name in value]
+        told = self._listed(value) if isinstance(value, str) else value
+        names = told if isinstance(told, (list, tuple, np.ndarray)) else [told]
+        labels = [name for name in names if not (isinstance(name, str) and fold(name) == NONE)]
+        if labels and len(labels) < len(names):
+            raise self.table.fault(
+                number,
+                f"gold {value!r} in column {self.config.gold!r} has {NONE!r} beside labels; leave out one or the other",
+            )
+        found = [self._class(number, name) for name in labels]
         return [index for index in found if index >= 0]
 
     def _listed(self, told: str) -> list[Any]:
@@ -270,7 +278,7 @@ class _Intake:
         if fold(told) in self._classes:
             return [told]
         between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-        return [name for name in told.split(between) if fold(name) not in ("", "none")]
+        return [name.strip() for name in told.split(between) if name.strip()]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]

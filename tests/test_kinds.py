@@ -473,7 +473,7 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
             "freeal is for one label a text; set plain, candidates",
         ),
         (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
-        (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
+        (TOKENS.replace("LOC", "None"), "seed=0", "type 'None' is called as what is no entity; rename it"),
     ],
 )
 def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
@@ -605,11 +605,22 @@ def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):
 
 
 def test_gold_of_sets_may_be_lists_or_names_with_marks_between_them(tmp_path):
-    told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', "none", [], None]
+    nothing = ["none", ["none"], '["None"]', "none;", []]
+    told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', *nothing, None]
     rows = [{"id": f"r{i}", "text": f"text {i}", "topics": each} for i, each in enumerate(told)]
     job = configured(tmp_path, rows, rows, SETS, "topics", TOPICS, student={"kind": "none"}, rounds=1)
     from freeal import build, config
 
     chosen = config.load(job)
     _, corpus = build.inputs(chosen, tmp_path / "prompt.md")
-    assert corpus.gold.tolist() == [[1, 1, 0]] * 4 + [[0, 0, 0]] * 2 + [[-1, -1, -1]]
+    assert corpus.gold.tolist() == [[1, 1, 0]] * 4 + [[0, 0, 0]] * 5 + [[-1, -1, -1]]
+
+
+@pytest.mark.parametrize("told", ["none; price", "price|None", ["price", "none"], '["none", "price"]'])
+def test_gold_of_sets_is_none_or_names(tmp_path, told):
+    rows = [{"id": "a", "text": "x", "topics": ["price"]}, {"id": "b", "text": "y", "topics": told}]
+    job = configured(tmp_path, rows, rows[:1], SETS, "topics", TOPICS, student={"kind": "none"})
+    said = freeal("check", job)
+    assert said.code == 2
+    assert "line 2" in said.err
+    assert f"gold {told!r} in column 'topics' has 'none' beside labels; leave out one or the other" in said.err

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from freeal.errors import PromptError
 from freeal.tasks import TRUST_IN_A_WORD, Form, Kind, Said, rarest, tags, with_meaning
 from freeal.tasks.classification import Classification, fold, validate_labels
 from freeal.tasks.grounding import ground, listed
@@ -40,7 +41,7 @@ class Tokens:
     `words`: type, or NONE -> what an LLM that is asked about candidates may call it, the most general word first.
 
     Raises:
-        PromptError: the types, or the words, cannot be told apart.
+        PromptError: the types, or the words, cannot be told apart, or a type is called as what is no entity.
 
     Example:
         >>> task = Tokens({"PER": "", "LOC": ""})
@@ -60,6 +61,8 @@ class Tokens:
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
+        if clash := next((label for label in self.labels if fold(label) == NONE), None):
+            raise PromptError(f"type {clash!r} is called as what is no entity; rename it")
         if self.words:
             Classification({**self.labels, NONE: ""}, self.words)
 
