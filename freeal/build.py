@@ -142,8 +142,6 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
     if config.reading != "written" and task.kind != "tokens":
         raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
-    if config.reading != "written" and NONE in task.labels:
-        raise Unfit(f"reading: {config.reading} asks whether words are of a type or {NONE}; rename the type {NONE}")
     strategy = config.llm.strategy if isinstance(config.llm, OpenAIConfig) else "auto"
     votes = isinstance(config.llm, OpenAIConfig) and config.llm.votes > 1
     if config.reading != "written" and strategy not in ("auto", "probabilities") and not votes:

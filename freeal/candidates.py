@@ -273,11 +273,7 @@ class Candidates:
 
 
 def prompt_of(prompt: Prompt) -> Prompt:
-    """The prompt that asks what one candidate is: one of the types of `prompt`, or none; by words, if these have any.
-
-    Raises:
-        PromptError: a type is called `none`.
-    """
+    """The prompt that asks what one candidate is: one of the types of `prompt`, or none; by words, if they have any."""
     meanings, words = {**prompt.labels, NONE: NEITHER}, words_of(prompt)
     labels = {
         label: {"means": meaning, "words": list(words[label])} if label in words else meaning

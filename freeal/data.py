@@ -25,7 +25,9 @@ from freeal.formats import sentence_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
+from freeal.tasks.multilabel import NONE
 from freeal.tasks.spans import split_words, widened
+from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
 
 
@@ -35,7 +37,8 @@ class DataReport:
 
     `empty` are ids (or places) of rows without text, which are skipped; `duplicates` counts rows whose text
     an earlier row of the pool has too; `leaked` are ids of pool rows whose text is also in the test; `cut`
-    counts texts shortened to `max_words`.
+    counts texts shortened to `max_words`. Where entities are marked, `long` counts texts of pool and test with more
+    words than are read, and `lost` the entities of gold that end behind what is read: no figure counts them.
     """
 
     rows: int
@@ -45,6 +48,8 @@ class DataReport:
     cut: int = 0
     test_rows: int = 0
     test_empty: tuple[str, ...] = ()
+    long: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,11 @@ def load(config: DataConfig, task: Task, seed: int) -> Corpus:
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
     if tested is None:
-        return Corpus(pool, gold, None, None, _report(pool, None, intake, None))
-    rows = _chosen(tested, config.test_sample, 0)
-    test = tested.pool_of(rows)
-    return Corpus(pool, gold, test, tested.gold_of(rows), _report(pool, test, intake, tested))
+        return Corpus(pool, gold, None, None, _report(pool, None, intake, None, _unread(intake, rows)))
+    of_test = _chosen(tested, config.test_sample, 0)
+    test = tested.pool_of(of_test)
+    unread = _unread(intake, rows) + _unread(tested, of_test)
+    return Corpus(pool, gold, test, tested.gold_of(of_test), _report(pool, test, intake, tested, unread))
 
 
 def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
@@ -98,7 +104,15 @@ def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
     return np.arange(n) if sample is None else np.random.default_rng(seed).permutation(n)[:sample]
 
 
-def _report(pool: Pool, test: Pool | None, intake: _Intake, tested: _Intake | None) -> DataReport:
+def _unread(intake: _Intake, rows: IntArray) -> Counter[str]:
+    """How many of `rows` are `long`, and how many entities of their gold are `lost`, see `DataReport`."""
+    long = [len(split_words(intake.examples[row].text)) > MOST_WORDS for row in rows if intake.task.kind == "tokens"]
+    return Counter(long=sum(long), lost=sum(intake.lost[row] for row in rows))
+
+
+def _report(
+    pool: Pool, test: Pool | None, intake: _Intake, tested: _Intake | None, unread: Mapping[str, int]
+) -> DataReport:
     seen = set() if test is None else {_same_text(text) for text in test.texts}
     return DataReport(
         rows=intake.rows,
@@ -108,6 +122,8 @@ def _report(pool: Pool, test: Pool | None, intake: _Intake, tested: _Intake | No
         cut=intake.cut,
         test_rows=0 if tested is None else tested.rows,
         test_empty=() if tested is None else tuple(tested.empty),
+        long=unread["long"],
+        lost=unread["lost"],
     )
 
 
@@ -131,6 +147,7 @@ class _Intake:
     cut: int = 0
     examples: list[Example] = field(default_factory=list)
     gold: list[Any] = field(default_factory=list)
+    lost: Counter[int] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
@@ -141,16 +158,16 @@ class _Intake:
         self.rows += 1
         self.columns.update(dict.fromkeys(row))
         text = self._text(number, row) or ""
+        short = self._short(text, count=True)
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
-        if not text.strip():
+        if self._is_empty(short):
             self.empty.append(given.strip() or f"{self.table.unit} {number}")
             return
         name = given if given.strip() else self._hash(text)
         if name in self.lines:
             self.repeated.append(f"{name!r} on {self.table.unit}s {self.lines[name]} and {number}")
         self.lines.setdefault(name, number)
-        short, fields = self._short(text, count=True), self._fields(number, row)
-        self.examples.append(Example(name, short, fields, self._tokenized(row)))
+        self.examples.append(Example(name, short, self._fields(number, row), self._tokenized(row)))
         if self.config.gold is not None:
             self.gold.append(self._true(number, row, self.config.gold, self.examples[-1].text))
 
@@ -202,6 +219,10 @@ class _Intake:
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
 
+    def _is_empty(self, text: str) -> bool:
+        """Whether there is nothing to label: no word, where words are labelled."""
+        return not (split_words(text) if self.task.kind == "tokens" else text.strip())
+
     def _tokenized(self, row: Mapping[str, object]) -> bool:
         """Whether the text of a row is tokens, none of which has a space in it."""
         value = row.get(self.text_column)
@@ -221,21 +242,29 @@ class _Intake:
         types = {fold(name): name for name in self.task.labels}
         try:
             spans = sentence_of(self.table, row, types, self.text_column, column).spans
-            within = tuple(span for span in spans or () if span.end <= len(text))
-            widened(within, split_words(text))  # each has a word of freeal's, too
+            within, words = tuple(span for span in spans or () if span.end <= len(text)), split_words(text)
+            widened(within, words)  # each has a word of freeal's, too
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
+        self.lost[len(self.gold)] = len(spans or ()) - len(within) + len(behind(words, within))
         return within
 
     def _set(self, number: int, value: object) -> list[int] | None:
-        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank."""
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank.
+
+        The name `none` alone is the empty set.
+        """
         if value is None or value != value or (isinstance(value, str) and not value.strip()):
             return None
-        if isinstance(value, str):
-            value = self._listed(value)
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            value = [value]
-        found = [self._class(number, name) for name in value]
+        told = self._listed(value) if isinstance(value, str) else value
+        names = told if isinstance(told, (list, tuple, np.ndarray)) else [told]
+        labels = [name for name in names if not (isinstance(name, str) and fold(name) == NONE)]
+        if labels and len(labels) < len(names):
+            raise self.table.fault(
+                number,
+                f"gold {value!r} in column {self.config.gold!r} has {NONE!r} beside labels; leave out one or the other",
+            )
+        found = [self._class(number, name) for name in labels]
         return [index for index in found if index >= 0]
 
     def _listed(self, told: str) -> list[Any]:
@@ -249,7 +278,7 @@ class _Intake:
         if fold(told) in self._classes:
             return [told]
         between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-        return [name for name in told.split(between) if fold(name) not in ("", "none")]
+        return [name.strip() for name in told.split(between) if name.strip()]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]

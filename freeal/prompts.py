@@ -361,8 +361,6 @@ def _check_words(
             f"{path}:{line}: type {bare!r} has no words, and others, or '{NONE}', have: the LLM would see a bare name; "
             "give it words, too"
         )
-    if clash := next((label for label in labels if fold(label) == NONE), None):
-        raise PromptError(f"{path}:{line}: type {clash!r} is called as what is no entity; rename it")
     of_types = [word for label in labels for word in words[label]]
     if taken := next((word for word in of_types if fold(word) == NONE), None):
         raise PromptError(f"{path}:{line}: the word {taken!r} is for what is no entity; leave it out")

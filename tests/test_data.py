@@ -15,6 +15,7 @@ from freeal.data import Corpus, load
 from freeal.errors import DataError
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.tokens import MOST_WORDS, Tokens
 
 LABELS = ("negative", "positive")
 ROWS = [
@@ -223,6 +224,33 @@ def test_long_texts_are_cut_after_max_words(tmp_path):
     corpus = read(written(tmp_path / "p.txt", "one  two three\none two\n"), max_words=2)
     assert corpus.pool.texts == ["one  two", "one two"]
     assert corpus.report.cut == 1
+
+
+def marked(count: int, *spans: tuple[int, int]) -> dict[str, object]:
+    """A row of `count` tokens, each two characters long, and the entities of these words."""
+    return {"text": " ".join(["ab"] * count), "spans": [[3 * start, 3 * end - 1, "X"] for start, end in spans]}
+
+
+def test_texts_longer_than_what_is_read_and_the_gold_behind_are_counted(tmp_path):
+    rows = [marked(MOST_WORDS, (126, 128)), marked(MOST_WORDS + 2, (0, 1), (127, 129), (129, 130)), marked(3, (1, 2))]
+    path, config = as_jsonl(tmp_path / "p.jsonl", rows), {"gold": "spans"}
+    task = Tokens({"X": ""})
+    corpus = load(DataConfig(pool=str(path), **config), task, 0)
+    assert (corpus.report.long, corpus.report.lost) == (1, 2)
+    assert [len(task.spans(text, gold)) for text, gold in zip(corpus.pool.texts, corpus.gold, strict=True)] == [1, 1, 1]
+    both = load(DataConfig(pool=str(path), test=str(path), test_sample=3, **config), task, 0)
+    assert (both.report.long, both.report.lost) == (2, 4)
+    short = load(DataConfig(pool=str(path), max_words=127, **config), task, 0)
+    assert (short.report.cut, short.report.long, short.report.lost) == (2, 0, 3)
+    assert load(DataConfig(pool=str(path), sample=1, **config), task, 1).report.lost in (0, 2)
+
+
+def test_a_text_without_a_word_is_empty_where_words_are_labelled(tmp_path):
+    path = written(tmp_path / "p.csv", "id,text\na,Ann\nb,\u200b\nc,\u00ad \u2060\n")
+    assert load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0).report.empty == ("b", "c")
+    assert read(path).report.empty == ()
+    with pytest.raises(DataError, match="all 2 texts in column 'text' are empty"):
+        load(DataConfig(pool=str(written(tmp_path / "b.csv", "id,text\nb,\u200b\nc,\u00ad\n"))), Tokens({"PER": ""}), 0)
 
 
 # --- faults name the file, the line, what was found, and the way out

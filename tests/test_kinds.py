@@ -22,6 +22,7 @@ from freeal.store import read_table
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.spans import chunks
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
 from freeal.testing.plans import Content, Plan, Rule
@@ -234,14 +235,21 @@ def test_a_row_belongs_to_its_rarest_group(task, best, there, group):
     assert task.group(np.array(best)).tolist() == group
 
 
-def test_every_entity_is_verbatim_in_its_text(marked):
+def words_of(tokens, start, end):
+    """The tokens that stand at the characters `start` to `end` of their sentence."""
+    ends = [len(" ".join(tokens[: i + 1])) for i in range(len(tokens))]
+    return tokens[
+        [end_ - len(token) for end_, token in zip(ends, tokens, strict=True)].index(start) : ends.index(end) + 1
+    ]
+
+
+def test_every_entity_stands_in_the_sentence_that_was_given_where_it_is_said_to(marked):
     _, run, _ = marked
-    rows = labels(run)
-    assert len(rows) == 40
-    assert rows[2]["text"] == "It rained all day ."
-    spans = [(row["text"], span) for row in rows for span in json.loads(row["spans"])]
+    given, rows = {row["id"]: row["tokens"] for row in sentences(40)}, labels(run)
+    assert {row["id"]: row["text"] for row in rows} == {uid: " ".join(tokens) for uid, tokens in given.items()}
+    spans = [(given[row["id"]], span) for row in rows for span in json.loads(row["spans"])]
     assert len(spans) > 20
-    assert all(text[span["start"] : span["end"]] == span["text"] for text, span in spans)
+    assert all(words_of(tokens, s["start"], s["end"]) == s["text"].split(" ") for tokens, s in spans)
     assert {span["label"] for _, span in spans} == {"PER", "LOC"}
 
 
@@ -372,8 +380,8 @@ def test_new_texts_get_entities(marked, tmp_path):
     (tmp_path / "new.txt").write_text("Ann Lee went to Peru .\n", encoding="utf-8")
     said = freeal("predict", run, tmp_path / "new.txt", "--json")
     assert said.code == 0, said.err
-    found = json.loads(said.out)
-    assert all("Ann Lee went to Peru ."[s["start"] : s["end"]] == s["text"] for s in found["spans"])
+    words = ["Ann", "Lee", "went", "to", "Peru", "."]
+    assert all(words_of(words, s["start"], s["end"]) == s["text"].split(" ") for s in json.loads(said.out)["spans"])
 
 
 def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
@@ -390,12 +398,16 @@ def test_exported_entities_are_read_back(marked, tmp_path, name):
     assert freeal("export", run, tmp_path / name).code == 0
     table = open_table(str(tmp_path / name), "train", DataConfig(pool=name))
     rows = {row["id"]: row for _, row in table.rows}
+    given = {row["id"]: row["tokens"] for row in sentences(40)}
     assert list(rows) == [row["id"] for row in labels(run)]
     for row in labels(run):
-        count = len(json.loads(row["spans"]))
-        there = rows[row["id"]]
-        written = there["spans"] if "spans" in there else [tag for tag in there["tags"] if tag.startswith("B-")]
-        assert len(written) == count
+        there, tokens = rows[row["id"]], given[row["id"]]
+        kept = [(span["text"].split(" "), span["label"]) for span in json.loads(row["spans"])]
+        if "spans" in there:
+            assert [(words_of(tokens, s["start"], s["end"]), s["label"]) for s in there["spans"]] == kept
+        else:
+            assert there["tokens"] == tokens
+            assert [(tokens[c.start : c.end], c.type) for c in chunks(there["tags"])] == kept
 
 
 @pytest.mark.parametrize("form", ["conll", "hf"])
@@ -608,7 +620,7 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
             "freeal is for one label a text; set plain, candidates",
         ),
         (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
-        (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
+        (TOKENS.replace("LOC", "None"), "seed=0", "type 'None' is called as what is no entity; rename it"),
     ],
 )
 def test_settings_that_do_not_serve_the_kind_are_told(tmp_path, prompt, setting, told):
@@ -710,6 +722,25 @@ def test_a_fine_tuned_student_learns_sets_of_labels(tmp_path, tiny_encoder):
     ) == set(TOPICS)
 
 
+def test_check_and_run_say_what_of_long_texts_is_not_read(tmp_path):
+    long = {"id": "long", "tokens": [*["word"] * 140, "Bob"], "tags": [*["O"] * 140, "B-PER"]}
+    blank = {"id": "blank", "tokens": ["\u200b"], "tags": ["O"]}
+    settings = {"student": {"kind": "none"}, "rounds": 1}
+    job = configured(tmp_path, [*sentences(9), long, blank], sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
+    checked = freeal("check", job)
+    assert "1 empty texts skipped" in checked.out
+    assert "1 texts longer than what is read, and labelled, of them" in checked.out
+    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in checked.out
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
+    assert "of 1 texts nothing behind word 128 is read, nor labelled" in said.err
+    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in said.err
+    assert "1 × behind the last word read" in said.err
+    found = summary(tmp_path / "run")
+    assert (found["data"]["empty"], found["data"]["long"], found["data"]["lost"]) == (1, 1, 1)
+    assert "1 entities of gold behind what is read" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert {row["id"]: row["spans"] for row in labels(tmp_path / "run")}["long"] == "", "it is no text without entities"
+
+
 def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):
     rows = sentences(6)
     rows[3]["tags"][0] = "B-ORG"
@@ -721,11 +752,22 @@ def test_a_wrong_tag_in_gold_is_told_with_its_place(tmp_path):
 
 
 def test_gold_of_sets_may_be_lists_or_names_with_marks_between_them(tmp_path):
-    told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', "none", [], None]
+    nothing = ["none", ["none"], '["None"]', "none;", []]
+    told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', *nothing, None]
     rows = [{"id": f"r{i}", "text": f"text {i}", "topics": each} for i, each in enumerate(told)]
     job = configured(tmp_path, rows, rows, SETS, "topics", TOPICS, student={"kind": "none"}, rounds=1)
     from freeal import build, config
 
     chosen = config.load(job)
     _, corpus = build.inputs(chosen, tmp_path / "prompt.md")
-    assert corpus.gold.tolist() == [[1, 1, 0]] * 4 + [[0, 0, 0]] * 2 + [[-1, -1, -1]]
+    assert corpus.gold.tolist() == [[1, 1, 0]] * 4 + [[0, 0, 0]] * 5 + [[-1, -1, -1]]
+
+
+@pytest.mark.parametrize("told", ["none; price", "price|None", ["price", "none"], '["none", "price"]'])
+def test_gold_of_sets_is_none_or_names(tmp_path, told):
+    rows = [{"id": "a", "text": "x", "topics": ["price"]}, {"id": "b", "text": "y", "topics": told}]
+    job = configured(tmp_path, rows, rows[:1], SETS, "topics", TOPICS, student={"kind": "none"})
+    said = freeal("check", job)
+    assert said.code == 2
+    assert "line 2" in said.err
+    assert f"gold {told!r} in column 'topics' has 'none' beside labels; leave out one or the other" in said.err

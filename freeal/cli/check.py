@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 SAMPLED = 2000
 """Rows whose prompts are counted; their mean stands for the pool."""
 
+TOLD = {
+    "skipped_empty": "empty texts skipped",
+    "leaked": "pool texts also in the test",
+    "long": "texts longer than what is read, and labelled, of them",
+    "lost": "entities of gold end behind what is read of their texts: no figure counts them",
+}
+"""What is told of the data where it is not 0."""
+
 
 def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Read configuration, prompt and data, and print the calls and tokens to come. Nothing is asked.
@@ -105,6 +113,8 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
         "leaked": len(corpus.report.leaked),
+        "long": corpus.report.long,
+        "lost": corpus.report.lost,
     }  # fmt: skip
 
 
@@ -131,7 +141,7 @@ def told(found: dict[str, Any]) -> list[str]:
     """The estimate in words, a line each."""
     calls, tokens = found["calls"], found["tokens_in"]
     lines = [f"pool:   {found['rows']:,} texts, {found['distinct_texts']:,} distinct; {len(found['labels'])} labels"]
-    for key, what in (("skipped_empty", "empty texts skipped"), ("leaked", "pool texts also in the test")):
+    for key, what in TOLD.items():
         if found[key]:
             lines.append(f"        {found[key]:,} {what}")
     if found["readers"] > 1:

@@ -187,6 +187,8 @@ def _go(
 
 def data_notes(found: Any) -> list[str]:
     """What a user should know of the data, a line each."""
+    from freeal.tasks.tokens import MOST_WORDS
+
     notes = []
     if found.empty:
         notes.append(f"{len(found.empty)} rows without text are skipped, first {found.empty[0]}")
@@ -194,6 +196,10 @@ def data_notes(found: Any) -> list[str]:
         notes.append(f"{found.duplicates} rows repeat a text and cost no further call")
     if found.leaked:
         notes.append(f"{len(found.leaked)} texts of the pool are also in the test, first {found.leaked[0]}")
+    if found.long:
+        notes.append(f"of {found.long} texts nothing behind word {MOST_WORDS} is read, nor labelled")
+    if found.lost:
+        notes.append(f"{found.lost} entities of gold end behind what is read of their texts: no figure counts them")
     return notes
 
 

@@ -57,7 +57,7 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     """The page of `run`, whose summary.json is `found`."""
     template = environment().get_template("page.html.j2")
     measured = has_gold(found["pool"]) or has_gold(found["test"])
-    facts = {told: found["data"][key] for key, told in FACTS.items() if found["data"][key]}
+    facts = {told: found["data"][key] for key, told in FACTS.items() if found["data"].get(key)}
     return template.render(
         found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,

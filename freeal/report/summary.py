@@ -339,7 +339,7 @@ def clock(seconds: float) -> str:
 
 
 def _also(data: Mapping[str, Any]) -> str:
-    told = [f"{data[key]:,} {what}" for key, what in FACTS.items() if data[key]]
+    told = [f"{data[key]:,} {what}" for key, what in FACTS.items() if data.get(key)]
     return f" ({'; '.join(told)})." if told else "."
 
 
@@ -348,6 +348,8 @@ FACTS = {
     "duplicates": "repeated texts, asked once",
     "leaked": "texts that are also in the test",
     "cut": "texts cut to data.max_words",
+    "long": "texts longer than what is read, and labelled, of them",
+    "lost": "entities of gold behind what is read of their texts, in no figure",
 }
 
 
@@ -358,6 +360,8 @@ def _data(report: DataReport) -> dict[str, int]:
         "duplicates": report.duplicates,
         "leaked": len(report.leaked),
         "cut": report.cut,
+        "long": report.long,
+        "lost": report.lost,
     }
 
 

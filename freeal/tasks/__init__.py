@@ -135,6 +135,9 @@ class Task(Protocol):
     def write(self, text: str, best: IntArray) -> str:
         """A row's label as the LLM is to write it, and as a demonstration has it."""
 
+    def tells(self, text: str, best: IntArray) -> bool:
+        """Whether `write` tells all of a row's label, so that it can be demonstrated."""
+
     def commission(self, group: str) -> str:
         """What a new text of one of `groups` must be, as the LLM is told that writes it."""
 

@@ -117,6 +117,9 @@ class Classification:
     def write(self, text: str, best: IntArray) -> str:
         return self.classes[int(best)]
 
+    def tells(self, text: str, best: IntArray) -> bool:
+        return True
+
     def commission(self, group: str) -> str:
         others = ", ".join(other for other in self.labels if other != group)
         return f"that is clearly: {with_meaning(self.labels, group)}. It must not be: {others}."

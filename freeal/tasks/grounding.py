@@ -5,10 +5,16 @@ with prose around it that names nothing:
 
 - JSON: a list of `{"text": ..., "type": ...}`, one such object after the other, `{"entities": [...]}`, or an object
   type -> list of words. Trailing commas are forgiven, anything else that is no JSON is not.
-- lines `type: words`, with or without a bullet, several words separated by ` | ` or `;`.
-- `none`, `no entities`, `[]`: an honest "there are none". A `type: none` says it of one type.
+- lines `type: words`, with or without a bullet; bullets `words (type)`; a line `type:`, and a bullet for each entity.
+  Several names on a line are a JSON list, or have ` | ` or `;` between them.
+- `none`, `no entities`, `n/a`, `[]`: an honest "there are none". A `type: none` says it of one type.
 
 Anything else is an abstention. What is named is looked for in the text as it stands there; nothing is guessed.
+
+A comma is between two names where a line has neither ` | ` nor `;`, and each part has a place of its own in the text:
+`Ann, Bob` are two in "Ann, Bob came", and so are `Portland, Oregon`. It is part of a name beside ` | `, and in a JSON
+list. For lists with commas are far more frequent than names with one: in the training sentences of CoNLL 2003 a comma
+alone is between two entities of one type 617 times, and within one 14 times; in those of BC5CDR 215 and 35 times.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ from freeal.tasks.spans import Span, Word, flat, split_words
 
 Cause = Literal["invented", "inside a word", "wrong type", "ambiguous", "overlap"]
 """Why a named entity is dropped: it is not in the text; only as a part of longer words; its type is none of the types;
-the same words were named under several types; a longer entity, or one named before it, has its place."""
+the same words were named under several types, or may say that there are none; a longer entity, or one named before it,
+has its place."""
 
 
 class Dropped(NamedTuple):
@@ -75,17 +82,34 @@ def ground(reply: str | None, text: str, types: Sequence[str], words: Sequence[W
     """
     if reply is None or not reply.strip():
         return Grounded(None, "empty reply")
-    known = _Types(types)
-    answer = _read(reply, known)
+    known, finder = _Types(types), _Finder(text, split_words(text) if words is None else words)
+    answer = _read(reply, known, finder)
     if answer is None:
         return Grounded(None, f"not a list of entities: {reply.strip()[:80]!r}")
-    spans, dropped = _place(answer, _Finder(text, split_words(text) if words is None else words), known)
-    named = tuple(each.words for each in answer.named)
+    spans, dropped = _place(answer, finder, known)
+    named = tuple(each.words for each in (*answer.named, *answer.unclear))
     if named and not spans:
         causes = ", ".join(f"{each.words[:40]!r} ({each.cause})" for each in dropped[:3])
         more = ", ..." if len(dropped) > 3 else ""
         return Grounded(None, f"nothing that was named can be kept: {causes}{more}", named, tuple(dropped))
     return Grounded(spans, None, named, tuple(dropped))
+
+
+def listed(names: Sequence[str]) -> str:
+    """`names` as they stand behind their type in a line: as JSON, where they would be read as others between ` | `.
+
+    Example:
+        >>> listed(["Ann", "Bob"]), listed(["Smith; Jones LLP"]), listed(["None"])
+        ('Ann | Bob', '["Smith; Jones LLP"]', '["None"]')
+    """
+    line = BETWEEN.join(names)
+    alone = len(names) > 1 or len(_by_commas(line)) == 1
+    told = not _is_blank(line) and not line.startswith("[") and not _says_none(line)
+    return (
+        line
+        if alone and told and _SEPARATOR.split(line) == list(names)
+        else json.dumps(list(names), ensure_ascii=False)
+    )
 
 
 # --- a reply -> the entities it names
@@ -97,10 +121,14 @@ class _Named(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What is named; `ordered`: in an order that may be that of the text."""
+    """What is named; `ordered`: in an order that may be that of the text.
+
+    `unclear`: a "None" of one type where the text has that word with its capital: a name, or the word for nothing.
+    """
 
     named: tuple[_Named, ...]
     ordered: bool = True
+    unclear: tuple[_Named, ...] = ()
 
 
 class _Types:
@@ -123,17 +151,22 @@ class _Types:
 _EDGES = " .,;:!?\"'`*_()[]{}<>"
 _FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
 _NOTHING = re.compile(
-    r"(?:(?:named )?entities: ?)?(?:there (?:is|are) )?"
-    r"(?:none|no (?:named )?entit(?:y|ies)(?: (?:was |were )?(?:found|mentioned|present))?(?: in (?:the|this) text)?)"
+    r"(?:(?:(?:named )?entities|(?:the|this) (?:text|sentence) (?:mentions|contains|names|has)):?\s*)?"
+    r"(?:there (?:is|are) )?"
+    r"(?:n/a|(?:none|no (?:named )?entit(?:y|ies))(?: (?:was |were )?(?:found|mentioned|present))?"
+    r"(?: in (?:the|this) (?:text|sentence))?)"
 )
-_BULLET = re.compile(r"(?:[-*•+]|\d+[.)])\s+")
+_BULLET = re.compile(r"^(?:[-*•+]|\d+[.)])\s+")
+_TYPE_BEHIND = re.compile(_BULLET.pattern + r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
+BETWEEN = " | "
 _SEPARATOR = re.compile(r"\s\|\s|;")
+_IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _JSON_LINE = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
 _INTRODUCTION = re.compile(r"([^\n:\[{]*):\s*(?=[\[{])")
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])', re.DOTALL)
 
 
-def _read(reply: str, known: _Types) -> _Answer | None:
+def _read(reply: str, known: _Types, finder: _Finder) -> _Answer | None:
     """The entities that `reply` names; None where it cannot be read."""
     fences = list(_FENCED.finditer(reply))
     body = (fences[0][1] if len(fences) == 1 else reply).strip()
@@ -142,17 +175,22 @@ def _read(reply: str, known: _Types) -> _Answer | None:
     if _says_none(body):
         return _Answer(())
     start = _json_start(body, known)
-    return _read_lines(body, known) if start is None else _read_json(body, start, known)
+    return _read_lines(body, known, finder) if start is None else _read_json(body, start, known)
 
 
 def _says_none(text: str) -> bool:
     return _NOTHING.fullmatch(fold(text).strip(_EDGES)) is not None
 
 
+def _is_blank(words: str) -> bool:
+    """Nothing but emphasis, or a dash for nothing."""
+    return words.strip("*_") in ("", "-", "–", "—")
+
+
 def _json_start(body: str, known: _Types) -> int | None:
     """Where JSON begins: at a line that opens a list or object, or after an introduction that names no type."""
     head = _INTRODUCTION.match(body)
-    if head and known.find(head[1]) is None:
+    if head and known.find(_bare(head[1])) is None:
         return head.end()
     line = _JSON_LINE.search(body)
     return line.end() if line else None
@@ -175,9 +213,8 @@ def _read_json(body: str, start: int, known: _Types) -> _Answer | None:
 
 
 def _names_nothing(prose: str, known: _Types) -> bool:
-    """There is no JSON in `prose`, and no line of it begins with a type."""
-    heads = (head for line in prose.splitlines() for head, _ in _cuts(line))
-    return not re.search(r"[\[{]", prose) and not any(known.find(head) for head in heads)
+    """There is no JSON in `prose`, and no line of it has a type."""
+    return not re.search(r"[\[{]", prose) and not any(_typed(line, known) for line in prose.splitlines())
 
 
 class _Object(tuple[tuple[str, object], ...]):
@@ -239,28 +276,76 @@ def _listed(value: object) -> list[str] | None:
     return [str(words) for words in listed] if all(map(_is_text, listed)) else None
 
 
-def _read_lines(body: str, known: _Types) -> _Answer | None:
-    """The entities of lines `type: words`, before which there may be one line of introduction."""
+def _read_lines(body: str, known: _Types, finder: _Finder) -> _Answer | None:
+    """The entities of lines, before which there may be one line of introduction."""
     lines = [line.strip() for line in body.splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":") and known.find(lines[0]) is None:
+    if len(lines) > 1 and lines[0].endswith(":") and _typed(lines[0], known) is None:
         del lines[0]
-    named, meant = [], False
+    named: list[_Named] = []
+    unclear: list[_Named] = []
+    heading, meant = None, False
     for line in lines:
-        cuts = list(_cuts(line))
-        if not cuts:
+        found = _line(line, known, heading)
+        if found is None:
             return None
-        type_, listed = next((cut for cut in reversed(cuts) if known.find(cut[0])), cuts[0])
-        meant |= known.find(type_) is not None
-        if not _says_none(listed) and listed not in ("-", "–", "—", "[]"):
-            named += [_Named(words.strip(), type_) for words in _SEPARATOR.split(listed) if words.strip()]
-    return _Answer(tuple(named)) if named or meant else None
+        meant |= known.find(found.type) is not None
+        heading = heading if found.words.strip("*_") else found.type
+        nothing = found.words.strip(_EDGES)
+        if _says_none(found.words) and not (found.words.startswith("[") and finder.has(nothing)):
+            unclear += [found] if nothing != nothing.lower() and finder.has(nothing) else []
+        elif not _is_blank(found.words):
+            named += [_Named(words, found.type) for words in _names(found.words, finder)]
+    return _Answer(tuple(named), True, tuple(unclear)) if named or meant else None
 
 
-def _cuts(line: str) -> Iterator[tuple[str, str]]:
-    """The ways to cut `line` in two at a colon, without its bullet: a type may have colons in it, and words, too."""
-    line = _BULLET.sub("", line.strip(), count=1)
+def _line(line: str, known: _Types, heading: str | None) -> _Named | None:
+    """The words of one line, and the type in it, or, of a bullet, the `heading`; None if it is in no known form."""
+    if typed := _typed(line, known):
+        return typed
+    if heading is not None and _bare(line) != line:
+        return _Named(_bare(line), heading)
+    return next(_cuts(line), None)
+
+
+def _typed(line: str, known: _Types) -> _Named | None:
+    """The words and the known type of a line that has one: before a colon, or, of a bullet, in brackets at its end."""
+    behind = _TYPE_BEHIND.fullmatch(line.strip())
+    found = [*reversed(list(_cuts(line))), *([_Named(behind[1], behind[2])] if behind else [])]
+    return next((each for each in found if known.find(each.type)), None)
+
+
+def _bare(line: str) -> str:
+    """`line` without its bullet."""
+    return _BULLET.sub("", line.strip(), count=1)
+
+
+def _cuts(line: str) -> Iterator[_Named]:
+    """The ways to cut `line` in two at a colon: a type may have colons in it, and words, too."""
+    line = _bare(line)
     for colon in islice(re.finditer(":", line), 9):  # no type has more
-        yield line[: colon.start()].strip(), line[colon.end() :].strip()
+        yield _Named(line[colon.end() :].strip(), line[: colon.start()].strip())
+
+
+def _names(told: str, finder: _Finder) -> list[str]:
+    """The names in what a line says of a type; how commas are read stands above."""
+    if told.startswith("["):
+        try:
+            found = json.loads(told)
+        except (ValueError, RecursionError):  # words that begin so
+            found = None
+        if isinstance(found, list) and all(map(_is_text, found)):
+            return [str(words) for words in found]
+        if bracketed := _IN_BRACKETS.fullmatch(told):
+            told = bracketed[1]
+    parts = [words.strip() for words in _SEPARATOR.split(told) if words.strip()]
+    by_commas = _by_commas(told) if len(parts) == 1 else []
+    return by_commas if finder.has_apart(by_commas) else parts
+
+
+def _by_commas(told: str) -> list[str]:
+    """The parts of `told` between commas, and around an "and" behind the last of them; itself, if it has none."""
+    *first, last = re.split(r",\s+", told)
+    return [part for part in (*first, *(re.split(r"(?:^|\s)and\s", last) if first else [last])) if part.strip()]
 
 
 # --- the entities named -> spans
@@ -290,6 +375,7 @@ def _place(answer: _Answer, finder: _Finder, known: _Types) -> tuple[tuple[Span,
         else:
             claims.append(_Claim(named, type_, found.places))
     settled, ambiguous = _settle(claims, answer.ordered)
+    dropped += [Dropped("ambiguous", *each) for each in answer.unclear]
     spans = flat([span for claim in settled for span in claim.spans])
     taken = set(spans)
     lost = [claim for claim in settled if not taken.intersection(claim.spans)]
@@ -349,6 +435,15 @@ class _Finder:
         if words not in self._found:
             self._found[words] = self._search(words)
         return self._found[words]
+
+    def has(self, words: str) -> bool:
+        """Whether the text has `words` just as they are."""
+        return bool(self._matches(self._view(_as_it_is), words).places)
+
+    def has_apart(self, names: Sequence[str]) -> bool:
+        """Whether there are several `names`, each of which has a place of its own in the text."""
+        kept = flat([Span(*place, name) for name in dict.fromkeys(names) for place in self.find(name).places])
+        return len(names) > 1 and {span.type for span in kept} == set(names)
 
     def _search(self, words: str) -> _Found:
         inside = False

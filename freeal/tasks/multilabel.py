@@ -109,6 +109,9 @@ class Multilabel:
         """The names in what `write` wrote."""
         return [] if label == NONE else [name.strip() for name in label.split(";")]
 
+    def tells(self, text: str, best: IntArray) -> bool:
+        return True
+
     def commission(self, group: str) -> str:
         others = ", ".join(with_meaning(self.labels, other) for other in self.labels if other != group)
         if group == NONE:

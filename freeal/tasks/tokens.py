@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from freeal.errors import PromptError
 from freeal.tasks import TRUST_IN_A_WORD, Form, Kind, Said, rarest, tags, with_meaning
 from freeal.tasks.classification import Classification, fold, validate_labels
-from freeal.tasks.grounding import ground
-from freeal.tasks.spans import Span, split_words, tag_vocabulary, to_spans, to_tags
+from freeal.tasks.grounding import ground, listed
+from freeal.tasks.spans import Span, Word, split_words, tag_vocabulary, to_spans, to_tags
 from freeal.types import PROBABILITY, BoolArray, FloatArray, IntArray
 
 MOST_WORDS = 128
-"""Words of a text that can be labelled; those behind are left out."""
+"""Words of a text that are read; of those behind nothing is said, and an entity that ends there is left out."""
+
+BEHIND = "behind the last word read"
+"""Why an entity is dropped that ends there."""
 
 NONE = "none"
 """How a text without entities is written."""
-
-BETWEEN = " | "
 
 MARK = re.compile(r"\[(?P<words>[^\[\]]+)\]\s?\((?P<kind>[^()\[\]]+)\)")
 """How the LLM marks an entity in a text that it writes itself."""
@@ -39,7 +41,7 @@ class Tokens:
     `words`: type, or NONE -> what an LLM that is asked about candidates may call it, the most general word first.
 
     Raises:
-        PromptError: the types, or the words, cannot be told apart.
+        PromptError: the types, or the words, cannot be told apart, or a type is called as what is no entity.
 
     Example:
         >>> task = Tokens({"PER": "", "LOC": ""})
@@ -59,6 +61,8 @@ class Tokens:
 
     def __post_init__(self) -> None:
         validate_labels(list(self.labels), least=1)
+        if clash := next((label for label in self.labels if fold(label) == NONE), None):
+            raise PromptError(f"type {clash!r} is called as what is no entity; rename it")
         if self.words:
             Classification({**self.labels, NONE: ""}, self.words)
 
@@ -108,17 +112,22 @@ class Tokens:
         return min(longest, MOST_WORDS), len(self.classes)
 
     def heard(self, reply: str | None, text: str) -> Said:
-        found = ground(reply, text, list(self.labels))
-        dropped = tuple(each.cause for each in found.dropped)
+        words = split_words(text)
+        found = ground(reply, text, list(self.labels), words)
+        unread = [span.of(text) for span in behind(words, found.spans or ())]
+        dropped = (*(each.cause for each in found.dropped), *[BEHIND] * len(unread))
         named = tuple(map(fold, found.named)) if found.spans is not None or found.named else None
         invented = tuple(fold(each.words) for each in found.dropped if each.cause == "invented")
+        rest = (dropped, named, invented)
         if found.spans is None:
-            return Said(None, found.problem, dropped, named, invented)
+            return Said(None, found.problem, *rest)
+        if unread and len(unread) == len(found.spans):
+            return Said(None, f"all that was named ends {BEHIND}: {', '.join(map(repr, unread[:3]))}", *rest)
         best = self.tagged(text, found.spans)
         k = len(self.classes)
         proba = np.full((len(best), k), (1 - TRUST_IN_A_WORD) / (k - 1), PROBABILITY)
         proba[np.arange(len(best)), best] = TRUST_IN_A_WORD
-        return Said(proba, None, dropped, named, invented)
+        return Said(proba, None, *rest)
 
     def correction(self, replies: Sequence[str]) -> str:
         if self.form:
@@ -129,8 +138,10 @@ class Tokens:
         )
 
     def tagged(self, text: str, spans: Sequence[Span]) -> IntArray:
-        """(w,) classes of the words of `text`, of which those behind MOST_WORDS are left out."""
-        names = to_tags(spans, split_words(text))[:MOST_WORDS]
+        """(w,) classes of the words of `text` that are read; an entity that ends behind them is left out."""
+        words = split_words(text)
+        unread = set(behind(words, spans))
+        names = to_tags([span for span in spans if span not in unread], words)[:MOST_WORDS]
         return np.array([self.classes.index(name) for name in names], np.int64)
 
     def spans(self, text: str, best: IntArray) -> tuple[Span, ...]:
@@ -151,14 +162,29 @@ class Tokens:
     def write(self, text: str, best: IntArray) -> str:
         return self._written([(" ".join(span.of(text).split()), span.type) for span in self.spans(text, best)])
 
+    def tells(self, text: str, best: IntArray) -> bool:
+        if len(split_words(text)) > MOST_WORDS:
+            return False
+        said = self.heard(self.write(text, best), text)
+        return said.proba is not None and not said.dropped
+
     def _written(self, named: Sequence[tuple[str, str]]) -> str:
         """A reply that names these words, each with its type, in the order of the text."""
         if self.as_json:
             return json.dumps(
                 {"entities": [{"text": words, "type": type_} for words, type_ in named]}, ensure_ascii=False
             )
+        if self._needs_order(named):
+            return "\n".join(f"{type_}: {listed([words])}" for words, type_ in named)
         of_type = {type_: dict.fromkeys(words for words, each in named if each == type_) for type_ in self.labels}
-        return "\n".join(f"{type_}: {BETWEEN.join(words)}" for type_, words in of_type.items() if words) or NONE
+        return "\n".join(f"{type_}: {listed(list(words))}" for type_, words in of_type.items() if words) or NONE
+
+    def _needs_order(self, named: Sequence[tuple[str, str]]) -> bool:
+        """Whether words have several types, and not in the order of these: a line for each type would say it wrong."""
+        types: dict[str, list[str]] = {}
+        for words, type_ in named:
+            types.setdefault(words, []).append(type_)
+        return any(len(set(of)) > 1 and of != [label for label in self.labels if label in of] for of in types.values())
 
     def commission(self, group: str) -> str:
         types = "; ".join(with_meaning(self.labels, label) for label in self.labels)
@@ -183,7 +209,8 @@ class Tokens:
         here = {span.type for span in spans} or {NONE}
         if not text or set("[]") & set(text) or group not in here:
             return None
-        return text, self.write(text, self.tagged(text, spans))
+        best = self.tagged(text, spans)
+        return (text, self.write(text, best)) if self.tells(text, best) else None
 
     def gold(self, texts: Sequence[str], true: Sequence[Any]) -> IntArray:
         slots = self.shape(texts)[0]
@@ -213,6 +240,11 @@ class Tokens:
                 for span in self.spans(text, best)
             ]
         }  # fmt: skip
+
+
+def behind(words: Sequence[Word], spans: Sequence[Span]) -> list[Span]:
+    """Those of `spans` that end behind those of a text's `words` that are read."""
+    return [span for word in words[MOST_WORDS : MOST_WORDS + 1] for span in spans if span.end > word.start]
 
 
 def _object(properties: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,13 +1,16 @@
 """Entities as the LLM writes them: in lines, or in JSON that a schema holds."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from freeal.prompts import load
-from freeal.tasks.spans import Span
-from freeal.tasks.tokens import Tokens
+from freeal.tasks.spans import Span, split_words
+from freeal.tasks.tokens import BEHIND, MOST_WORDS, Tokens
 from freeal.types import Demonstration, Example
 
 LINES = Tokens({"PER": "", "LOC": ""})
@@ -72,3 +75,100 @@ def test_a_prompt_in_json_says_so_and_shows_demonstrations_bare(tmp_path):
 def test_whoever_wrote_no_json_is_told_how():
     assert HELD.form.told in HELD.correction(())
     assert "JSON" not in LINES.correction(())
+
+
+LONG = "Ann " + "word " * (MOST_WORDS - 2) + "Bob Lee Cy"
+"""Bob is the last word that is read."""
+
+
+@pytest.mark.parametrize("task", [LINES, HELD])
+def test_an_entity_behind_the_last_word_read_is_dropped_and_counted(task):
+    said = task.heard("PER: Ann | Cy | Bob Lee", LONG)
+    assert [span.of(LONG) for span in task.spans(LONG, said.proba.argmax(-1))] == ["Ann"]
+    assert said.dropped == (BEHIND, BEHIND)
+    assert said.named == ("ann", "cy", "bob lee")
+
+
+@pytest.mark.parametrize("named", ["Cy", "Bob Lee", "Cy | Zed"])
+def test_where_all_that_was_named_is_behind_the_last_word_read_the_answer_abstains(named):
+    said = LINES.heard(f"PER: {named}", LONG)
+    assert said.proba is None
+    assert said.problem.startswith(f"all that was named ends {BEHIND}: '{named.partition(' |')[0]}'")
+    assert BEHIND in said.dropped
+
+
+def test_gold_behind_the_last_word_read_is_left_out_whole():
+    spans = [Span(LONG.index(name), LONG.index(name) + len(name), "PER") for name in ("Ann", "Bob Lee", "Cy")]
+    gold = LINES.gold([LONG], [spans])
+    assert gold.shape == (1, MOST_WORDS)
+    assert LINES.spans(LONG, gold[0]) == (spans[0],)
+    assert LINES.spans(LONG, LINES.gold([LONG], [[Span(LONG.index("Bob"), LONG.index(" Lee"), "PER")]])[0])
+
+
+# --- what is written is read as it was
+
+
+NASTY = [
+    "Smith; Jones LLP", "A | B", "|", "| x", "x |", "a | | b", "None", "none", "N/A", "No entities", "Portland, Oregon",
+    "A, B and C", '["Ann"]', "[1]", "[", "PER: x", "LOC:", "1. x", "N - acetyl", "* x", "x (LOC)", '"', "-", "*", ".",
+    "``` x",
+]  # fmt: skip
+
+
+def has_more_than_punctuation(words):
+    return any(unicodedata.category(character)[0] in "LNS" for character in words)
+
+
+def written_and_read(task, text, spans):
+    """The entities that a demonstration names of a text that has `spans`; None where it cannot be one."""
+    best = task.tagged(text, spans)
+    if not task.tells(text, best):
+        return None
+    return task.spans(text, task.heard(task.write(text, best), text).proba.argmax(-1))
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("task", [LINES, HELD])
+def test_a_name_is_read_back_whatever_is_in_it(task, name):
+    text = f"Ann met {name} here"
+    spans = tuple(Span(8, 8 + len(name), "PER") for name in [name] if split_words(name))
+    found = written_and_read(task, text, spans)
+    assert found == spans or (found is None and not has_more_than_punctuation(name))
+
+
+def test_a_name_that_has_no_line_of_its_own_is_in_json():
+    text = "Smith; Jones LLP sued Acme"
+    assert LINES.write(text, LINES.tagged(text, [Span(0, 16, "PER"), Span(22, 26, "PER")])) == (
+        'PER: ["Smith; Jones LLP", "Acme"]'
+    )
+
+
+@given(st.lists(st.sampled_from([*NASTY, "Ann", "Bob", "in", ",", ";"]), min_size=1, max_size=6), st.data())
+def test_what_is_written_of_names_with_marks_in_them_is_read_as_it_was(names, data):
+    starts = [sum(len(name) + 1 for name in names[:i]) for i in range(len(names))]
+    chosen = data.draw(st.lists(st.sampled_from(range(len(names))), unique=True, max_size=3).map(sorted))
+    types = [data.draw(st.sampled_from(["PER", "LOC"])) for _ in chosen]
+    text = " ".join(names)
+    spans = [Span(starts[i], starts[i] + len(names[i]), kind) for i, kind in zip(chosen, types, strict=True)]
+    spans = LINES.spans(text, LINES.tagged(text, spans))  # at the borders of words
+    words = [span.of(text) for span in spans]
+    assume(all(text.count(each) == words.count(each) for each in words))  # who names words once means all of them
+    sayable = all(map(has_more_than_punctuation, words))
+    for task in (LINES, HELD):
+        found = written_and_read(task, text, spans)
+        assert found == spans or (found is None and not sayable)
+
+
+def test_words_of_two_types_are_written_in_the_order_of_the_text():
+    best = LINES.tagged(TEXT, SPANS[3:])
+    assert LINES.write(TEXT, best) == "LOC: Paris\nPER: Paris"
+    assert written_and_read(LINES, TEXT, SPANS[3:]) == tuple(SPANS[3:])
+    assert LINES.write(TEXT, LINES.tagged(TEXT, SPANS[:3])) == "PER: Ann | Bob"
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "tells"), [(LONG, "Ann", False), ("Ann -", "Ann", True), ("Ann -", "-", False)]
+)
+def test_a_label_that_is_not_told_whole_is_no_demonstration(text, words, tells):
+    start = text.index(words)
+    assert LINES.tells(text, LINES.tagged(text, [Span(start, start + len(words), "PER")])) is tells
