@@ -47,38 +47,48 @@ class Sentence:
 
 
 def sentence_of(
-    table: Table, row: Mapping[str, object], types: Mapping[str, str] | None, text: str | None, labels: str | None
+    table: Table, row: Mapping[str, object], types: Mapping[str, str] | None, text: str, labels: str | None
 ) -> Sentence:
     """The sentence of one row of `table`; rows are known by what they hold.
 
-    A text that is a list is the tokens, and its labels are tags; a text that is a string has spans for labels:
-    `{"start": ..., "end": ..., "label": ...}` or `[start, end, label]`. Labels that are missing or null are unknown.
+    Labels are spans, `{"start": ..., "end": ..., "label": ...}` or `[start, end, label]`, or the tags of its tokens:
+    those that stand for the text, or, beside a text, those in `tokens`, which are looked for in it one after the other.
+    Labels that are null or blank are unknown.
 
     Args:
         types: folded name -> name of the types there are; None accepts any.
-        text, labels: columns; by default `tokens` and `tags`, or, where a row has spans or no tokens, `text` and
-            `spans`.
+        text: column with the text, or with its tokens.
+        labels: column with tags or spans; None asks for none.
 
     Raises:
         ValueError: the row is no sentence, and why.
     """
-    column = text or ("tokens" if "tokens" in row and "spans" not in row else "text")
-    found = _value(row, column)
+    found = _value(row, text)
+    tokens = tokens_of(row, text)
+    if tokens is None and not isinstance(found, str):
+        raise ValueError(f"column {text!r} holds neither a text nor a list of tokens: {str(found)[:80]}")
+    joined, words = (str(found), split_words(str(found))) if tokens is None else join_tokens(tokens)
     given = row.get("id")
     uid = None if given is None else str(given)
-    if isinstance(found, str):
-        told = _value(row, labels) if labels else row.get("spans")
-        words = split_words(found)
-        return Sentence(uid, found, words, None if told is None else _spans(told, found, words, types))
-    if not isinstance(found, list) or not all(isinstance(token, str) for token in found):
-        raise ValueError(f"column {column!r} holds neither a text nor a list of tokens: {str(found)[:80]}")
-    told = _value(row, labels) if labels else row.get("tags")
-    joined, words = join_tokens(found)
+    told = None if labels is None else _told(_value(row, labels))
     if told is None:
         return Sentence(uid, joined, words, None)
-    tags = _tags(told, table.classes.get(labels or "tags"))
-    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans(tags, words)]
+    names = table.classes.get(labels or "")
+    tagged = tokens_of(row, "tokens") if tokens is None else tokens
+    if tagged is None or _are_spans(told) or (not told and (tokens is None or labels == "spans")):
+        return Sentence(uid, joined, words, _spans(told, joined, words, types, names))
+    places = words if tokens is not None else _places(tagged, joined)
+    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans([_tag(tag, names) for tag in told], places)]
     return Sentence(uid, joined, words, tuple(spans))
+
+
+def tokens_of(row: Mapping[str, object], column: str) -> list[str] | None:
+    """The tokens in a column of `row`: a list of texts, also as JSON, if it is not `text`; None if it has none."""
+    found = row.get(column)
+    found = _of_cell(found) if isinstance(found, str) and column != "text" else found
+    if isinstance(found, Iterable) and not isinstance(found, (str, Mapping)) and all(isinstance(t, str) for t in found):
+        return list(found)
+    return None
 
 
 def _value(row: Mapping[str, object], column: str) -> object:
@@ -89,10 +99,50 @@ def _value(row: Mapping[str, object], column: str) -> object:
     return row[column]
 
 
-def _tags(found: object, names: Sequence[str] | None) -> list[str]:
-    if not isinstance(found, list):
-        raise ValueError(f"tags are {type(found).__name__}, not a list: {str(found)[:80]}")
-    return [_tag(tag, names) for tag in found]
+def _told(labels: object) -> list[object] | None:
+    """A list of tags or spans, as it is, as JSON, or as a list for each part of a span; None where nothing is told."""
+    found = _of_cell(labels) if isinstance(labels, str) else labels
+    parts = list(found.values()) if isinstance(found, Mapping) else []
+    if isinstance(found, Mapping) and all(isinstance(p, list) for p in parts) and len(set(map(len, parts))) == 1:
+        return [dict(zip(found, each, strict=True)) for each in zip(*parts, strict=True)]
+    if found is None or isinstance(found, list):
+        return found
+    raise ValueError(f"labels are {type(found).__name__}, not a list: {str(found)[:80]}; {_EXPECTED}")
+
+
+_EXPECTED = (
+    'expected a tag for each token, such as ["B-PER", "O"], or spans, such as [{"start": 0, "end": 5, "label": "PER"}] '
+    'or [[0, 5, "PER"]]; [] for none, null or nothing where that is unknown'
+)
+
+
+def _of_cell(cell: str) -> object:
+    """What a cell holds as JSON, None if it is blank; the cell itself, if it holds none."""
+    if not cell.strip():
+        return None
+    try:
+        found: object = json.loads(cell)
+    except ValueError:
+        return cell
+    return found
+
+
+def _are_spans(told: Sequence[object]) -> bool:
+    return bool(told) and all(isinstance(each, (Mapping, list, tuple)) for each in told)
+
+
+def _places(tokens: Sequence[str], text: str) -> list[Word]:
+    """Where `tokens` stand in `text`, one after the other."""
+    found, start = [], 0
+    for number, token in enumerate(tokens, 1):
+        start = text.find(token, start)
+        if not token or start < 0:
+            raise ValueError(
+                f"token {number} ({token!r}) is not in the text behind those before it; set data.text: tokens"
+            )
+        found.append(Word(start, start + len(token)))
+        start += len(token)
+    return found
 
 
 def _tag(tag: object, names: Sequence[str] | None) -> str:
@@ -102,17 +152,23 @@ def _tag(tag: object, names: Sequence[str] | None) -> str:
         raise ValueError(f"tag {tag!r} is no text; expected O, or B- or I- and a type, such as 'B-PER'")
     if names is None:
         raise ValueError(f"tag {tag} is a number that nothing names; write tags as 'B-PER'")
-    if not 0 <= tag < len(names):
-        raise ValueError(f"tag {tag} is none of the {len(names)} that the data set names")
-    return names[tag]
+    return _named(tag, names)
 
 
-def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, str] | None) -> tuple[Span, ...]:
-    if isinstance(found, str):  # a cell of a csv file
-        found = _of_cell(found)
-    if not isinstance(found, list):
-        raise ValueError(f"spans are {type(found).__name__}, not a list: {str(found)[:80]}")
-    spans = sorted(_span(each, text, types) for each in found)
+def _named(number: int, names: Sequence[str]) -> str:
+    if not 0 <= number < len(names):
+        raise ValueError(f"{number} is none of the {len(names)} classes that the data set names")
+    return names[number]
+
+
+def _spans(
+    found: Sequence[object],
+    text: str,
+    words: Sequence[Word],
+    types: Mapping[str, str] | None,
+    names: Sequence[str] | None,
+) -> tuple[Span, ...]:
+    spans = sorted(_span(each, text, types, names) for each in found)
     for one, other in pairwise(spans):
         if other.start < one.end:
             raise ValueError(
@@ -123,24 +179,19 @@ def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, 
     return tuple(spans)
 
 
-def _of_cell(cell: str) -> object:
-    """The list that a cell holds as JSON; the cell itself, if it holds none."""
-    try:
-        found: object = json.loads(cell)
-    except ValueError:
-        return cell
-    return found
-
-
-def _span(found: object, text: str, types: Mapping[str, str] | None) -> Span:
+def _span(found: object, text: str, types: Mapping[str, str] | None, names: Sequence[str] | None) -> Span:
     parts = [found.get(key) for key in ("start", "end", "label")] if isinstance(found, dict) else found
+    match parts:
+        case [int(start), int(end), int(number)] if names is not None and not isinstance(number, bool):
+            parts = [start, end, _named(number, names)]
     match parts:
         case [int(start), int(end), str(label)] if not isinstance(start, bool) and not isinstance(end, bool):
             if end > len(text):
                 raise ValueError(f"span {start}:{end} {label!r} ends after the text, which has {len(text)} characters")
             return Span(start, end, _type(label, types))
+    mend = "; tags need a column 'tokens' beside the text" if isinstance(found, (str, int)) else ""
     raise ValueError(
-        f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]'
+        f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]{mend}'
     )
 
 

@@ -36,8 +36,10 @@ def read(path: Path, types=TYPES, **columns: str) -> list[Sentence]:
 def read_sentences(rows, types, text=None, labels=None):
     known = None if types is None else {fold(name): name for name in types}
     for number, row in rows.rows:
+        there = text or ("text" if "text" in row or "tokens" not in row else "tokens")
+        told = labels or next((column for column in ("spans", "tags") if column in row), None)
         try:
-            yield sentence_of(rows, row, known, text, labels)
+            yield sentence_of(rows, row, known, there, told)
         except ValueError as error:
             raise rows.fault(number, str(error)) from error
 
@@ -161,11 +163,17 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": 3}, "column 'text' holds neither a text nor a list of tokens: 3"),
         ({"tokens": ["a", 1]}, "column 'tokens' holds neither a text nor a list of tokens"),
         ({"tokens": ["a"], "tags": ["O", "O"]}, "2 tag(s) for 1 word(s); each word needs one"),
-        ({"tokens": ["a"], "tags": "O"}, "tags are str, not a list: O"),
+        ({"tokens": ["a"], "tags": "O"}, "labels are str, not a list: O; expected a tag for each token, such as"),
+        ({"tokens": ["a"], "tags": []}, "0 tag(s) for 1 word(s); each word needs one"),
+        ({"text": "a b", "tags": ["O", "O"]}, "O is no span; expected"),
+        ({"text": "a b", "tags": ["O", "O"]}, "tags need a column 'tokens' beside the text"),
+        ({"text": "a b", "tokens": ["b", "a"], "tags": ["O", "O"]},
+         "token 2 ('a') is not in the text behind those before it; set data.text: tokens"),
         ({"tokens": ["a"], "tags": [3]}, "tag 3 is a number that nothing names; write tags as 'B-PER'"),
         ({"tokens": ["a"], "tags": [None]}, "tag None is no text"),
         ({"tokens": ["a", " "], "tags": ["O", "O"]}, "token 2 (' ') is empty or has white space at an end"),
-        ({"text": "a", "spans": {}}, "spans are dict, not a list"),
+        ({"text": "a", "spans": {}}, "labels are dict, not a list: {}; expected a tag for each token, such as"),
+        ({"text": "a", "spans": {"start": [0], "end": []}}, "labels are dict, not a list"),
         ({"text": "a", "spans": [[0, 2, "PER"]]}, "span 0:2 'PER' ends after the text, which has 1 characters"),
         ({"text": "a", "spans": [[1, 1, "PER"]]}, "span 1:1 'PER' is empty or begins before its text"),
         ({"text": "a", "spans": [[0, "1", "PER"]]}, "[0, '1', 'PER'] is no span; expected {\"start\": 0,"),
@@ -175,7 +183,7 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": "a b", "spans": [[2, 3, "LOC"], [0, 3, "PER"]]}, "spans 0:3 'PER' and 2:3 'LOC' overlap"),
         ({"text": "a b", "spans": [[0, 1, "PRE"]]}, "'PRE' is no type; did you mean 'PER'?"),
     ],
-)
+)  # fmt: skip
 def test_a_row_that_cannot_be_used_is_told_with_its_line(tmp_path, row, message):
     path = written(tmp_path / "x.jsonl", "\n" + json.dumps(row) + "\n")
     found = fault(path)
@@ -312,8 +320,49 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
     assert list(read_sentences(table(tmp_path / "x.conll"), types)) == sentences
 
 
-def test_spans_may_be_json_in_a_cell():
-    table = Table("rows.csv", "line", ())
-    row = {"text": "Ann sings", "spans": '[{"start": 0, "end": 3, "label": "PER"}]'}
-    found = sentence_of(table, row, {"per": "PER"}, "text", "spans")
-    assert [(span.start, span.end, span.type) for span in found.spans] == [(0, 3, "PER")]
+@pytest.mark.parametrize(
+    ("row", "spans"),
+    [
+        ({"text": "Ann sings", "gold": '[{"start": 0, "end": 3, "label": "PER"}]'}, (Span(0, 3, "PER"),)),
+        ({"text": "Ann sings", "gold": {"start": [0], "end": [3], "label": ["PER"]}}, (Span(0, 3, "PER"),)),
+        ({"text": "Ann sings", "gold": '["B-PER", "O"]', "tokens": '["Ann", "sings"]'}, (Span(0, 3, "PER"),)),
+        ({"text": "(Ann) sings", "gold": ["O", "B-PER", "O"], "tokens": ["(", "Ann", "sings"]}, (Span(1, 4, "PER"),)),
+        ({"text": "Ann sings", "gold": ""}, None),
+        ({"text": "Ann sings", "gold": " "}, None),
+        ({"text": "Ann sings", "gold": "null"}, None),
+        ({"text": "Ann sings", "gold": []}, ()),
+    ],
+)
+def test_labels_are_known_by_what_they_hold(row, spans):
+    assert sentence_of(Table("rows.csv", "line", ()), row, {"per": "PER"}, "text", "gold").spans == spans
+
+
+@pytest.mark.parametrize("cells", [(["Ann", "sings"], [[0, 3, "PER"]]), ('["Ann", "sings"]', '[[0, 3, "PER"]]')])
+def test_spans_may_be_those_of_tokens_and_both_json_in_cells(cells):
+    row = dict(zip(("tokens", "spans"), cells, strict=True))
+    found = sentence_of(Table("rows.csv", "line", ()), row, None, "tokens", "spans")
+    assert (found.text, found.tokens, found.spans) == ("Ann sings", ["Ann", "sings"], (Span(0, 3, "PER"),))
+    assert sentence_of(Table("rows.csv", "line", ()), {**row, "spans": []}, None, "tokens", "spans").spans == ()
+
+
+@pytest.mark.parametrize("inner", ["sequence", "list"])
+@pytest.mark.parametrize("saved_as", ["folder", "parquet"])
+def test_spans_of_a_data_set_may_have_numbers_of_classes(tmp_path, inner, saved_as):
+    datasets = pytest.importorskip("datasets")
+    number, label = datasets.Value("int64"), datasets.ClassLabel(names=["LOC", "PER"])
+    span = {"start": number, "end": number, "label": label}
+    features = datasets.Features(
+        text=datasets.Value("string"), spans=datasets.Sequence(span) if inner == "sequence" else [span]
+    )
+    spans = {"start": [0], "end": [3], "label": [1]}
+    rows = [spans] if inner == "sequence" else [[{key: each[0] for key, each in spans.items()}]]
+    saved = datasets.Dataset.from_dict({"text": ["Ann sings"], "spans": rows}, features)
+    place = tmp_path / ("x.parquet" if saved_as == "parquet" else "x")
+    (saved.to_parquet if saved_as == "parquet" else saved.save_to_disk)(str(place))
+    assert [each.spans for each in read(place)] == [(Span(0, 3, "PER"),)]
+
+
+def test_a_class_of_a_span_that_the_data_set_does_not_name_is_told():
+    rows = Table("x", "row", (), {"spans": ["PER"]})
+    with pytest.raises(ValueError, match="1 is none of the 1 classes that the data set names"):
+        sentence_of(rows, {"text": "Ann", "spans": [[0, 3, 1]]}, None, "text", "spans")
