@@ -197,7 +197,7 @@ class _Intake:
         """Where the text of a row is: of a text with entities in `text` or `tokens`, whichever it has, by default."""
         if self.task.kind != "tokens":
             return self.text_column
-        known = ("text", "tokens") if self.config.text == "text" else (self.text_column,)
+        known: tuple[str, ...] = ("text", "tokens") if self.config.text == "text" else (self.text_column,)
         there = [column for column in (*known, self.text_column) if column in row]
         if not there:
             names = " or ".join(map(repr, known))
@@ -266,13 +266,12 @@ class _Intake:
             return None
         if isinstance(value, str):
             value = self._listed(value)
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            value = [value]
+        told: list[object] = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
         if self._numbers_are_classes and column not in self.table.classes:
-            if (there := self._one_hot(value)) is not None:
+            if (there := self._one_hot(told)) is not None:
                 return there
-            self._check_named(number, column, value)
-        found = [self._class(number, column, name) for name in value]
+            self._check_named(number, column, told)
+        found = [self._class(number, column, name) for name in told]
         return [index for index in found if index >= 0]
 
     def _one_hot(self, told: Sequence[object]) -> list[int] | None:
@@ -432,9 +431,6 @@ def _check_columns(config: DataConfig, intake: _Intake, tested: _Intake | None) 
     """The rewording must be in the pool; gold in the test, if there is one, and otherwise in the pool."""
     if config.rewording is not None:
         intake.check_column("rewording", config.rewording)
-    if tested is not None and tested.config.gold is not None:
-        setting, there, named = "test_gold" if config.test_gold else "gold", tested, tested.config.gold
-    else:
-        setting, there, named = "gold", intake, config.gold
-    for column in _columns(named):
-        there.check_column(setting, column)
+    measured = intake if tested is None or tested.config.gold is None else tested
+    for column in _columns(measured.config.gold):
+        measured.check_column("test_gold" if measured is tested and config.test_gold else "gold", column)

@@ -7,7 +7,9 @@ jsonl, Hugging Face data sets, Label Studio and spaCy. Offsets count characters 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,17 +23,31 @@ from freeal.tasks.spans import Span, Word, join_tokens, split_words, tag_vocabul
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text, its words, and its entities; `spans` is None where nobody has said what they are."""
+    """A text, its words, and its entities; `spans` is None where nobody has said what they are.
+
+    Where they are known, `probabilities` has one for each of `spans`, and `probability` is that of all words together.
+    """
 
     id: str | None
     text: str
     words: tuple[Word, ...]
     spans: tuple[Span, ...] | None
+    probabilities: tuple[float, ...] | None = None
+    probability: float | None = None
 
     @classmethod
-    def of(cls, uid: str, text: str, spans: tuple[Span, ...] | None, tokenized: bool = False) -> Sentence:
-        """A text with its words as `split_words` finds them; if it is `tokenized`, as single spaces divide them."""
-        return cls(uid, text, join_tokens(text.split(" ")).words if tokenized else split_words(text), spans)
+    def of(
+        cls, uid: str, text: str, found: Sequence[Mapping[str, Any]] | None, probability: float, tokenized: bool = False
+    ) -> Sentence:
+        """A text with the entities `found` as `Task.cells` has them, None for an abstention.
+
+        Its words are as `split_words` finds them; if it is `tokenized`, as single spaces divide them.
+        """
+        words = join_tokens(text.split(" ")).words if tokenized else split_words(text)
+        if found is None:
+            return cls(uid, text, words, None)
+        spans = tuple(Span(each["start"], each["end"], each["label"]) for each in found)
+        return cls(uid, text, words, spans, tuple(each["probability"] for each in found), round(probability, 4))
 
     @property
     def tokens(self) -> list[str]:
@@ -244,7 +260,7 @@ def _block(path: Path, sentence: Sentence) -> str:
 
 
 def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
-    """An object a line: `id`, `text` and `spans`, which are null where they are unknown.
+    """An object a line: `id`, `text` and `spans`, which are null where they are unknown, with their probabilities.
 
     Raises:
         DataError: the file cannot be written.
@@ -256,43 +272,72 @@ def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
 def _listed(sentence: Sentence) -> list[dict[str, Any]] | None:
     if sentence.spans is None:
         return None
-    return [{"start": span.start, "end": span.end, "label": span.type} for span in sentence.spans]
+    spans = [{"start": span.start, "end": span.end, "label": span.type} for span in sentence.spans]
+    if sentence.probabilities is None:
+        return spans
+    return [{**span, "probability": each} for span, each in zip(spans, sentence.probabilities, strict=True)]
 
 
 def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[str]) -> None:
     """A Hugging Face data set: `id`, `text`, `tokens`, `tags` (classes named as `tag_vocabulary` has it) and `spans`.
 
-    `tags` and `spans` are null where they are unknown.
+    `tags` and `spans` are null where they are unknown; spans have their `probability`, where any is known. A data set
+    that is there already is replaced once the new one is whole.
 
     Raises:
         DataError: the folder cannot be written.
     """
     import datasets
 
-    text, number = datasets.Value("string"), datasets.Value("int64")
+    sentences = list(sentences)
+    known = any(each.probabilities is not None for each in sentences)
+    text, number, real = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     features = datasets.Features(
         id=text,
         text=text,
         tokens=datasets.Sequence(text),
         tags=datasets.Sequence(datasets.ClassLabel(names=list(tag_vocabulary(types)))),
-        spans=[{"start": number, "end": number, "label": text}],
+        spans=[{"start": number, "end": number, "label": text} | ({"probability": real} if known else {})],
     )
     rows = [
         {"id": each.id, "text": each.text, "tokens": each.tokens, "tags": each.tags, "spans": _listed(each)}
         for each in sentences
     ]
     columns = {name: [row[name] for row in rows] for name in features}
+    partial = folder.with_name(folder.name + ".partial")
     try:
-        datasets.Dataset.from_dict(columns, features).save_to_disk(str(folder))
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        with _without_bars():
+            datasets.Dataset.from_dict(columns, features).save_to_disk(str(partial))
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        partial.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error}") from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hugging Face's data sets without progress bars for a while."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "freeal") -> None:
     """Tasks of Label Studio with their entities as predictions of `model`, to be imported and corrected there.
 
     They fit a labelling interface with `<Labels name="label" toName="text">` and `<Text name="text" value="$text"/>`.
-    A sentence without spans is a task without a prediction.
+    A sentence without spans is a task without a prediction. Where they are known, a prediction has its probability as
+    `score`, by which tasks are sorted there, and so has each entity. Offsets count code points, as Label Studio does
+    since its pull request 1559 (and label-studio-frontend's 308), not the UTF-16 units of JavaScript.
 
     Raises:
         DataError: the file cannot be written.
@@ -300,20 +345,28 @@ def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "
     tasks = [
         {
             "data": {"id": each.id, "text": each.text},
-            "predictions": [] if each.spans is None else [{"model_version": model, "result": _results(each)}],
+            "predictions": []
+            if each.spans is None
+            else [{"model_version": model, **_score(each.probability), "result": _results(each)}],
         }
         for each in sentences
     ]
     _write(path, [json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"])
 
 
+def _score(probability: float | None) -> dict[str, float]:
+    return {} if probability is None else {"score": probability}
+
+
 def _results(sentence: Sentence) -> list[dict[str, Any]]:
+    spans = sentence.spans or ()
     return [
         {
             "id": f"{span.start}-{span.end}",
             "from_name": "label",
             "to_name": "text",
             "type": "labels",
+            **_score(probability),
             "value": {
                 "start": span.start,
                 "end": span.end,
@@ -321,7 +374,7 @@ def _results(sentence: Sentence) -> list[dict[str, Any]]:
                 "labels": [span.type],
             },
         }
-        for span in sentence.spans or ()
+        for span, probability in zip(spans, sentence.probabilities or [None] * len(spans), strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -273,32 +274,64 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 # --- what others read
 
 
-def test_label_studio_gets_a_task_a_sentence_with_its_entities_as_a_prediction(tmp_path):
-    formats.write_label_studio(tmp_path / "x.json", [NASTY, SILENT, EMPTY], model="m")
-    tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert [task["data"] for task in tasks] == [{"id": e.id, "text": e.text} for e in (NASTY, SILENT, EMPTY)]
-    (prediction,) = tasks[0]["predictions"]
-    assert prediction["model_version"] == "m"
-    assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
-    for result, span in zip(prediction["result"], NASTY.spans, strict=True):
-        value = result["value"]
-        assert value["text"] == NASTY.text[value["start"] : value["end"]] == span.of(NASTY.text)
-        assert value["labels"] == [span.type]
-    assert tasks[1]["predictions"] == []
-    assert tasks[2]["predictions"] == [{"model_version": "m", "result": []}]
+def of_label_studio(path: Path) -> list[Sentence]:
+    """Sentences as Label Studio shows them: it looks up what lies between two offsets, counted in code points."""
+    found = []
+    for task in json.loads(path.read_text(encoding="utf-8")):
+        text, results = task["data"]["text"], [each["result"] for each in task["predictions"]]
+        assert all(r["value"]["text"] == text[r["value"]["start"] : r["value"]["end"]] for rs in results for r in rs)
+        spans = [
+            tuple(Span(v["start"], v["end"], *v["labels"]) for v in (result["value"] for result in each))
+            for each in results
+        ]
+        found.append(Sentence(task["data"]["id"], text, split_words(text), *(spans or [None])))
+    return found
 
 
-def test_spacy_gets_documents_with_entities(tmp_path):
+def of_spacy(path: Path) -> list[Sentence]:
     spacy = pytest.importorskip("spacy")
     from spacy.tokens import DocBin
 
+    found = []
+    for doc in DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab):
+        unknown = bool(len(doc)) and not doc.has_annotation("ENT_IOB")
+        spans = None if unknown else tuple(Span(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents)
+        found.append(Sentence(None, doc.text, split_words(doc.text), spans))
+    return found
+
+
+def test_label_studio_says_the_same_of_every_sentence(tmp_path):
+    emoji = sentence("👍🏽👩‍👩‍👧 Ann in 東京", ("Ann", "PER"), ("東京", "LOC"), uid="e")
+    whole = [ANN, NASTY, SILENT, EMPTY, emoji]
+    formats.write_label_studio(tmp_path / "x.json", whole)
+    assert of_label_studio(tmp_path / "x.json") == [replace(each, words=split_words(each.text)) for each in whole]
+
+
+def test_label_studio_gets_entities_as_a_scored_prediction_of_the_model(tmp_path):
+    sure = replace(NASTY, probabilities=(0.5, 0.75, 1.0), probability=0.4)
+    formats.write_label_studio(tmp_path / "x.json", [sure, EMPTY, SILENT], model="m")
+    tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    (prediction,) = tasks[0]["predictions"]
+    assert (prediction["model_version"], prediction["score"]) == ("m", 0.4)
+    assert [result["score"] for result in prediction["result"]] == [0.5, 0.75, 1.0]
+    assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
+    assert len({result["id"] for result in prediction["result"]}) == 3
+    assert tasks[1]["predictions"] == [{"model_version": "m", "result": []}]
+    assert tasks[2]["predictions"] == []
+
+
+def test_spacy_says_the_same_of_every_sentence(tmp_path):
+    pytest.importorskip("spacy")
     formats.write_spacy(tmp_path / "x.spacy", ALL)
-    docs = list(DocBin().from_disk(tmp_path / "x.spacy").get_docs(spacy.blank("xx").vocab))
-    assert [doc.text for doc in docs] == [each.text for each in ALL]
-    assert [(ent.text, ent.label_) for ent in docs[0].ents] == [("Ann Lee", "PER"), ("New York", "LOC")]
-    assert [ent.label_ for ent in docs[2].ents] == ["PER", "PER", "LOC"]
-    assert {token.ent_iob_ for token in docs[3]} == {""}
-    assert {token.ent_iob_ for token in docs[4]} == {"O"}
+    found = of_spacy(tmp_path / "x.spacy")
+    assert [(each.text, each.spans) for each in found] == [(each.text, each.spans) for each in ALL]
+
+
+def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
+    pytest.importorskip("spacy")
+    formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])
+    (found,) = of_spacy(tmp_path / "x.spacy")
+    assert found.spans == (Span(3, 10, "PER"),), "of two that share a token one is kept"
 
 
 def test_without_spacy_it_is_told_how_to_get_it(tmp_path, monkeypatch):
