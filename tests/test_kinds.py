@@ -238,6 +238,13 @@ def test_new_texts_get_entities(marked, tmp_path):
     assert all("Ann Lee went to Peru ."[s["start"] : s["end"]] == s["text"] for s in found["spans"])
 
 
+def test_new_texts_may_come_as_conll_under_any_name(marked, tmp_path):
+    (tmp_path / "eng.testa").write_text("Bob B-PER\nslept O\n\nNobody O\n", encoding="utf-8")
+    said = freeal("predict", marked[1], tmp_path / "eng.testa", "--json")
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == 2
+
+
 def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
     _, run, _ = sorted_
     (tmp_path / "new.txt").write_text("cheap and fast\n", encoding="utf-8")
