@@ -39,12 +39,12 @@ class DataConfig(Section):
     test: str | None = Field(None, description="a separate file to measure on; nothing selects by it")
     text: str = Field("text", description="column with the text")
     id: str | None = Field("id", description="column with ids; rows without one get a hash of their text")
-    gold: str | None = Field(
+    gold: str | tuple[str, ...] | None = Field(
         None,
         description="column with true labels, for measuring only: names; of several labels a text lists, or names with "
-        "a ; between them; of entities tags or spans",
+        "a ; between them, or a column of 0 and 1 for each label: [price, speed]; of entities tags or spans",
     )
-    test_gold: str | None = Field(None, description="the same in the test, where its name is another")
+    test_gold: str | tuple[str, ...] | None = Field(None, description="the same in the test, where its name is another")
     rewording: str | None = Field(None, description="column with a second wording (back-translation)")
     subset: str | None = Field(None, description="configuration of a Hugging Face data set: tweet_eval has emotion")
     split: str = Field("train", description="split of a Hugging Face data set to take the pool from")

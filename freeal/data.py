@@ -21,7 +21,7 @@ import numpy as np
 
 from freeal.config import DataConfig
 from freeal.errors import DataError, did_you_mean
-from freeal.formats import sentence_of
+from freeal.formats import sentence_of, tokens_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
@@ -83,11 +83,11 @@ def load(config: DataConfig, task: Task, seed: int) -> Corpus:
         >>> len(corpus.pool), corpus.report.duplicates                           # doctest: +SKIP
         (8662, 0)
     """
-    intake = _take_in(open_table(config.pool, config.split, config), config, task)
+    intake = _take_in(config.pool, config.split, config, task)
     tested = None
     if config.test is not None:
         there = config.model_copy(update={"gold": config.test_gold or config.gold})
-        tested = _take_in(open_table(config.test, config.test_split, config), there, task)
+        tested = _take_in(config.test, config.test_split, there, task)
     _check_columns(config, intake, tested)
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
@@ -157,7 +157,8 @@ class _Intake:
         """One row: an example with its gold label, or an empty text that is skipped."""
         self.rows += 1
         self.columns.update(dict.fromkeys(row))
-        text = self._text(number, row) or ""
+        column = self._column(number, row)
+        text = self._text(number, row, column) or ""
         short = self._short(text, count=True)
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
         if self._is_empty(short):
@@ -167,9 +168,10 @@ class _Intake:
         if name in self.lines:
             self.repeated.append(f"{name!r} on {self.table.unit}s {self.lines[name]} and {number}")
         self.lines.setdefault(name, number)
-        self.examples.append(Example(name, short, self._fields(number, row), self._tokenized(row)))
+        fields = self._fields(number, row, column)
+        self.examples.append(Example(name, short, fields, self._tokenized(row, column)))
         if self.config.gold is not None:
-            self.gold.append(self._true(number, row, self.config.gold, self.examples[-1].text))
+            self.gold.append(self._true(number, row, column, short))
 
     def check(self) -> None:
         """Raise what can be told of the whole table only: columns, repeated ids, nothing to label."""
@@ -196,7 +198,7 @@ class _Intake:
 
     def gold_of(self, rows: IntArray) -> IntArray | None:
         """What `Task.gold` makes of them; None where the table has no gold column."""
-        if self.config.gold not in self.columns:
+        if not self.columns.keys() & set(_columns(self.config.gold)):
             return None
         return self.task.gold([self.examples[row].text for row in rows], [self.gold[row] for row in rows])
 
@@ -209,13 +211,28 @@ class _Intake:
                 f"there are {', '.join(map(repr, known))}"
             )
 
-    def _text(self, number: int, row: Mapping[str, object]) -> str | None:
+    def _column(self, number: int, row: Mapping[str, object]) -> str:
+        """Where the text of a row is: of a text with entities in `text` or `tokens`, whichever it has, by default."""
+        if self.task.kind != "tokens":
+            return self.text_column
+        known: tuple[str, ...] = ("text", "tokens") if self.config.text == "text" else (self.text_column,)
+        there = [column for column in (*known, self.text_column) if column in row]
+        if not there:
+            names = " or ".join(map(repr, known))
+            raise self.table.fault(
+                number,
+                f"there is no column {names}{did_you_mean(self.text_column, row)}; there are "
+                f"{', '.join(map(repr, row))}; name the one with the text, or with its tokens, in data.text",
+            )
+        return next((column for column in there if not _blank(row[column])), there[0])
+
+    def _text(self, number: int, row: Mapping[str, object], column: str) -> str | None:
         """The text of a row; of one that comes as tokens, these with a space between them."""
-        value = row.get(self.text_column)
-        if self.task.kind != "tokens" or not isinstance(value, (list, np.ndarray)):
-            return self._string(number, self.text_column, value)
+        value = row.get(column)
+        if self.task.kind != "tokens" or not (isinstance(value, (list, np.ndarray)) or tokens_of(row, column)):
+            return self._string(number, column, value)
         try:
-            return sentence_of(self.table, row, None, self.text_column, None).text
+            return sentence_of(self.table, row, None, column, None).text
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
 
@@ -223,49 +240,90 @@ class _Intake:
         """Whether there is nothing to label: no word, where words are labelled."""
         return not (split_words(text) if self.task.kind == "tokens" else text.strip())
 
-    def _tokenized(self, row: Mapping[str, object]) -> bool:
+    def _tokenized(self, row: Mapping[str, object], column: str) -> bool:
         """Whether the text of a row is tokens, none of which has a space in it."""
-        value = row.get(self.text_column)
-        tokens = value if self.task.kind == "tokens" and isinstance(value, (list, np.ndarray)) else ()
-        return len(tokens) > 0 and not any(" " in token for token in tokens)
+        tokens = tokens_of(row, column) if self.task.kind == "tokens" else None
+        return bool(tokens) and not any(" " in token for token in tokens or ())
 
     def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
         """What gold says of a row, None where it says nothing: a class, classes, or spans within its `text`."""
-        value = row.get(column)
+        if isinstance(self.config.gold, tuple):
+            return self._flagged(number, {each: row.get(each) for each in self.config.gold})
+        told = self.config.gold or ""
         match self.task.kind:
             case "classification":
-                return self._class(number, value)
+                return self._class(number, told, row.get(told))
             case "multilabel":
-                return self._set(number, value)
-        if value is None:
+                return self._set(number, told, row.get(told))
+        if row.get(told) is None:
             return None
         types = {fold(name): name for name in self.task.labels}
         try:
-            spans = sentence_of(self.table, row, types, self.text_column, column).spans
+            spans = sentence_of(self.table, row, types, column, told).spans
             within, words = tuple(span for span in spans or () if span.end <= len(text)), split_words(text)
             widened(within, words)  # each has a word of freeal's, too
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
         self.lost[len(self.gold)] = len(spans or ()) - len(within) + len(behind(words, within))
-        return within
+        return None if spans is None else within
 
-    def _set(self, number: int, value: object) -> list[int] | None:
+    def _flagged(self, number: int, cells: Mapping[str, object]) -> list[int] | None:
+        """The labels with a 1 in their column; None where all are blank."""
+        if all(map(_blank, cells.values())):
+            return None
+        for column, value in cells.items():
+            if _flag(value) is None:
+                raise self.table.fault(
+                    number,
+                    f"gold {str(value)!r} in column {column!r}; expected 0 or 1, true or false (all columns of gold "
+                    "blank where it is unknown)",
+                )
+        return [self._classes[fold(column)] for column, value in cells.items() if _flag(value)]
+
+    def _set(self, number: int, column: str, value: object) -> list[int] | None:
         """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank.
 
-        The name `none` alone is the empty set.
+        A list may also have a 0 or 1 for each label. The name `none` alone is the empty set.
         """
-        if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        if _blank(value):
             return None
-        told = self._listed(value) if isinstance(value, str) else value
-        names = told if isinstance(told, (list, tuple, np.ndarray)) else [told]
-        labels = [name for name in names if not (isinstance(name, str) and fold(name) == NONE)]
-        if labels and len(labels) < len(names):
+        if isinstance(value, str):
+            value = self._listed(value)
+        told: list[object] = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
+        if self._numbers_are_classes and column not in self.table.classes:
+            if (there := self._one_hot(told)) is not None:
+                return there
+            self._check_named(number, column, told)
+        labels = [name for name in told if not (isinstance(name, str) and fold(name) == NONE)]
+        if labels and len(labels) < len(told):
             raise self.table.fault(
-                number,
-                f"gold {value!r} in column {self.config.gold!r} has {NONE!r} beside labels; leave out one or the other",
+                number, f"gold {value!r} in column {column!r} has {NONE!r} beside labels; leave out one or the other"
             )
-        found = [self._class(number, name) for name in labels]
+        found = [self._class(number, column, name) for name in labels]
         return [index for index in found if index >= 0]
+
+    def _one_hot(self, told: Sequence[object]) -> list[int] | None:
+        """Classes of a 0 or 1 for each label; None of other lists, and of [0, 1], which may be numbers of labels."""
+        flags = [_flag(each) for each in told]
+        numbers = len(set(flags)) == len(flags) and all(str(each).strip() in ("0", "1") for each in told)
+        if len(flags) != len(self.task.labels) or None in flags or numbers:
+            return None
+        return [index for index, flag in enumerate(flags) if flag]
+
+    def _check_named(self, number: int, column: str, told: Sequence[object]) -> None:
+        """Raise DataError where a label is a bare number, or one cell of many with 0 and 1."""
+        bare = [each for each in map(str, told) if _NUMBER.fullmatch(each.strip()) or _flag(each) is not None]
+        if not any(fold(each) not in self._classes for each in bare):
+            return
+        labels = list(self.task.labels)
+        named = json.dumps(labels[:2], ensure_ascii=False)
+        each_one = f", or a 0 or 1 for each of the {len(labels)} labels" if len(labels) > 2 else ""
+        raise self.table.fault(
+            number,
+            f"gold {', '.join(map(str, told))!r} in column {column!r}: numbers do not tell which labels are meant; "
+            f"write names, such as {named}{each_one}; where each label has a column with 0 and 1, set data.gold: "
+            f"[{', '.join(labels)}]",
+        )
 
     def _listed(self, told: str) -> list[Any]:
         if told.strip().startswith("["):
@@ -285,8 +343,8 @@ class _Intake:
         self.hashed[name] += 1
         return name if self.hashed[name] == 1 else f"{name}-{self.hashed[name]}"
 
-    def _fields(self, number: int, row: Mapping[str, object]) -> dict[str, str]:
-        told = {self.text_column, self.config.id, self.config.gold}
+    def _fields(self, number: int, row: Mapping[str, object], column: str) -> dict[str, str]:
+        told = {self.text_column, column, self.config.id, *_columns(self.config.gold)}
         fields = {key: self._string(number, key, value) for key, value in row.items() if key not in told}
         found = {key: value for key, value in fields.items() if value is not None}
         if self.config.rewording in found:
@@ -315,9 +373,8 @@ class _Intake:
         self.cut += count
         return text[: ends[limit - 1]]
 
-    def _class(self, number: int, value: object) -> int:
+    def _class(self, number: int, column: str, value: object) -> int:
         """Class index of a gold value, -1 for a missing one."""
-        column = self.config.gold or ""
         names = self.table.classes.get(column)
         value = int(value) if isinstance(value, np.integer) else value
         if names is not None and isinstance(value, int) and -1 <= value < len(names):
@@ -350,9 +407,27 @@ class _Intake:
 _UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _WORD = re.compile(r"\S+")
 _NUMBER = re.compile(r"-?\d{1,9}(\.0+)?")
+_FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
-def _take_in(table: Table, config: DataConfig, task: Task) -> _Intake:
+def _flag(value: object) -> bool | None:
+    return _FLAGS.get(str(value).strip().casefold())
+
+
+def _blank(value: object) -> bool:
+    """Whether a cell says nothing; NaN is how pandas writes a missing text."""
+    return (
+        value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
+    )
+
+
+def _columns(gold: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (gold,) if isinstance(gold, str) else gold or ()
+
+
+def _take_in(place: str, split: str, config: DataConfig, task: Task) -> _Intake:
+    _check_gold(config, task)
+    table = open_table(place, split, config, entities=task.kind == "tokens")
     intake = _Intake(table, config, task, config.text)
     for number, row in table.rows:
         if not intake.rows and len(row) == 1 and config.text == "text":
@@ -364,11 +439,26 @@ def _take_in(table: Table, config: DataConfig, task: Task) -> _Intake:
     return intake
 
 
+def _check_gold(config: DataConfig, task: Task) -> None:
+    """Several columns must be one for each label."""
+    if not isinstance(config.gold, tuple):
+        return
+    if task.kind != "multilabel":
+        raise DataError(
+            f"data.gold: {', '.join(config.gold)}: several columns are for several labels a text; a task of kind "
+            f"{task.kind} takes one"
+        )
+    if sorted(map(fold, config.gold)) != sorted(map(fold, task.labels)):
+        raise DataError(
+            f"data.gold: {', '.join(config.gold)}: expected a column of 0 and 1 for each label, and of its name: "
+            f"{', '.join(task.labels)}"
+        )
+
+
 def _check_columns(config: DataConfig, intake: _Intake, tested: _Intake | None) -> None:
     """The rewording must be in the pool; gold in the test, if there is one, and otherwise in the pool."""
     if config.rewording is not None:
         intake.check_column("rewording", config.rewording)
-    if tested is not None and tested.config.gold is not None:
-        tested.check_column("test_gold" if config.test_gold else "gold", tested.config.gold)
-    elif config.gold is not None:
-        intake.check_column("gold", config.gold)
+    measured = intake if tested is None or tested.config.gold is None else tested
+    for column in _columns(measured.config.gold):
+        measured.check_column("test_gold" if measured is tested and config.test_gold else "gold", column)

@@ -7,7 +7,9 @@ jsonl, Hugging Face data sets, Label Studio and spaCy. Offsets count characters 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,17 +23,31 @@ from freeal.tasks.spans import Span, Word, join_tokens, split_words, tag_vocabul
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A text, its words, and its entities; `spans` is None where nobody has said what they are."""
+    """A text, its words, and its entities; `spans` is None where nobody has said what they are.
+
+    Where they are known, `probabilities` has one for each of `spans`, and `probability` is that of all words together.
+    """
 
     id: str | None
     text: str
     words: tuple[Word, ...]
     spans: tuple[Span, ...] | None
+    probabilities: tuple[float, ...] | None = None
+    probability: float | None = None
 
     @classmethod
-    def of(cls, uid: str, text: str, spans: tuple[Span, ...] | None, tokenized: bool = False) -> Sentence:
-        """A text with its words as `split_words` finds them; if it is `tokenized`, as single spaces divide them."""
-        return cls(uid, text, join_tokens(text.split(" ")).words if tokenized else split_words(text), spans)
+    def of(
+        cls, uid: str, text: str, found: Sequence[Mapping[str, Any]] | None, probability: float, tokenized: bool = False
+    ) -> Sentence:
+        """A text with the entities `found` as `Task.cells` has them, None for an abstention.
+
+        Its words are as `split_words` finds them; if it is `tokenized`, as single spaces divide them.
+        """
+        words = join_tokens(text.split(" ")).words if tokenized else split_words(text)
+        if found is None:
+            return cls(uid, text, words, None)
+        spans = tuple(Span(each["start"], each["end"], each["label"]) for each in found)
+        return cls(uid, text, words, spans, tuple(each["probability"] for each in found), round(probability, 4))
 
     @property
     def tokens(self) -> list[str]:
@@ -47,38 +63,48 @@ class Sentence:
 
 
 def sentence_of(
-    table: Table, row: Mapping[str, object], types: Mapping[str, str] | None, text: str | None, labels: str | None
+    table: Table, row: Mapping[str, object], types: Mapping[str, str] | None, text: str, labels: str | None
 ) -> Sentence:
     """The sentence of one row of `table`; rows are known by what they hold.
 
-    A text that is a list is the tokens, and its labels are tags; a text that is a string has spans for labels:
-    `{"start": ..., "end": ..., "label": ...}` or `[start, end, label]`. Labels that are missing or null are unknown.
+    Labels are spans, `{"start": ..., "end": ..., "label": ...}` or `[start, end, label]`, or the tags of its tokens:
+    those that stand for the text, or, beside a text, those in `tokens`, which are looked for in it one after the other.
+    Labels that are null or blank are unknown.
 
     Args:
         types: folded name -> name of the types there are; None accepts any.
-        text, labels: columns; by default `tokens` and `tags`, or, where a row has spans or no tokens, `text` and
-            `spans`.
+        text: column with the text, or with its tokens.
+        labels: column with tags or spans; None asks for none.
 
     Raises:
         ValueError: the row is no sentence, and why.
     """
-    column = text or ("tokens" if "tokens" in row and "spans" not in row else "text")
-    found = _value(row, column)
+    found = _value(row, text)
+    tokens = tokens_of(row, text)
+    if tokens is None and not isinstance(found, str):
+        raise ValueError(f"column {text!r} holds neither a text nor a list of tokens: {str(found)[:80]}")
+    joined, words = (str(found), split_words(str(found))) if tokens is None else join_tokens(tokens)
     given = row.get("id")
     uid = None if given is None else str(given)
-    if isinstance(found, str):
-        told = _value(row, labels) if labels else row.get("spans")
-        words = split_words(found)
-        return Sentence(uid, found, words, None if told is None else _spans(told, found, words, types))
-    if not isinstance(found, list) or not all(isinstance(token, str) for token in found):
-        raise ValueError(f"column {column!r} holds neither a text nor a list of tokens: {str(found)[:80]}")
-    told = _value(row, labels) if labels else row.get("tags")
-    joined, words = join_tokens(found)
+    told = None if labels is None else _told(_value(row, labels))
     if told is None:
         return Sentence(uid, joined, words, None)
-    tags = _tags(told, table.classes.get(labels or "tags"))
-    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans(tags, words)]
+    names = table.classes.get(labels or "")
+    tagged = tokens_of(row, "tokens") if tokens is None else tokens
+    if tagged is None or _are_spans(told) or (not told and (tokens is None or labels == "spans")):
+        return Sentence(uid, joined, words, _spans(told, joined, words, types, names))
+    places = words if tokens is not None else _places(tagged, joined)
+    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans([_tag(tag, names) for tag in told], places)]
     return Sentence(uid, joined, words, tuple(spans))
+
+
+def tokens_of(row: Mapping[str, object], column: str) -> list[str] | None:
+    """The tokens in a column of `row`: a list of texts, also as JSON, if it is not `text`; None if it has none."""
+    found = row.get(column)
+    found = _of_cell(found) if isinstance(found, str) and column != "text" else found
+    if isinstance(found, Iterable) and not isinstance(found, (str, Mapping)) and all(isinstance(t, str) for t in found):
+        return list(found)
+    return None
 
 
 def _value(row: Mapping[str, object], column: str) -> object:
@@ -89,10 +115,50 @@ def _value(row: Mapping[str, object], column: str) -> object:
     return row[column]
 
 
-def _tags(found: object, names: Sequence[str] | None) -> list[str]:
-    if not isinstance(found, list):
-        raise ValueError(f"tags are {type(found).__name__}, not a list: {str(found)[:80]}")
-    return [_tag(tag, names) for tag in found]
+def _told(labels: object) -> list[object] | None:
+    """A list of tags or spans, as it is, as JSON, or as a list for each part of a span; None where nothing is told."""
+    found = _of_cell(labels) if isinstance(labels, str) else labels
+    parts = list(found.values()) if isinstance(found, Mapping) else []
+    if isinstance(found, Mapping) and all(isinstance(p, list) for p in parts) and len(set(map(len, parts))) == 1:
+        return [dict(zip(found, each, strict=True)) for each in zip(*parts, strict=True)]
+    if found is None or isinstance(found, list):
+        return found
+    raise ValueError(f"labels are {type(found).__name__}, not a list: {str(found)[:80]}; {_EXPECTED}")
+
+
+_EXPECTED = (
+    'expected a tag for each token, such as ["B-PER", "O"], or spans, such as [{"start": 0, "end": 5, "label": "PER"}] '
+    'or [[0, 5, "PER"]]; [] for none, null or nothing where that is unknown'
+)
+
+
+def _of_cell(cell: str) -> object:
+    """What a cell holds as JSON, None if it is blank; the cell itself, if it holds none."""
+    if not cell.strip():
+        return None
+    try:
+        found: object = json.loads(cell)
+    except ValueError:
+        return cell
+    return found
+
+
+def _are_spans(told: Sequence[object]) -> bool:
+    return bool(told) and all(isinstance(each, (Mapping, list, tuple)) for each in told)
+
+
+def _places(tokens: Sequence[str], text: str) -> list[Word]:
+    """Where `tokens` stand in `text`, one after the other."""
+    found, start = [], 0
+    for number, token in enumerate(tokens, 1):
+        start = text.find(token, start)
+        if not token or start < 0:
+            raise ValueError(
+                f"token {number} ({token!r}) is not in the text behind those before it; set data.text: tokens"
+            )
+        found.append(Word(start, start + len(token)))
+        start += len(token)
+    return found
 
 
 def _tag(tag: object, names: Sequence[str] | None) -> str:
@@ -102,17 +168,23 @@ def _tag(tag: object, names: Sequence[str] | None) -> str:
         raise ValueError(f"tag {tag!r} is no text; expected O, or B- or I- and a type, such as 'B-PER'")
     if names is None:
         raise ValueError(f"tag {tag} is a number that nothing names; write tags as 'B-PER'")
-    if not 0 <= tag < len(names):
-        raise ValueError(f"tag {tag} is none of the {len(names)} that the data set names")
-    return names[tag]
+    return _named(tag, names)
 
 
-def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, str] | None) -> tuple[Span, ...]:
-    if isinstance(found, str):  # a cell of a csv file
-        found = _of_cell(found)
-    if not isinstance(found, list):
-        raise ValueError(f"spans are {type(found).__name__}, not a list: {str(found)[:80]}")
-    spans = sorted(_span(each, text, types) for each in found)
+def _named(number: int, names: Sequence[str]) -> str:
+    if not 0 <= number < len(names):
+        raise ValueError(f"{number} is none of the {len(names)} classes that the data set names")
+    return names[number]
+
+
+def _spans(
+    found: Sequence[object],
+    text: str,
+    words: Sequence[Word],
+    types: Mapping[str, str] | None,
+    names: Sequence[str] | None,
+) -> tuple[Span, ...]:
+    spans = sorted(_span(each, text, types, names) for each in found)
     for one, other in pairwise(spans):
         if other.start < one.end:
             raise ValueError(
@@ -123,24 +195,19 @@ def _spans(found: object, text: str, words: Sequence[Word], types: Mapping[str, 
     return tuple(spans)
 
 
-def _of_cell(cell: str) -> object:
-    """The list that a cell holds as JSON; the cell itself, if it holds none."""
-    try:
-        found: object = json.loads(cell)
-    except ValueError:
-        return cell
-    return found
-
-
-def _span(found: object, text: str, types: Mapping[str, str] | None) -> Span:
+def _span(found: object, text: str, types: Mapping[str, str] | None, names: Sequence[str] | None) -> Span:
     parts = [found.get(key) for key in ("start", "end", "label")] if isinstance(found, dict) else found
+    match parts:
+        case [int(start), int(end), int(number)] if names is not None and not isinstance(number, bool):
+            parts = [start, end, _named(number, names)]
     match parts:
         case [int(start), int(end), str(label)] if not isinstance(start, bool) and not isinstance(end, bool):
             if end > len(text):
                 raise ValueError(f"span {start}:{end} {label!r} ends after the text, which has {len(text)} characters")
             return Span(start, end, _type(label, types))
+    mend = "; tags need a column 'tokens' beside the text" if isinstance(found, (str, int)) else ""
     raise ValueError(
-        f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]'
+        f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]{mend}'
     )
 
 
@@ -193,7 +260,7 @@ def _block(path: Path, sentence: Sentence) -> str:
 
 
 def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
-    """An object a line: `id`, `text` and `spans`, which are null where they are unknown.
+    """An object a line: `id`, `text` and `spans`, which are null where they are unknown, with their probabilities.
 
     Raises:
         DataError: the file cannot be written.
@@ -205,43 +272,72 @@ def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
 def _listed(sentence: Sentence) -> list[dict[str, Any]] | None:
     if sentence.spans is None:
         return None
-    return [{"start": span.start, "end": span.end, "label": span.type} for span in sentence.spans]
+    spans = [{"start": span.start, "end": span.end, "label": span.type} for span in sentence.spans]
+    if sentence.probabilities is None:
+        return spans
+    return [{**span, "probability": each} for span, each in zip(spans, sentence.probabilities, strict=True)]
 
 
 def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[str]) -> None:
     """A Hugging Face data set: `id`, `text`, `tokens`, `tags` (classes named as `tag_vocabulary` has it) and `spans`.
 
-    `tags` and `spans` are null where they are unknown.
+    `tags` and `spans` are null where they are unknown; spans have their `probability`, where any is known. A data set
+    that is there already is replaced once the new one is whole.
 
     Raises:
         DataError: the folder cannot be written.
     """
     import datasets
 
-    text, number = datasets.Value("string"), datasets.Value("int64")
+    sentences = list(sentences)
+    known = any(each.probabilities is not None for each in sentences)
+    text, number, real = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     features = datasets.Features(
         id=text,
         text=text,
         tokens=datasets.Sequence(text),
         tags=datasets.Sequence(datasets.ClassLabel(names=list(tag_vocabulary(types)))),
-        spans=[{"start": number, "end": number, "label": text}],
+        spans=[{"start": number, "end": number, "label": text} | ({"probability": real} if known else {})],
     )
     rows = [
         {"id": each.id, "text": each.text, "tokens": each.tokens, "tags": each.tags, "spans": _listed(each)}
         for each in sentences
     ]
     columns = {name: [row[name] for row in rows] for name in features}
+    partial = folder.with_name(folder.name + ".partial")
     try:
-        datasets.Dataset.from_dict(columns, features).save_to_disk(str(folder))
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        with _without_bars():
+            datasets.Dataset.from_dict(columns, features).save_to_disk(str(partial))
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        partial.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error}") from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hugging Face's data sets without progress bars for a while."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "freeal") -> None:
     """Tasks of Label Studio with their entities as predictions of `model`, to be imported and corrected there.
 
     They fit a labelling interface with `<Labels name="label" toName="text">` and `<Text name="text" value="$text"/>`.
-    A sentence without spans is a task without a prediction.
+    A sentence without spans is a task without a prediction. Where they are known, a prediction has its probability as
+    `score`, by which tasks are sorted there, and so has each entity. Offsets count code points, as Label Studio does
+    since its pull request 1559 (and label-studio-frontend's 308), not the UTF-16 units of JavaScript.
 
     Raises:
         DataError: the file cannot be written.
@@ -249,20 +345,28 @@ def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "
     tasks = [
         {
             "data": {"id": each.id, "text": each.text},
-            "predictions": [] if each.spans is None else [{"model_version": model, "result": _results(each)}],
+            "predictions": []
+            if each.spans is None
+            else [{"model_version": model, **_score(each.probability), "result": _results(each)}],
         }
         for each in sentences
     ]
     _write(path, [json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"])
 
 
+def _score(probability: float | None) -> dict[str, float]:
+    return {} if probability is None else {"score": probability}
+
+
 def _results(sentence: Sentence) -> list[dict[str, Any]]:
+    spans = sentence.spans or ()
     return [
         {
             "id": f"{span.start}-{span.end}",
             "from_name": "label",
             "to_name": "text",
             "type": "labels",
+            **_score(probability),
             "value": {
                 "start": span.start,
                 "end": span.end,
@@ -270,7 +374,7 @@ def _results(sentence: Sentence) -> list[dict[str, Any]]:
                 "labels": [span.type],
             },
         }
-        for span in sentence.spans or ()
+        for span, probability in zip(spans, sentence.probabilities or [None] * len(spans), strict=True)
     ]
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from freeal.errors import DataError, did_you_mean
 from freeal.tasks.spans import read_tag
 
 Rows = Iterator[tuple[int, Mapping[str, object]]]
+Reader = Callable[[Path, str], Rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows as they come from `name`, each with the number of its `unit`.
 
-    `classes` names the integers of a column, be they its values or in the lists that are its values.
+    `classes` names the integers of a column: its values, those in lists that are its values, or the labels of spans.
     """
 
     name: str
@@ -39,12 +41,13 @@ class Table:
         return DataError(f"{self.name}: {self.unit} {number}: {problem}")
 
 
-def open_table(place: str, split: str, config: DataConfig) -> Table:
+def open_table(place: str, split: str, config: DataConfig, entities: bool = False) -> Table:
+    """The rows of a file, a folder or a data set; where `entities` are sought, CoNLL is known by its lines, too."""
     path = Path(place)
     if path.is_dir():
         return _saved(path, split)
     if path.is_file():
-        return _file(path, config.encoding)
+        return _file(path, config.encoding, entities)
     inner = path.with_suffix("") if path.suffix == ".gz" else path
     if inner.suffix.lower() in _KNOWN or path.is_absolute() or not _HUB_NAME.fullmatch(place):
         raise DataError(f"{path}: no such file{_near(path)}")
@@ -60,14 +63,41 @@ def _near(path: Path) -> str:
     return did_you_mean(path.name, sorted(file.name for file in path.parent.iterdir()))
 
 
-def _file(path: Path, encoding: str) -> Table:
+def _file(path: Path, encoding: str, entities: bool) -> Table:
     packed = path.suffix.lower() == ".gz"
     suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
     if suffix == ".parquet" and not packed:
         return _parquet(path)
-    if suffix not in _TEXTS:
-        raise DataError(f"{path}: cannot tell the kind of this file; known are {', '.join(_KNOWN)} (text also as .gz)")
-    return Table(str(path), "object" if suffix == ".json" else "line", _TEXTS[suffix](path, encoding))
+    read = _TEXTS.get(suffix)
+    if entities and read in (None, _plain, _TEXTS[".tsv"]):
+        read = _read_by_lines(path, encoding, read)
+    if read is None:
+        mend = "; a file of a token and its tag a line must end in .conll" if entities else ""
+        known = ", ".join(_KNOWN)
+        raise DataError(f"{path}: cannot tell the kind of this file; known are {known} (text also as .gz){mend}")
+    return Table(str(path), "object" if suffix == ".json" else "line", read(path, encoding))
+
+
+def _read_by_lines(path: Path, encoding: str, otherwise: Reader | None) -> Reader | None:
+    """How to read a file whose name says little: as CoNLL, if most of its first lines end in a tag; else `otherwise`.
+
+    Raises:
+        DataError: they are words with blank lines between, so that each may be a token or a text.
+    """
+    try:
+        lines = _first_lines(path, encoding)
+    except DataError:  # reading it tells
+        return otherwise
+    rows = [_columns(line) for line in lines if line and not line.startswith("#")]
+    if sum(len(row) > 1 and _is_tag(row[-1]) for row in rows) > len(rows) / 2:
+        return _conll
+    between = "" in lines[next((n for n, line in enumerate(lines) if line), 0) : -1]
+    if otherwise is _plain and len(rows) > 2 and between and all(len(row) == 1 for row in rows):
+        raise DataError(
+            f"{path}: each line is one word, with blank lines between: rename it to .conll if each is a token; "
+            "remove the blank lines if each is a text"
+        )
+    return otherwise
 
 
 def _plain(path: Path, encoding: str) -> Rows:
@@ -129,24 +159,32 @@ def _conll(path: Path, encoding: str) -> Rows:
     """One row a sentence, with the number of its first line: `tokens` and `tags` as they stand there, and `id`.
 
     A blank line ends a sentence. Columns are separated by tabs, where there are any, else by spaces; the first is the
-    token, the last its tag. `-DOCSTART-` is no token. Before the first token may be comments: `# name = ...`, or a line
-    with a # at its start and no tag at its end; `# id = ...` is the id.
+    token, the last its tag; a file with one column has no tags. `-DOCSTART-` is no token. Before the first token may be
+    comments: `# name = ...`, or, in a file with tags, a line with a # at its start and no tag at its end; `# id = ...`
+    is the id.
     """
-    first, row = 0, _no_tokens()
+    tagged = any(len(_columns(line)) > 1 for line in _first_lines(path, encoding) if not line.startswith("#"))
+    first, row = 0, _no_tokens(tagged)
     for number, line in enumerate(_lines(path, encoding), 1):
         line = line.strip(" \r\n")
         if not line.strip():
             if row["tokens"]:
                 yield first, row
-            first, row = 0, _no_tokens()
+            first, row = 0, _no_tokens(tagged)
             continue
         first = first or number
-        columns = line.split("\t") if "\t" in line else re.split(" +", line)
-        if not row["tokens"] and (_CONLL_ABOUT.match(line) or (line.startswith("#") and not _is_tag(columns[-1]))):
+        columns = _columns(line)
+        remark = tagged and line.startswith("#") and not _is_tag(columns[-1])
+        if not row["tokens"] and (_CONLL_ABOUT.match(line) or remark):
             row |= {"id": found[1].strip()} if (found := _CONLL_ID.match(line)) else {}
         elif columns[0] != "-DOCSTART-":
             row["tokens"].append(columns[0])
-            row["tags"].append(_tag(path, number, columns))
+            if tagged:
+                row["tags"].append(_tag(path, number, columns))
+            elif len(columns) > 1:
+                raise DataError(
+                    f"{path}: line {number}: {len(columns)} columns, and the lines before have one: a token"
+                )
     if row["tokens"]:
         yield first, row
 
@@ -155,8 +193,20 @@ _CONLL_ABOUT = re.compile(r"# +[\w.]+ *= ")
 _CONLL_ID = re.compile(r"#\s+(?:sent_)?id(?:\s*=\s*|\s+)([^\t]+)")
 
 
-def _no_tokens() -> dict[str, Any]:
-    return {"tokens": [], "tags": []}
+LOOKED_AT = 1000
+"""Lines of a file that tell what it is."""
+
+
+def _first_lines(path: Path, encoding: str) -> list[str]:
+    return [line.strip() and line.strip(" \r\n") for line in islice(_lines(path, encoding), LOOKED_AT)]
+
+
+def _columns(line: str) -> list[str]:
+    return line.split("\t") if "\t" in line else re.split(" +", line)
+
+
+def _no_tokens(tagged: bool) -> dict[str, Any]:
+    return {"tokens": [], "tags": []} if tagged else {"tokens": []}
 
 
 def _is_tag(value: str) -> bool:
@@ -214,12 +264,30 @@ def _parquet(path: Path) -> Table:
         raise DataError(f"{path}: no parquet file: {error}") from error
     about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
     features = about.get("info", {}).get("features", {})
-    kinds = {name: kind.get("feature", kind) for name, kind in features.items() if isinstance(kind, dict)}
-    classes = {name: kind["names"] for name, kind in kinds.items() if isinstance(kind, dict) and "names" in kind}
-    return Table(str(path), "row", rows(), classes)
+    return Table(str(path), "row", rows(), _classes(features))
 
 
-_TEXTS: Mapping[str, Callable[[Path, str], Rows]] = {
+def _classes(features: Mapping[str, object]) -> dict[str, Sequence[str]]:
+    """The names of classes in each of the features that have some, as Hugging Face data sets write them."""
+    named = {column: _names(feature) for column, feature in features.items()}
+    return {column: names for column, names in named.items() if names is not None}
+
+
+def _names(feature: object) -> Sequence[str] | None:
+    """Those of a class, of a list of them, or of the `label` of an object, as spans are."""
+    if isinstance(feature, list):  # how a list of objects is written, too
+        return _names(feature[0])
+    if not isinstance(feature, dict):
+        return None
+    match feature.get("_type"):
+        case "ClassLabel":
+            return feature["names"]  # type: ignore[no-any-return]
+        case "List" | "LargeList" | "Sequence":
+            return _names(feature["feature"])
+    return _names(feature.get("label"))
+
+
+_TEXTS: Mapping[str, Reader] = {
     ".csv": partial(_csv, delimiter=","),
     ".tsv": partial(_csv, delimiter="\t"),
     ".jsonl": _jsonl,
@@ -262,9 +330,7 @@ def _hub(name: str, subset: str | None, split: str) -> Table:
 
 
 def _features(name: str, dataset: Any) -> Table:
-    kinds = {key: getattr(kind, "feature", kind) for key, kind in dataset.features.items()}
-    classes = {key: kind.names for key, kind in kinds.items() if hasattr(kind, "names")}
-    return Table(name, "row", enumerate(dataset, 1), classes)
+    return Table(name, "row", enumerate(dataset, 1), _classes(dataset.features.to_dict()))
 
 
 # --- bytes -> lines

@@ -347,8 +347,215 @@ def test_the_benchmark_sets_fit_their_prompts(shared, name):
     assert set(Counter(corpus.gold.tolist())) == set(range(len(prompt.labels)))
 
 
+# --- gold of several labels a text
+
+TOPICS = ("price", "speed", "looks")
+
+
+def gold_of(path: Path, labels: tuple[str, ...] = TOPICS, gold: object = "topics") -> list[list[int]]:
+    found = load(DataConfig(pool=str(path), gold=gold), Multilabel(dict.fromkeys(labels, "")), 0).gold
+    assert found is not None
+    return found.tolist()
+
+
+def gold_fault(path: Path, labels: tuple[str, ...] = TOPICS, gold: object = "topics") -> str:
+    with pytest.raises(DataError) as caught:
+        gold_of(path, labels, gold)
+    return str(caught.value)
+
+
+def topic_rows(folder: Path, *told: object) -> Path:
+    return as_jsonl(folder / "p.jsonl", [{"text": f"text {i}", "topics": each} for i, each in enumerate(told)])
+
+
 def test_a_blank_cell_of_several_labels_is_unknown_and_none_is_the_empty_set(tmp_path):
-    (tmp_path / "pool.csv").write_text("text,topics\nfirst,\nsecond,none\nthird,a;b\n", encoding="utf-8")
-    config = DataConfig(pool=str(tmp_path / "pool.csv"), gold="topics")
-    gold = load(config, Multilabel({"a": "", "b": ""}), 0).gold
-    assert gold.tolist() == [[-1, -1], [0, 0], [1, 1]]
+    path = written(tmp_path / "pool.csv", "text,topics\nfirst,\nsecond,none\nthird,a;b\n")
+    assert gold_of(path, ("a", "b")) == [[-1, -1], [0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "told", [[1, 0, 0], [1.0, 0.0, 0.0], [True, False, False], "[1, 0, 0]", "1;0;0", ["1", "0", "0"]]
+)
+def test_a_zero_or_one_for_each_label_is_read_as_such(tmp_path, told):
+    assert gold_of(topic_rows(tmp_path, told, [0, 0, 0], None)) == [[1, 0, 0], [0, 0, 0], [-1, -1, -1]]
+
+
+def test_zero_and_one_of_two_labels_may_be_their_numbers_and_are_refused(tmp_path):
+    assert gold_of(topic_rows(tmp_path, [1, 1], [False, True]), ("a", "b")) == [[1, 1], [0, 1]]
+    message = gold_fault(topic_rows(tmp_path, [0, 1]), ("a", "b"))
+    assert "line 1: gold '0, 1' in column 'topics': numbers do not tell which labels are meant; write names" in message
+    assert "0 or 1 for each" not in message
+
+
+@pytest.mark.parametrize("told", [[0, 2], [1], 1, "1", "0;2", [1, 0, 0, 0], ["price", 1], -1, True])
+def test_bare_numbers_are_no_labels_of_several(tmp_path, told):
+    message = gold_fault(topic_rows(tmp_path, ["price"], told))
+    assert message.startswith(f"{tmp_path / 'p.jsonl'}: line 2: gold ")
+    assert message.endswith(
+        'in column \'topics\': numbers do not tell which labels are meant; write names, such as ["price", "speed"], or '
+        "a 0 or 1 for each of the 3 labels; where each label has a column with 0 and 1, set data.gold: [price, speed, "
+        "looks]"
+    )
+
+
+def test_labels_that_are_numbers_are_names_and_so_are_classes_of_a_data_set(tmp_path):
+    assert gold_of(topic_rows(tmp_path, [1, 0], "2"), ("0", "1", "2")) == [[1, 1, 0], [0, 0, 1]]
+    datasets = pytest.importorskip("datasets")
+    topics = datasets.Sequence(datasets.ClassLabel(names=["speed", "looks", "price"]))
+    features = datasets.Features(text=datasets.Value("string"), topics=topics)
+    datasets.Dataset.from_dict({"text": ["x"], "topics": [[0, 2]]}, features).save_to_disk(tmp_path / "saved")
+    assert gold_of(tmp_path / "saved") == [[1, 1, 0]]
+
+
+def test_each_label_may_have_a_column_of_its_own(tmp_path):
+    rows = [("1", "0", "true"), ("False", "0.0", "0"), ("", " ", "")]
+    cells = [dict(zip(TOPICS, row, strict=True)) for row in rows]
+    path = as_csv(tmp_path / "p.csv", [{"text": f"text {i}", **each} for i, each in enumerate(cells)])
+    config = DataConfig(pool=str(path), gold=["looks", "price", "speed"])
+    corpus = load(config, Multilabel(dict.fromkeys(TOPICS, "")), 0)
+    assert corpus.gold.tolist() == [[1, 0, 1], [0, 0, 0], [-1, -1, -1]]
+    assert corpus.pool[0].fields == {}, "gold is no field"
+    assert "set data.gold: [price, speed, looks]" in gold_fault(path, gold="price")
+
+
+@pytest.mark.parametrize(
+    ("row", "gold", "message"),
+    [
+        (("1", "x", "0"), TOPICS, "line 2: gold 'x' in column 'speed'; expected 0 or 1, true or false (all columns of"),
+        (("1", "", "0"), TOPICS, "line 2: gold '' in column 'speed'; expected 0 or 1"),
+        (
+            ("1", "1", "0"),
+            TOPICS[:2],
+            "data.gold: price, speed: expected a column of 0 and 1 for each label, and of its",
+        ),
+    ],
+)
+def test_columns_of_labels_that_cannot_be_used_are_told(tmp_path, row, gold, message):
+    path = as_csv(tmp_path / "p.csv", [{"text": "x", **dict(zip(TOPICS, row, strict=True))}])
+    assert message in gold_fault(path, gold=gold)
+
+
+def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_path):
+    path = as_csv(tmp_path / "p.csv", [{"text": "x", "price": "1"}])
+    assert "expected 0 or 1" in gold_fault(path, gold=TOPICS)
+    path = as_csv(tmp_path / "p.csv", [{"text": "x"}])
+    assert "data.gold: there is no column 'price'" in gold_fault(path, gold=TOPICS)
+    assert fault(path, gold=LABELS).endswith(
+        "several columns are for several labels a text; a task of kind classification takes one"
+    )
+
+
+# --- texts with entities
+
+
+def entities(path: Path, gold: str | None = None, **settings: object) -> Corpus:
+    return load(DataConfig(pool=str(path), gold=gold, **settings), Tokens({"PER": "", "LOC": ""}), 0)
+
+
+def entities_fault(path: Path, gold: str | None = None, **settings: object) -> str:
+    with pytest.raises(DataError) as caught:
+        entities(path, gold, **settings)
+    return str(caught.value)
+
+
+def spans_of(corpus: Corpus) -> list[list[tuple[int, int]] | None]:
+    """Places of the entities of each row; None where gold is unknown."""
+    task = Tokens({"PER": "", "LOC": ""})
+    assert corpus.gold is not None
+    return [
+        None if -1 in row else [(span.start, span.end) for span in task.spans(example.text, row)]
+        for example, row in zip(corpus.pool.examples, corpus.gold, strict=True)
+    ]
+
+
+TAGGED = "EU B-LOC\nrejects O\nAnn B-PER\nLee I-PER\n\nBob B-PER\n"
+
+
+@pytest.mark.parametrize("name", ["train.txt", "eng.train", "train.tsv", "train", "train.txt.gz", "train.conll"])
+@pytest.mark.parametrize("between", [" ", "\t", " NN I-NP "])
+def test_tokens_with_tags_are_known_whatever_the_name_of_the_file(tmp_path, name, between):
+    content = "-DOCSTART- -X- -X- O\n\n" + TAGGED.replace(" ", between)
+    path = written(tmp_path / name, gzip.compress(content.encode()) if name.endswith(".gz") else content)
+    corpus = entities(path, "tags")
+    assert corpus.pool.texts == ["EU rejects Ann Lee", "Bob"]
+    assert spans_of(corpus) == [[(0, 2), (11, 18)], [(0, 3)]]
+    assert entities(path).pool.texts == corpus.pool.texts
+
+
+def test_a_file_of_texts_stays_one(tmp_path):
+    path = written(tmp_path / "p.txt", "Ann met Bob\nVitamin B-12\n\nTeam O\nNobody\n")
+    assert entities(path).pool.texts == ["Ann met Bob", "Vitamin B-12", "Team O", "Nobody"]
+    path = written(tmp_path / "p.tsv", "text\tsource\nAnn met Bob\tO\n")
+    assert entities(path, text="text").pool.texts == ["Ann met Bob"]
+    assert read(written(tmp_path / "q.txt", TAGGED)).pool.texts[0] == "EU B-LOC", "one label a text"
+
+
+def test_a_line_without_its_tag_is_told_whatever_the_name_of_the_file(tmp_path):
+    message = entities_fault(written(tmp_path / "p.txt", TAGGED.replace("rejects O", "rejects")))
+    assert "line 2: 'rejects' has no tag; expected a token, and in the last column its tag" in message
+
+
+def test_tokens_without_tags_are_read_under_their_name_and_asked_about_under_others(tmp_path):
+    content = "# id = a\n#\nEU\n\nBob\n"
+    corpus = entities(written(tmp_path / "p.conll", content))
+    first = corpus.pool[0]
+    assert (first.id, first.text, first.tokenized) == ("a", "# EU", True)
+    assert corpus.pool.texts == ["# EU", "Bob"]
+    assert "there is no column 'tags'; there are" in entities_fault(tmp_path / "p.conll", "tags")
+    message = entities_fault(written(tmp_path / "p.txt", "EU\nrejects\n\nBob\n"))
+    assert "rename it to .conll if each is a token; remove the blank lines if each is a text" in message
+    assert entities(written(tmp_path / "q.txt", "EU\nrejects\nBob\n")).pool.texts == ["EU", "rejects", "Bob"]
+    message = entities_fault(written(tmp_path / "eng.train", "EU\nrejects\n"))
+    assert message.endswith("(text also as .gz); a file of a token and its tag a line must end in .conll")
+
+
+def test_rows_of_texts_and_rows_of_tokens_may_be_in_one_file(tmp_path):
+    rows = [
+        {"tokens": ["Ann", "x"], "gold": ["B-PER", "O"]},
+        {"text": "Bob came", "gold": [[0, 3, "PER"]]},
+        {"text": "(Ann) came", "tokens": ["(", "Ann", ")", "came"], "gold": ["O", "B-PER", "O", "O"]},
+        {"text": None, "tokens": ["Ann", "came"], "gold": None},
+        {"text": "", "tokens": ["Bob", "x"], "gold": [{"start": 0, "end": 3, "label": "PER"}]},
+    ]
+    for order in (rows, rows[::-1]):
+        corpus = entities(as_jsonl(tmp_path / "p.jsonl", order), "gold")
+        expected = {
+            "Ann x": [(0, 3)],
+            "Bob came": [(0, 3)],
+            "(Ann) came": [(1, 4)],
+            "Ann came": None,
+            "Bob x": [(0, 3)],
+        }
+        assert dict(zip(corpus.pool.texts, spans_of(corpus), strict=True)) == expected
+        whole = {example.text for example in corpus.pool.examples if not example.tokenized}
+        assert whole == {"Bob came", "(Ann) came"}
+        assert corpus.report.empty == ()
+
+
+def test_the_text_of_a_row_is_the_same_whatever_gold_is_asked_for(tmp_path):
+    row = {"text": "(Ann)", "tokens": ["(", "Ann", ")"], "tags": ["O", "B-PER", "O"], "spans": [[1, 4, "PER"]]}
+    path = as_jsonl(tmp_path / "p.jsonl", [row])
+    assert {entities(path, gold).pool[0].text for gold in (None, "tags", "spans")} == {"(Ann)"}
+    assert spans_of(entities(path, "tags")) == spans_of(entities(path, "spans")) == [[(1, 4)]]
+    assert entities(path, "tags", text="tokens").pool[0].text == "( Ann )"
+
+
+def test_cells_of_a_csv_may_hold_tokens_and_tags(tmp_path):
+    cells = {"tokens": '["Ann", "x"]', "tags": '["B-PER", "O"]'}
+    corpus = entities(as_csv(tmp_path / "p.csv", [cells]), "tags")
+    assert (corpus.pool[0].text, corpus.pool[0].tokenized, spans_of(corpus)) == ("Ann x", True, [[(0, 3)]])
+    path = as_csv(tmp_path / "q.csv", [{"words": cells["tokens"], "tags": cells["tags"]}])
+    assert spans_of(entities(path, "tags", text="words")) == [[(0, 3)]]
+
+
+def test_a_row_without_text_and_tokens_is_told(tmp_path):
+    path = as_jsonl(tmp_path / "p.jsonl", [{"text": "Ann", "spans": None}, {"texts": "Bob", "spans": []}])
+    assert entities_fault(path, "spans") == (
+        f"{path}: line 2: there is no column 'text' or 'tokens'; did you mean 'texts'?; there are 'texts', 'spans'; "
+        "name the one with the text, or with its tokens, in data.text"
+    )
+
+
+def test_a_blank_cell_of_entities_is_unknown(tmp_path):
+    path = written(tmp_path / "p.csv", 'text,spans\nAnn,"[[0, 3, ""PER""]]"\nBob,\nnobody,[]\n')
+    assert spans_of(entities(path, "spans")) == [[(0, 3)], None, []]

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,10 @@ def read(path: Path, types=TYPES, **columns: str) -> list[Sentence]:
 def read_sentences(rows, types, text=None, labels=None):
     known = None if types is None else {fold(name): name for name in types}
     for number, row in rows.rows:
+        there = text or ("text" if "text" in row or "tokens" not in row else "tokens")
+        told = labels or next((column for column in ("spans", "tags") if column in row), None)
         try:
-            yield sentence_of(rows, row, known, text, labels)
+            yield sentence_of(rows, row, known, there, told)
         except ValueError as error:
             raise rows.fault(number, str(error)) from error
 
@@ -161,11 +164,17 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": 3}, "column 'text' holds neither a text nor a list of tokens: 3"),
         ({"tokens": ["a", 1]}, "column 'tokens' holds neither a text nor a list of tokens"),
         ({"tokens": ["a"], "tags": ["O", "O"]}, "2 tag(s) for 1 word(s); each word needs one"),
-        ({"tokens": ["a"], "tags": "O"}, "tags are str, not a list: O"),
+        ({"tokens": ["a"], "tags": "O"}, "labels are str, not a list: O; expected a tag for each token, such as"),
+        ({"tokens": ["a"], "tags": []}, "0 tag(s) for 1 word(s); each word needs one"),
+        ({"text": "a b", "tags": ["O", "O"]}, "O is no span; expected"),
+        ({"text": "a b", "tags": ["O", "O"]}, "tags need a column 'tokens' beside the text"),
+        ({"text": "a b", "tokens": ["b", "a"], "tags": ["O", "O"]},
+         "token 2 ('a') is not in the text behind those before it; set data.text: tokens"),
         ({"tokens": ["a"], "tags": [3]}, "tag 3 is a number that nothing names; write tags as 'B-PER'"),
         ({"tokens": ["a"], "tags": [None]}, "tag None is no text"),
         ({"tokens": ["a", " "], "tags": ["O", "O"]}, "token 2 (' ') is empty or has white space at an end"),
-        ({"text": "a", "spans": {}}, "spans are dict, not a list"),
+        ({"text": "a", "spans": {}}, "labels are dict, not a list: {}; expected a tag for each token, such as"),
+        ({"text": "a", "spans": {"start": [0], "end": []}}, "labels are dict, not a list"),
         ({"text": "a", "spans": [[0, 2, "PER"]]}, "span 0:2 'PER' ends after the text, which has 1 characters"),
         ({"text": "a", "spans": [[1, 1, "PER"]]}, "span 1:1 'PER' is empty or begins before its text"),
         ({"text": "a", "spans": [[0, "1", "PER"]]}, "[0, '1', 'PER'] is no span; expected {\"start\": 0,"),
@@ -175,7 +184,7 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": "a b", "spans": [[2, 3, "LOC"], [0, 3, "PER"]]}, "spans 0:3 'PER' and 2:3 'LOC' overlap"),
         ({"text": "a b", "spans": [[0, 1, "PRE"]]}, "'PRE' is no type; did you mean 'PER'?"),
     ],
-)
+)  # fmt: skip
 def test_a_row_that_cannot_be_used_is_told_with_its_line(tmp_path, row, message):
     path = written(tmp_path / "x.jsonl", "\n" + json.dumps(row) + "\n")
     found = fault(path)
@@ -265,32 +274,64 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 # --- what others read
 
 
-def test_label_studio_gets_a_task_a_sentence_with_its_entities_as_a_prediction(tmp_path):
-    formats.write_label_studio(tmp_path / "x.json", [NASTY, SILENT, EMPTY], model="m")
-    tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
-    assert [task["data"] for task in tasks] == [{"id": e.id, "text": e.text} for e in (NASTY, SILENT, EMPTY)]
-    (prediction,) = tasks[0]["predictions"]
-    assert prediction["model_version"] == "m"
-    assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
-    for result, span in zip(prediction["result"], NASTY.spans, strict=True):
-        value = result["value"]
-        assert value["text"] == NASTY.text[value["start"] : value["end"]] == span.of(NASTY.text)
-        assert value["labels"] == [span.type]
-    assert tasks[1]["predictions"] == []
-    assert tasks[2]["predictions"] == [{"model_version": "m", "result": []}]
+def of_label_studio(path: Path) -> list[Sentence]:
+    """Sentences as Label Studio shows them: it looks up what lies between two offsets, counted in code points."""
+    found = []
+    for task in json.loads(path.read_text(encoding="utf-8")):
+        text, results = task["data"]["text"], [each["result"] for each in task["predictions"]]
+        assert all(r["value"]["text"] == text[r["value"]["start"] : r["value"]["end"]] for rs in results for r in rs)
+        spans = [
+            tuple(Span(v["start"], v["end"], *v["labels"]) for v in (result["value"] for result in each))
+            for each in results
+        ]
+        found.append(Sentence(task["data"]["id"], text, split_words(text), *(spans or [None])))
+    return found
 
 
-def test_spacy_gets_documents_with_entities(tmp_path):
+def of_spacy(path: Path) -> list[Sentence]:
     spacy = pytest.importorskip("spacy")
     from spacy.tokens import DocBin
 
+    found = []
+    for doc in DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab):
+        unknown = bool(len(doc)) and not doc.has_annotation("ENT_IOB")
+        spans = None if unknown else tuple(Span(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents)
+        found.append(Sentence(None, doc.text, split_words(doc.text), spans))
+    return found
+
+
+def test_label_studio_says_the_same_of_every_sentence(tmp_path):
+    emoji = sentence("👍🏽👩‍👩‍👧 Ann in 東京", ("Ann", "PER"), ("東京", "LOC"), uid="e")
+    whole = [ANN, NASTY, SILENT, EMPTY, emoji]
+    formats.write_label_studio(tmp_path / "x.json", whole)
+    assert of_label_studio(tmp_path / "x.json") == [replace(each, words=split_words(each.text)) for each in whole]
+
+
+def test_label_studio_gets_entities_as_a_scored_prediction_of_the_model(tmp_path):
+    sure = replace(NASTY, probabilities=(0.5, 0.75, 1.0), probability=0.4)
+    formats.write_label_studio(tmp_path / "x.json", [sure, EMPTY, SILENT], model="m")
+    tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    (prediction,) = tasks[0]["predictions"]
+    assert (prediction["model_version"], prediction["score"]) == ("m", 0.4)
+    assert [result["score"] for result in prediction["result"]] == [0.5, 0.75, 1.0]
+    assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
+    assert len({result["id"] for result in prediction["result"]}) == 3
+    assert tasks[1]["predictions"] == [{"model_version": "m", "result": []}]
+    assert tasks[2]["predictions"] == []
+
+
+def test_spacy_says_the_same_of_every_sentence(tmp_path):
+    pytest.importorskip("spacy")
     formats.write_spacy(tmp_path / "x.spacy", ALL)
-    docs = list(DocBin().from_disk(tmp_path / "x.spacy").get_docs(spacy.blank("xx").vocab))
-    assert [doc.text for doc in docs] == [each.text for each in ALL]
-    assert [(ent.text, ent.label_) for ent in docs[0].ents] == [("Ann Lee", "PER"), ("New York", "LOC")]
-    assert [ent.label_ for ent in docs[2].ents] == ["PER", "PER", "LOC"]
-    assert {token.ent_iob_ for token in docs[3]} == {""}
-    assert {token.ent_iob_ for token in docs[4]} == {"O"}
+    found = of_spacy(tmp_path / "x.spacy")
+    assert [(each.text, each.spans) for each in found] == [(each.text, each.spans) for each in ALL]
+
+
+def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
+    pytest.importorskip("spacy")
+    formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])
+    (found,) = of_spacy(tmp_path / "x.spacy")
+    assert found.spans == (Span(3, 10, "PER"),), "of two that share a token one is kept"
 
 
 def test_without_spacy_it_is_told_how_to_get_it(tmp_path, monkeypatch):
@@ -312,8 +353,49 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
     assert list(read_sentences(table(tmp_path / "x.conll"), types)) == sentences
 
 
-def test_spans_may_be_json_in_a_cell():
-    table = Table("rows.csv", "line", ())
-    row = {"text": "Ann sings", "spans": '[{"start": 0, "end": 3, "label": "PER"}]'}
-    found = sentence_of(table, row, {"per": "PER"}, "text", "spans")
-    assert [(span.start, span.end, span.type) for span in found.spans] == [(0, 3, "PER")]
+@pytest.mark.parametrize(
+    ("row", "spans"),
+    [
+        ({"text": "Ann sings", "gold": '[{"start": 0, "end": 3, "label": "PER"}]'}, (Span(0, 3, "PER"),)),
+        ({"text": "Ann sings", "gold": {"start": [0], "end": [3], "label": ["PER"]}}, (Span(0, 3, "PER"),)),
+        ({"text": "Ann sings", "gold": '["B-PER", "O"]', "tokens": '["Ann", "sings"]'}, (Span(0, 3, "PER"),)),
+        ({"text": "(Ann) sings", "gold": ["O", "B-PER", "O"], "tokens": ["(", "Ann", "sings"]}, (Span(1, 4, "PER"),)),
+        ({"text": "Ann sings", "gold": ""}, None),
+        ({"text": "Ann sings", "gold": " "}, None),
+        ({"text": "Ann sings", "gold": "null"}, None),
+        ({"text": "Ann sings", "gold": []}, ()),
+    ],
+)
+def test_labels_are_known_by_what_they_hold(row, spans):
+    assert sentence_of(Table("rows.csv", "line", ()), row, {"per": "PER"}, "text", "gold").spans == spans
+
+
+@pytest.mark.parametrize("cells", [(["Ann", "sings"], [[0, 3, "PER"]]), ('["Ann", "sings"]', '[[0, 3, "PER"]]')])
+def test_spans_may_be_those_of_tokens_and_both_json_in_cells(cells):
+    row = dict(zip(("tokens", "spans"), cells, strict=True))
+    found = sentence_of(Table("rows.csv", "line", ()), row, None, "tokens", "spans")
+    assert (found.text, found.tokens, found.spans) == ("Ann sings", ["Ann", "sings"], (Span(0, 3, "PER"),))
+    assert sentence_of(Table("rows.csv", "line", ()), {**row, "spans": []}, None, "tokens", "spans").spans == ()
+
+
+@pytest.mark.parametrize("inner", ["sequence", "list"])
+@pytest.mark.parametrize("saved_as", ["folder", "parquet"])
+def test_spans_of_a_data_set_may_have_numbers_of_classes(tmp_path, inner, saved_as):
+    datasets = pytest.importorskip("datasets")
+    number, label = datasets.Value("int64"), datasets.ClassLabel(names=["LOC", "PER"])
+    span = {"start": number, "end": number, "label": label}
+    features = datasets.Features(
+        text=datasets.Value("string"), spans=datasets.Sequence(span) if inner == "sequence" else [span]
+    )
+    spans = {"start": [0], "end": [3], "label": [1]}
+    rows = [spans] if inner == "sequence" else [[{key: each[0] for key, each in spans.items()}]]
+    saved = datasets.Dataset.from_dict({"text": ["Ann sings"], "spans": rows}, features)
+    place = tmp_path / ("x.parquet" if saved_as == "parquet" else "x")
+    (saved.to_parquet if saved_as == "parquet" else saved.save_to_disk)(str(place))
+    assert [each.spans for each in read(place)] == [(Span(0, 3, "PER"),)]
+
+
+def test_a_class_of_a_span_that_the_data_set_does_not_name_is_told():
+    rows = Table("x", "row", (), {"spans": ["PER"]})
+    with pytest.raises(ValueError, match="1 is none of the 1 classes that the data set names"):
+        sentence_of(rows, {"text": "Ann", "spans": [[0, 3, 1]]}, None, "text", "spans")

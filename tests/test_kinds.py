@@ -16,6 +16,7 @@ from commandline import freeal
 
 from freeal import study
 from freeal.config import DataConfig
+from freeal.data import load
 from freeal.ledger import Ledger
 from freeal.report import history
 from freeal.store import read_table
@@ -384,6 +385,13 @@ def test_new_texts_get_entities(marked, tmp_path):
     assert all(words_of(words, s["start"], s["end"]) == s["text"].split(" ") for s in json.loads(said.out)["spans"])
 
 
+def test_new_texts_may_come_as_conll_under_any_name(marked, tmp_path):
+    (tmp_path / "eng.testa").write_text("Bob B-PER\nslept O\n\nNobody O\n", encoding="utf-8")
+    said = freeal("predict", marked[1], tmp_path / "eng.testa", "--json")
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == 2
+
+
 def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
     _, run, _ = sorted_
     (tmp_path / "new.txt").write_text("cheap and fast\n", encoding="utf-8")
@@ -408,6 +416,85 @@ def test_exported_entities_are_read_back(marked, tmp_path, name):
         else:
             assert there["tokens"] == tokens
             assert [(tokens[c.start : c.end], c.type) for c in chunks(there["tags"])] == kept
+
+
+def test_exports_replace_nothing_unless_told_to(marked, tmp_path):
+    _, run, _ = marked
+    for name, to in (("x.jsonl", "jsonl"), ("x", "hf")):
+        words = ("export", run, tmp_path / name, "--to", to)
+        assert freeal(*words).code == 0
+        again = freeal(*words)
+        assert again.code == 8
+        assert f"{tmp_path / name}: is there already; say --force to replace it, or name another" in again.err
+        assert freeal(*words, "--force").code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it", encoding="utf-8")
+    said = freeal("export", run, tmp_path / "mine", "--to", "hf", "--force")
+    assert "a folder with other things than a data set" in said.err
+    assert [each.name for each in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["pool.jsonl", "test.jsonl", "prompt.md", "run/labels.csv", "run/x.jsonl", "run", "."])
+def test_an_export_never_replaces_what_the_run_needs(marked, name):
+    job, run, _ = marked
+    target = job.parent / name
+    before = target.read_bytes() if target.is_file() else None
+    said = freeal("export", run, target, "--to", "hf" if target.is_dir() else "jsonl", "--force")
+    assert said.code == 8
+    assert (
+        f"{target}: the run needs {job.parent / name.partition('/')[0] if name != '.' else run}; name another"
+        in said.err
+    )
+    assert before is None or target.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["conll", "jsonl", "label-studio", "hf"])
+def test_every_export_wants_its_folder_to_be_there(marked, tmp_path, form):
+    said = freeal("export", marked[1], tmp_path / "nowhere" / "x", "--to", form)
+    assert said.code == 8
+    assert f"there is no folder {tmp_path / 'nowhere'}; make it first" in said.err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_exports_keep_the_probabilities_of_entities(marked, tmp_path):
+    _, run, _ = marked
+    for form in ("jsonl", "hf", "label-studio"):
+        said = freeal("export", run, tmp_path / form, "--to", form)
+        assert (said.code, said.err) == (0, ""), "no progress bar of another package"
+    product = [json.loads(row["spans"]) for row in labels(run)]
+    wanted = [[span["probability"] for span in spans] for spans in product]
+    lines = [json.loads(line) for line in (tmp_path / "jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [[span["probability"] for span in row["spans"]] for row in lines] == wanted
+    table = open_table(str(tmp_path / "hf"), "train", DataConfig(pool="hf"))
+    assert [[span["probability"] for span in row["spans"]] for _, row in table.rows] == wanted
+    tasks = [task["predictions"][0] for task in json.loads((tmp_path / "label-studio").read_text(encoding="utf-8"))]
+    assert [[result["score"] for result in task["result"]] for task in tasks] == wanted
+    assert [task["score"] for task in tasks] == pytest.approx(
+        [float(row["probability"]) for row in labels(run)], abs=1e-4
+    )
+
+
+def test_labels_of_a_run_are_read_back_as_gold_abstentions_as_unknown(tmp_path):
+    rows = [{**row, "text": f"{i}: {' '.join(row['tokens'])}"} for i, row in enumerate(sentences(40))]
+    names = {"PER": PEOPLE, "LOC": PLACES}
+    job = configured(tmp_path, rows, rows[:1], TOKENS, None, names, student={"kind": "none"}, rounds=1)
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.unreadable=0.3", "--set", "data.test=null")
+    assert said.code in (0, 3), said.err
+    product = [row["spans"] and len(json.loads(row["spans"])) for row in labels(tmp_path / "run")]
+    assert "" in product
+    task = Tokens({"PER": "", "LOC": ""})
+    assert freeal("export", tmp_path / "run", tmp_path / "saved", "--to", "hf").code == 0
+    assert freeal("export", tmp_path / "run", tmp_path / "names.jsonl").code == 0
+    for pool, gold in (
+        ("run/labels.csv", "spans"), ("run/labels.parquet", "spans"), ("names.jsonl", "spans"), ("saved", "spans"),
+        ("saved", "tags"),
+    ):  # fmt: skip
+        found = load(DataConfig(pool=str(tmp_path / pool), gold=gold), task, 0)
+        counts = [
+            "" if row[0] < 0 else len(task.spans(example.text, row))
+            for example, row in zip(found.pool.examples, found.gold, strict=True)
+        ]
+        assert counts == product
 
 
 @pytest.mark.parametrize("form", ["conll", "hf"])

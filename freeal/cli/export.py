@@ -23,11 +23,13 @@ def export(
     form: Annotated[
         str, typer.Option("--to", help="conll, jsonl, hf (a folder), label-studio or spacy. Default: by OUT's ending.")
     ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT.")] = False,
 ) -> None:
     """Write the entities of RUN as CoNLL, jsonl, a Hugging Face data set, Label Studio tasks or a spaCy DocBin.
 
-    A pool that was given as tokens keeps them, and entities are widened to whole ones. For tasks of kind tokens; of
-    the others labels.parquet and labels.csv in RUN are the product.
+    A pool that was given as tokens keeps them, and entities are widened to whole ones. Their probabilities are kept
+    where the form has a place for them: jsonl, hf and label-studio. For tasks of kind tokens; of the others
+    labels.parquet and labels.csv in RUN are the product.
 
     Examples:
 
@@ -38,6 +40,7 @@ def export(
     from freeal import formats, rows
     from freeal.report import history
     from freeal.tasks.tokens import Tokens
+    from freeal.types import surest
 
     found = history.read(run)
     task = found.task
@@ -45,11 +48,13 @@ def export(
         raise RunError(f"{run}: its task is of kind {task.kind}; take {run / 'labels.parquet'} or labels.csv")
     if found.texts is None:
         raise RunError(f"{run}: not finished yet; go on with:  freeal run --resume {run}")
+    _check_free(out, run, force)
     name = form or ENDINGS.get(out.suffix.lower(), "")
+    proba = found.final.posterior
     sentences = [
-        formats.Sentence.of(uid, text, task.spans(text, best) if not len(best) or best[0] >= 0 else None, tokenized)
-        for uid, text, best, tokenized in zip(
-            found.ids, found.texts, task.best(found.final.posterior), rows.tokenized(run), strict=True
+        formats.Sentence.of(uid, text, task.cells(text, best, of_row)["spans"], sure, tokenized)
+        for uid, text, best, of_row, sure, tokenized in zip(
+            found.ids, found.texts, task.best(proba), proba, surest(proba), rows.tokenized(run), strict=True
         )
     ]
     left_out = 0
@@ -68,3 +73,27 @@ def export(
             what = f"--to {name}: no such form" if name else f"{out}: its ending tells no form"
             raise RunError(f"{what}{did_you_mean(name, FORMS)}; say --to with one of {', '.join(FORMS)}")
     typer.echo(f"{len(sentences) - left_out:,} texts: {out}" + (f"; {left_out:,} without labels" if left_out else ""))
+
+
+def _check_free(out: Path, run: Path, force: bool) -> None:
+    """Make sure that nothing is lost by writing `out`.
+
+    Raises:
+        RunError: its folder is missing, something is there, or, with or without `force`, it holds what the run reads.
+    """
+    from freeal.cli.run import kept_settings
+    from freeal.config import RecordedConfig
+
+    config, target = kept_settings(run), out.resolve()
+    replies = [llm.replies for llm in (config.llm, *config.panel) if isinstance(llm, RecordedConfig)]
+    for read in (run, config.data.pool, config.data.test, *config.prompts, *replies):
+        place = Path(read or run).resolve()
+        if place.exists() and (place.is_relative_to(target) or target.is_relative_to(place)):
+            raise RunError(f"{out}: the run needs {place}; name another place for its labels")
+    if not target.parent.is_dir():
+        raise RunError(f"{out}: there is no folder {target.parent}; make it first")
+    inside = [each.name for each in target.iterdir()] if target.is_dir() else []
+    if inside and "state.json" not in inside:
+        raise RunError(f"{out}: a folder with other things than a data set; name another")
+    if (inside or target.is_file()) and not force:
+        raise RunError(f"{out}: is there already; say --force to replace it, or name another")

@@ -46,7 +46,7 @@ def predict(
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
-    wanted = _with_ids(settings.DataConfig(pool=file, **kept | ({"text": text} if text else {})))
+    wanted = _with_ids(settings.DataConfig(pool=file, **kept | ({"text": text} if text else {})), task)
     pool = data.load(wanted, task, 0).pool
     with listening() as emit:
         proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
@@ -62,13 +62,14 @@ def predict(
         writer.writerow([example.id, *map(spreadsheet_cell, cells.values()), f"{sure[number]:.4f}"])
 
 
-def _with_ids(wanted: DataConfig) -> DataConfig:
+def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:
     """The same with the run's column of ids, where the file has it; else ids are in a column `id`, or hashes."""
     from freeal.tables import open_table
 
     if wanted.id in (None, "id"):
         return wanted
-    first = next(iter(open_table(wanted.pool, wanted.split, wanted).rows), (0, {}))
+    table = open_table(wanted.pool, wanted.split, wanted, entities=task.kind == "tokens")
+    first = next(iter(table.rows), (0, {}))
     return wanted if wanted.id in first[1] else wanted.model_copy(update={"id": "id"})
 
 
