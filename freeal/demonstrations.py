@@ -116,7 +116,7 @@ class Demonstrations:
         if hidden := int((suspected & believed).sum()):
             self.emit(Note(f"{hidden} believed rows look like orders to the LLM: never shown to it", "demonstrations"))
         fit = short & ~suspected & (classes >= 0)
-        fit[fit] = [self.task.tells(pool[row].text, best[row]) for row in np.flatnonzero(fit)]
+        fit[fit] = [self.task.tells(pool[int(row)].text, best[row]) for row in np.flatnonzero(fit)]
         if self.config.trust == "neighbours":
             fit &= choose.neighbours_agree(self._vectors(pool), classes)
         named = np.where(fit, classes, -1)

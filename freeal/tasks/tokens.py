@@ -165,8 +165,8 @@ class Tokens:
     def tells(self, text: str, best: IntArray) -> bool:
         if len(split_words(text)) > MOST_WORDS:
             return False
-        said = self.heard(self.write(text, best), text)
-        return said.proba is not None and not said.dropped
+        said = self.heard(self.write(text, best), text) if best.any() else None
+        return said is None or (said.proba is not None and not said.dropped)
 
     def _written(self, named: Sequence[tuple[str, str]]) -> str:
         """A reply that names these words, each with its type, in the order of the text."""
