@@ -623,8 +623,8 @@ def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, c
     if not config.learns:
         return passed & annotations.labelled
     if config.belief.kind == "confident":
-        return beliefs.most_confident(annotations, student, config.belief.share, task.group)
-    return beliefs.filtered(annotations, student, passed)
+        return beliefs.most_confident(annotations, student, config.belief.share, task.best, task.group)
+    return beliefs.filtered(annotations, student, passed, task.best)
 
 
 def _fuse(

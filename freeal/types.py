@@ -8,7 +8,7 @@ reply could not be read. Where a row needs `s` decisions and not one (several la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.integer]
 BoolArray = NDArray[np.bool_]
 ObjectArray = NDArray[np.object_]
+
+Best = Callable[[FloatArray], IntArray]
+"""What distributions (n, k) or (n, s, k) come to, (n,) or (n, s), -1 for an abstention: `argmax`, or `Task.best`."""
 
 PROBABILITY = np.float32
 """Distributions are kept as float32 in memory and on disk, so that a resumed run sees the same bytes."""

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commandline import freeal
 
-from freeal import study
+from freeal import build, config, study
 from freeal.config import DataConfig
 from freeal.ledger import Ledger
 from freeal.tables import open_table
@@ -19,6 +19,7 @@ from freeal.tasks.multilabel import Multilabel
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
 from freeal.testing.plans import Content, Plan, Rule
+from freeal.types import Annotations
 
 PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
 FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
@@ -143,6 +144,15 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
     judged = study.methods(["default, no names listed"])[0]
     assert study.without_part(judged, marked[0], marked[1].parent, ["reading=names"]) is None
     assert "default, as sure as it says" not in of_topics
+
+
+@pytest.mark.parametrize("kind", ["agreement", "confident"])
+def test_a_sentence_is_believed_where_llm_and_student_mark_the_same_entities(marked, kind):
+    chosen = config.load(marked[0], [f"belief.kind={kind}", "belief.share=1.0"])
+    llm = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]]] * 2, np.float32)
+    student = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]])  # O, I is no marking
+    said = replace(Annotations.none(2, (2, 3)), proba=llm)
+    assert build._believe(said, student, np.ones(2, bool), chosen, Tokens({"PER": ""})).tolist() == [True, False]
 
 
 def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):

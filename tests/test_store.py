@@ -11,7 +11,8 @@ from freeal.errors import RunError
 from freeal.store import RunStore, environment, sources
 from freeal.student.uniform import UniformStudent
 from freeal.tasks.classification import Classification
-from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool
+from freeal.tasks.tags import decode
+from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool, argmax
 
 LABELS = ("negative", "a: b, 'c' \"d\" 文")
 NASTY = '=1+1, "q"\r\nline\u2028next\x85end\ttab 文 \''
@@ -149,8 +150,16 @@ def test_the_source_tells_whose_word_a_label_is():
     final = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [np.nan] * 2], np.float32)
     said = Annotations(llm, llm, np.zeros(5, np.int16), np.full(5, None, object))
     none = np.zeros(5, np.float32)
-    found = sources(LoopState(1, said, final, student, none, none > 1, none))
+    found = sources(LoopState(1, said, final, student, none, none > 1, none), argmax)
     assert found == ["both", "llm", "student", "student", "nobody"]
+
+
+def test_whose_word_entities_are_is_told_by_what_is_decoded():
+    one, other = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]], np.float32)[:, None]
+    late = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]]], np.float32)  # O, then I: decoded as B, I
+    said, none = Annotations(one, one, np.zeros(1, np.int16), np.full(1, None, object)), np.zeros(1, np.float32)
+    for student, whose in ((late, "both"), (other, "llm")):
+        assert sources(LoopState(1, said, one, student, none, none > 1, none), decode) == [whose]
 
 
 def test_the_environment_names_versions_and_no_machine_or_user():
