@@ -10,16 +10,17 @@ import pytest
 import yaml
 from commandline import freeal
 
-from freeal import build, config, study
+from freeal import build, config, store, study
 from freeal.config import DataConfig
 from freeal.ledger import Ledger
+from freeal.report import history, page
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
 from freeal.testing.plans import Content, Plan, Rule
-from freeal.types import Annotations
+from freeal.types import Annotations, alike, argmax
 
 PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
 FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
@@ -153,6 +154,19 @@ def test_a_sentence_is_believed_where_llm_and_student_mark_the_same_entities(mar
     student = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]])  # O, I is no marking
     said = replace(Annotations.none(2, (2, 3)), proba=llm)
     assert build._believe(said, student, np.ones(2, bool), chosen, Tokens({"PER": ""})).tolist() == [True, False]
+
+
+def test_who_marks_the_same_entities_disputes_nothing_and_every_label_is_both_ones(marked):
+    run = history.read(marked[1])
+    said = run.final.annotations.proba
+    student = 0.9 * np.eye(said.shape[-1], dtype=np.float32)[run.task.best(said)] + 0.02
+    wavers = (run.task.best(said) > 0) & (np.roll(run.task.best(said), -1, axis=1) % 2 == 0)
+    wavers &= np.roll(run.task.best(said), -1, axis=1) > 0  # a B before an I
+    student[wavers, 0] = student[wavers].max(axis=1) + 0.01  # the likeliest tag is O; O, I is none
+    assert not alike(argmax(said), argmax(student)).all()
+    same = replace(run, states=[replace(run.final, student=student, posterior=said)], result=0)
+    assert page.disputed(same) == []
+    assert set(store.sources(same.final, run.task.best)) == {"both"}
 
 
 def test_what_is_wrong_with_the_entities_is_told_by_kind(marked):
