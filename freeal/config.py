@@ -221,6 +221,11 @@ class DemosConfig(Section):
     retrieve: Literal["nearest", "clusters", "shared"] = Field(
         "shared", description="per row; one set for each cluster of the pool; or one set for all (cheap)"
     )
+    vectors: Literal["embedder", "student"] = Field(
+        "embedder",
+        description="nearest, clusters: whose vectors texts are compared by: the frozen embedder's, or the last "
+        "round's student's (transformer, tagger)",
+    )
     sets: Positive = Field(8, description="clusters: at most so many sets of demonstrations")
     reuse: float | None = Field(
         None, gt=0, description="nearest: no demonstration in more than so many times its even share of the prompts"

@@ -53,6 +53,9 @@ TEST = "test.parquet"
 GUIDELINES = "guidelines.json"
 """In each round before which the meanings of the labels might be rewritten: what became of it."""
 
+VECTORS = "vectors.npy"
+"""In each round, where the next one retrieves demonstrations by the student's vectors: those of the pool, (n, d)."""
+
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
 
@@ -104,6 +107,8 @@ class Record:
         if state.guidelines:
             said_anew = json.dumps(asdict(state.guidelines), indent=2, ensure_ascii=False)
             (self.folder / GUIDELINES).write_text(said_anew + "\n", encoding="utf-8")
+        if state.vectors is not None:
+            np.save(self.folder / VECTORS, state.vectors, allow_pickle=False)
         student.save(self.folder / STUDENT)
         failpoint("student.mid_save")
         report = {"round": state.next_round - 1, "changed": state.changed, **measured.figures}
@@ -211,6 +216,7 @@ class RunStore:
             tuple(demos),
             float(report["changed"]),
             _guidelines(folder / GUIDELINES),
+            np.load(folder / VECTORS, allow_pickle=False) if (folder / VECTORS).is_file() else None,
         )
 
     def report(self, folder: Path) -> dict[str, Any]:

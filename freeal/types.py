@@ -192,6 +192,7 @@ class LoopState:
     and `clean` (n,) what the filter believes of the LLM's labels (False where the LLM abstained), by the
     student's `loss` (n,) in nats (NaN where it did not learn), `changed` the share of the pool whose label
     is another than a round before (1.0 after the first). `guidelines`: None while the labels mean what the prompt says.
+    `vectors` (n, d): the student's, where demonstrations are retrieved by them, else None.
     """
 
     next_round: int
@@ -204,6 +205,7 @@ class LoopState:
     demos: tuple[Demonstration, ...] = ()
     changed: float = 1.0
     guidelines: Guidelines | None = None
+    vectors: FloatArray | None = None
 
     @property
     def meanings(self) -> Mapping[str, str] | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,28 @@ def test_a_run_that_is_resumed_repeats_nothing_and_changes_nothing(kind, request
     assert forked.code in (0, 3), forked.err
     assert json.loads(forked.out)["usage"]["calls"] == 0
     assert (tmp_path / "forked" / "labels.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["tokens", "multilabel"])
+def test_a_run_that_shows_by_the_students_vectors_goes_on_as_if_it_had_not_stopped(kind, tmp_path, tiny_encoder):
+    student = {"kind": "tagger" if kind == "tokens" else "transformer", "model": str(tiny_encoder), "epochs": 2}
+    settings = {"student": {**student, "min_steps": 0, "device": "cpu"}, "rounds": 2}
+    told = (TOKENS, "tags", {"PER": PEOPLE, "LOC": PLACES}) if kind == "tokens" else (SETS, "topics", TOPICS)
+    some = (sentences if kind == "tokens" else reviews)(40)
+    job = configured(tmp_path, some, some[:8], *told, **settings, demos={"retrieve": "nearest", "vectors": "student"})
+    run, again = tmp_path / "run", tmp_path / "again"
+    said = freeal("run", job, "--out", run)
+    assert said.code in (0, 3), said.err
+    assert np.load(run / "rounds" / "00" / "vectors.npy").shape == (40, 32)
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "rounds" / "01")
+    for name in ("result.json", "summary.json", "labels.csv"):
+        (again / name).unlink()
+    assert freeal("run", "--resume", again).code in (0, 3)
+    for name in ("posterior.parquet", "demonstrations.jsonl", "vectors.npy"):
+        assert (again / "rounds" / "01" / name).read_bytes() == (run / "rounds" / "01" / name).read_bytes(), name
+    assert (again / "labels.csv").read_bytes() == (run / "labels.csv").read_bytes()
+    assert summary(again)["usage"]["calls"] == summary(run)["usage"]["calls"], "what was shown is what was shown before"
 
 
 def test_every_question_about_a_row_is_in_its_history(sorted_):
@@ -484,6 +507,8 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
             "student={kind: transformer, objective: freeal}",
             "freeal is for one label a text; set plain, candidates",
         ),
+        (SETS, "demos={retrieve: nearest, vectors: student}", "a student of kind none has no vectors of its own"),
+        (SETS, "demos.vectors=student", "needs texts to be compared; set demos.retrieve to nearest or clusters"),
         (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
         (TOKENS.replace("LOC", "none"), "reading=names", "rename the type none"),
     ],

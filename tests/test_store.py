@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_a_round_comes_back_to_the_last_bit(tmp_path):
         assert getattr(found.annotations, name).tobytes() == getattr(wanted.annotations, name).tobytes()
     assert found.annotations.problems.tolist() == wanted.annotations.problems.tolist()
     assert (found.demos, found.next_round, found.changed) == (wanted.demos, 1, 0.25)
+
+
+def test_vectors_of_the_student_come_back_where_they_are_kept(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(len(POOL), 3)).astype(np.float32)
+    save(store(tmp_path), 0)
+    assert store(tmp_path).resume().vectors is None
+    with store(tmp_path).round(1) as record:
+        record.save(replace(state(2), vectors=vectors), UniformStudent((2,)), Measured({}))
+    found = store(tmp_path).resume().vectors
+    assert (found.dtype, found.tobytes()) == (vectors.dtype, vectors.tobytes())
 
 
 def test_before_the_first_round_there_is_nothing_to_resume(tmp_path):
