@@ -113,6 +113,7 @@ def inputs(config: Config, *prompt_files: Path) -> tuple[Prompt, data.Corpus]:
     """Prompt, with its paraphrases if there are several files, and data, checked against each other."""
     prompt = prompts.load_all(prompt_files)
     _check_task(config, prompt.task)
+    _check_vectors(config)
     corpus = data.load(config.data, prompt.task, config.seed)
     for wording in prompt.wordings:
         wording.check_fields(corpus.pool)
@@ -149,6 +150,25 @@ def _check_task(config: Config, task: Task) -> None:
             f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: {strategy} gives none; "
             "set it to probabilities, or reading: written"
         )
+
+
+def _check_vectors(config: Config) -> None:
+    """Make sure that there are vectors of a student, and somebody to compare by them, where they are wanted.
+
+    Raises:
+        Unfit: there are not.
+    """
+    if config.demos.vectors == "embedder" or config.demos.kind == "none":
+        return
+    if config.demos.retrieve == "shared":
+        raise Unfit("demos.vectors: student needs texts to be compared; set demos.retrieve to nearest or clusters")
+    if not isinstance(config.student, TransformerConfig | TaggerConfig):
+        raise Unfit(
+            f"demos.vectors: a student of kind {config.student.kind} has no vectors of its own; set student.kind to "
+            "transformer (entities: tagger), or vectors to embedder"
+        )
+    if config.rounds == 1:
+        raise Unfit("demos.vectors: student is for later rounds; set rounds to 2 or more, or vectors to embedder")
 
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {
@@ -631,8 +651,8 @@ def _believe(annotations: Annotations, student: FloatArray, passed: BoolArray, c
     if not config.learns:
         return passed & annotations.labelled
     if config.belief.kind == "confident":
-        return beliefs.most_confident(annotations, student, config.belief.share, task.group)
-    return beliefs.filtered(annotations, student, passed)
+        return beliefs.most_confident(annotations, student, config.belief.share, task.best, task.group)
+    return beliefs.filtered(annotations, student, passed, task.best)
 
 
 def _fuse(

@@ -221,6 +221,11 @@ class DemosConfig(Section):
     retrieve: Literal["nearest", "clusters", "shared"] = Field(
         "shared", description="per row; one set for each cluster of the pool; or one set for all (cheap)"
     )
+    vectors: Literal["embedder", "student"] = Field(
+        "embedder",
+        description="nearest, clusters: whose vectors texts are compared by: the frozen embedder's, or the last "
+        "round's student's (transformer, tagger)",
+    )
     sets: Positive = Field(8, description="clusters: at most so many sets of demonstrations")
     reuse: float | None = Field(
         None, gt=0, description="nearest: no demonstration in more than so many times its even share of the prompts"
@@ -302,8 +307,8 @@ class TaggerConfig(Section):
     model: str = Field("all-minilm-l6-v2", description="embedded name, folder or hub name")
     objective: Literal["plain", "robust", "freeal"] = Field(
         "plain",
-        description="robust: each word teaches by how clean its loss out of fold makes it, O and entities apart; "
-        "freeal: FreeAL's loss, word by word, clean by its own losses",
+        description="robust: each O, and each entity as a whole, teaches by how clean its loss out of fold makes it; "
+        "what is doubted is to be read alike twice; freeal: FreeAL's loss, word by word, clean by its own losses",
     )
     folds: int = Field(
         2,
@@ -323,8 +328,8 @@ class TaggerConfig(Section):
     warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
     hidden: Share = Field(0.1, description="freeal: share of the tokens that the second wording of a text hides")
     mixup_alpha: float = Field(4.0, gt=0, description="freeal: Beta(alpha, alpha)")
-    temperature: float = Field(0.85, gt=0, description="freeal: of the student's own word where it is a target")
-    ramp_epochs: float = Field(10.0, gt=0, description="freeal: epochs until the extra terms weigh one")
+    temperature: float = Field(0.85, gt=0, description="freeal, robust: of the student's own word where it is a target")
+    ramp_epochs: float = Field(10.0, gt=0, description="freeal, robust: epochs until the extra terms weigh one")
     device: str = "auto"
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class Demonstrations:
 
     `task` has the labels with what they mean; `ask` puts requests to the LLM, for demonstrations it writes itself.
     `embedder` makes who turns texts into unit vectors, for retrieval of the nearest; it is called only then, and the
-    pool is encoded once.
+    pool is encoded once. Where the student's vectors are wanted instead, they come with the state.
     """
 
     config: DemosConfig
@@ -80,9 +80,10 @@ class Demonstrations:
             return _without_own_text(
                 pool, rows, demos, [choose.shared(classes, max(shots, k), k)], np.zeros(len(pool), int)
             )
-        vectors = self._vectors(pool)
         taken = [demo.row for demo in demos if demo.row is not None]
         from_pool = len(taken) == len(demos)
+        # the student has not read what the LLM wrote itself
+        vectors = state.vectors if state.vectors is not None and from_pool else self._vectors(pool)
         theirs = vectors[taken] if from_pool else self.embedder().encode([demo.text for demo in demos])
         if self.config.retrieve == "clusters":
             of_row, centres = choose.clusters(vectors, self.config.sets, self.seed)
@@ -135,6 +136,12 @@ class Demonstrations:
             )
             for row in rows
         ]  # fmt: skip
+
+    def kept(self, view: StudentView) -> FloatArray | None:
+        """(n, d) of length one each: the student's embeddings, where the next round retrieves by them."""
+        if self.config.vectors == "embedder":
+            return None
+        return choose.of_length_one(view.embeddings)
 
     def _writing(self, pool: Pool) -> tuple[list[Request], list[str]]:
         """One request a text to be written, groups in turn, and the group each is for."""

@@ -54,6 +54,9 @@ class Demos(Protocol):
     ) -> Sequence[Demonstration]:
         """The demonstrations of the next round."""
 
+    def kept(self, view: StudentView) -> FloatArray | None:
+        """(n, d) what the next round compares rows by, if that is the student's."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -106,7 +109,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
             believed = parts.believe(annotations, view.proba, clean.clean)  #    and is believed where both agree;
             posterior = parts.fuse(annotations, view.proba, believed)       #    one distribution a row
             demos = parts.demos.build(pool, posterior, believed, view)      # 5. the clean teach the LLM
-            state = after(state, annotations, view, clean, believed, posterior, demos)
+            state = after(state, annotations, view, clean, believed, posterior, demos, parts.demos.kept(view))
             figures = record.save(state, student, parts.measure(state, student, shown, answers))
         if split.note:
             parts.emit(Note(split.note, f"round {number}"))
@@ -141,6 +144,7 @@ def after(
     believed: BoolArray,
     posterior: FloatArray,
     demos: Sequence[Demonstration],
+    vectors: FloatArray | None,
 ) -> LoopState:
     """The state that the next round reads."""
     return LoopState(
@@ -154,4 +158,5 @@ def after(
         demos=tuple(demos),
         changed=float(1.0 - alike(argmax(posterior), argmax(state.posterior)).mean()),
         guidelines=state.guidelines,
+        vectors=vectors,
     )

@@ -20,6 +20,7 @@ from freeal.events import Note
 from freeal.metrics import Gold, Score
 from freeal.panel import Panel
 from freeal.select import fusion, queries
+from freeal.select.beliefs import agreeing
 from freeal.select.calibration import Calibrator, Correction, Corrections
 from freeal.select.panel import freed
 from freeal.student import Student
@@ -33,8 +34,6 @@ from freeal.types import (
     LoopState,
     Measured,
     Pool,
-    alike,
-    argmax,
     spoken,
 )
 
@@ -90,7 +89,7 @@ class Scorekeeper:
             "reading": self.config.reading,
             "asked": int((said.asked_in == number).sum()),
             "labelled": int(said.labelled.sum()),
-            "agreement": _share(said.labelled, alike(said.labels, argmax(state.student))),
+            "agreement": _share(said.labelled, agreeing(said, state.student, self.task.best)),
             "clean": float(state.clean.mean()),
             "demonstrations": len(state.demos),
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),

@@ -25,6 +25,7 @@ from freeal.tasks import Task
 from freeal.types import (
     PROBABILITY,
     Annotations,
+    Best,
     Demonstration,
     FloatArray,
     Guidelines,
@@ -32,7 +33,6 @@ from freeal.types import (
     Measured,
     Pool,
     alike,
-    argmax,
     surest,
 )
 
@@ -52,6 +52,9 @@ TEST = "test.parquet"
 
 GUIDELINES = "guidelines.json"
 """In each round before which the meanings of the labels might be rewritten: what became of it."""
+
+VECTORS = "vectors.npy"
+"""In each round, where the next one retrieves demonstrations by the student's vectors: those of the pool, (n, d)."""
 
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
@@ -104,6 +107,8 @@ class Record:
         if state.guidelines:
             said_anew = json.dumps(asdict(state.guidelines), indent=2, ensure_ascii=False)
             (self.folder / GUIDELINES).write_text(said_anew + "\n", encoding="utf-8")
+        if state.vectors is not None:
+            np.save(self.folder / VECTORS, state.vectors, allow_pickle=False)
         student.save(self.folder / STUDENT)
         failpoint("student.mid_save")
         report = {"round": state.next_round - 1, "changed": state.changed, **measured.figures}
@@ -211,6 +216,7 @@ class RunStore:
             tuple(demos),
             float(report["changed"]),
             _guidelines(folder / GUIDELINES),
+            np.load(folder / VECTORS, allow_pickle=False) if (folder / VECTORS).is_file() else None,
         )
 
     def report(self, folder: Path) -> dict[str, Any]:
@@ -238,7 +244,7 @@ class RunStore:
             "text": pool.texts,
             **{name: [row[name] for row in cells] for name in (cells[0] if cells else ())},
             "probability": sure.astype(PROBABILITY),
-            "source": sources(state),
+            "source": sources(state, self.task.best),
             "round": state.annotations.asked_in,
         }
         path = self.folder / LABELS
@@ -275,17 +281,18 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sources(state: LoopState) -> list[str]:
+def sources(state: LoopState, best: Best) -> list[str]:
     """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody.
 
-    Of a row with several decisions: who decided the same throughout; `fused` where neither did.
+    Of a row with several decisions: who decided the same throughout; `fused` where neither did. `best` says what
+    distributions come to.
     """
-    best, llm, student = argmax(state.posterior), state.annotations.labels, argmax(state.student)
-    flat = state.student.reshape(len(state.student), -1) if len(best) else state.student
+    final, llm, student = map(best, (state.posterior, state.annotations.proba, state.student))
+    flat = state.student.reshape(len(state.student), -1) if len(final) else state.student
     mute = np.ptp(flat, axis=1) == 0  # who prefers no label has said nothing
-    given = best.reshape(len(best), -1)[:, 0] >= 0 if len(best) else np.zeros(0, bool)
-    by_llm, by_student = alike(best, llm), alike(best, student) & ~mute
-    names = np.where(given, "fused" if best.ndim > 1 else "nobody", "nobody").astype(object)
+    given = final.reshape(len(final), -1)[:, 0] >= 0 if len(final) else np.zeros(0, bool)
+    by_llm, by_student = alike(final, llm), alike(final, student) & ~mute
+    names = np.where(given, "fused" if final.ndim > 1 else "nobody", "nobody").astype(object)
     names[given & by_student] = "student"
     names[given & by_llm] = "llm"
     names[given & by_llm & by_student] = "both"

@@ -8,7 +8,7 @@ reply could not be read. Where a row needs `s` decisions and not one (several la
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.integer]
 BoolArray = NDArray[np.bool_]
 ObjectArray = NDArray[np.object_]
+
+Best = Callable[[FloatArray], IntArray]
+"""What distributions (n, k) or (n, s, k) come to, (n,) or (n, s), -1 for an abstention: `argmax`, or `Task.best`."""
 
 PROBABILITY = np.float32
 """Distributions are kept as float32 in memory and on disk, so that a resumed run sees the same bytes."""
@@ -189,6 +192,7 @@ class LoopState:
     and `clean` (n,) what the filter believes of the LLM's labels (False where the LLM abstained), by the
     student's `loss` (n,) in nats (NaN where it did not learn), `changed` the share of the pool whose label
     is another than a round before (1.0 after the first). `guidelines`: None while the labels mean what the prompt says.
+    `vectors` (n, d): the student's, where demonstrations are retrieved by them, else None.
     """
 
     next_round: int
@@ -201,6 +205,7 @@ class LoopState:
     demos: tuple[Demonstration, ...] = ()
     changed: float = 1.0
     guidelines: Guidelines | None = None
+    vectors: FloatArray | None = None
 
     @property
     def meanings(self) -> Mapping[str, str] | None:

@@ -1,6 +1,7 @@
 """Demonstrations are written by the LLM, chosen from the pool, and never show a question its own answer."""
 
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,6 +239,39 @@ def test_the_nearest_come_first_and_both_labels_are_there():
         similarity = [float(pool_vectors[row] @ pool_vectors[demo.row]) for demo in some]
         assert similarity == sorted(similarity, reverse=True)
         assert [demo.label for demo in some].count("positive") == 2
+
+
+def students(demos, view):
+    """A state whose student sees texts as `view` (n, d) has it."""
+    shown = demos.build(POOL, view.proba, np.ones(40, bool), view)
+    return replace(LoopState.start(40, (2,), shown), vectors=demos.kept(view))
+
+
+@pytest.mark.parametrize("how", ["clusters", "nearest"])
+def test_rows_are_compared_by_the_student_where_that_is_wanted_and_by_nobody_else(how):
+    angle = np.linspace(0, 3, 40)
+    seen = (7 * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)  # near in number is near
+    demos, _ = build(total=10, retrieve=how, vectors="student", order="similar", shots=2, sets=1, top=1.0)
+    demos.embedder = lambda: pytest.fail("the embedder was asked")
+    state = students(demos, StudentView(np.tile([[0.8, 0.2], [0.2, 0.8]], (20, 1)), seen))
+    np.testing.assert_allclose(np.linalg.norm(state.vectors, axis=1), 1.0, atol=1e-6)
+    shown = demos.retrieve(POOL, np.arange(40), state)
+    assert all(demo.row != row for row, some in enumerate(shown) for demo in some)
+    if how == "nearest":
+        for row, some in enumerate(shown):
+            apart = {label: min(abs(d.row - row) for d in state.demos if d.label == label and d.row != row)
+                     for label in MEANINGS}  # fmt: skip
+            assert {demo.label: abs(demo.row - row) for demo in some} == apart
+
+
+def test_the_embedder_compares_by_default_and_what_the_llm_wrote():
+    view = StudentView(np.tile([[0.8, 0.2], [0.2, 0.8]], (20, 1)), np.zeros((40, 3), np.float32))
+    by_default, _ = build(total=10, retrieve="nearest")
+    assert students(by_default, view).vectors is None
+    written = tuple(Demonstration(f"written {i} joy", "positive") for i in range(6))
+    demos, _ = build(retrieve="nearest", vectors="student")
+    shown = demos.retrieve(POOL, np.arange(40), replace(students(demos, view), demos=written))
+    assert shown == retrieved(demos, written)
 
 
 def test_written_demonstrations_are_shown_by_nearness_alone():

@@ -14,11 +14,11 @@ import pytest
 import yaml
 from commandline import freeal
 
-from freeal import study
+from freeal import build, config, store, study
 from freeal.config import DataConfig
 from freeal.data import load
 from freeal.ledger import Ledger
-from freeal.report import history
+from freeal.report import history, page
 from freeal.store import read_table
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
@@ -27,6 +27,7 @@ from freeal.tasks.spans import chunks
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
 from freeal.testing.plans import Content, Plan, Rule
+from freeal.types import Annotations, alike, argmax
 
 PEOPLE, PLACES = ["Ann Lee", "Bob", "Carla Diaz"], ["Rome", "Lake Como", "Peru"]
 FRAMES = ("{p} went to {l} .", "{p} met {q} in {l} .", "It rained all day .", "In {l} , {p} slept .", "Nobody spoke .")
@@ -151,6 +152,28 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
     judged = study.methods(["default, no names listed"])[0]
     assert study.without_part(judged, marked[0], marked[1].parent, ["reading=names"]) is None
     assert "default, as sure as it says" not in of_topics
+
+
+@pytest.mark.parametrize("kind", ["agreement", "confident"])
+def test_a_sentence_is_believed_where_llm_and_student_mark_the_same_entities(marked, kind):
+    chosen = config.load(marked[0], [f"belief.kind={kind}", "belief.share=1.0"])
+    llm = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]]] * 2, np.float32)
+    student = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]])  # O, I is no marking
+    said = replace(Annotations.none(2, (2, 3)), proba=llm)
+    assert build._believe(said, student, np.ones(2, bool), chosen, Tokens({"PER": ""})).tolist() == [True, False]
+
+
+def test_who_marks_the_same_entities_disputes_nothing_and_every_label_is_both_ones(marked):
+    run = history.read(marked[1])
+    said = run.final.annotations.proba
+    student = 0.9 * np.eye(said.shape[-1], dtype=np.float32)[run.task.best(said)] + 0.02
+    wavers = (run.task.best(said) > 0) & (np.roll(run.task.best(said), -1, axis=1) % 2 == 0)
+    wavers &= np.roll(run.task.best(said), -1, axis=1) > 0  # a B before an I
+    student[wavers, 0] = student[wavers].max(axis=1) + 0.01  # the likeliest tag is O; O, I is none
+    assert not alike(argmax(said), argmax(student)).all()
+    same = replace(run, states=[replace(run.final, student=student, posterior=said)], result=0)
+    assert page.disputed(same) == []
+    assert set(store.sources(same.final, run.task.best)) == {"both"}
 
 
 @pytest.mark.parametrize("place", ["pool", "test"])
@@ -335,6 +358,28 @@ def test_a_run_that_is_broken_in_its_last_round_is_resumed_to_the_byte(kind, req
     said = freeal("run", "--resume", tmp_path / "run")
     assert said.code in (0, 3), said.err
     assert written(tmp_path / "run") == written(run)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "multilabel"])
+def test_a_run_that_shows_by_the_students_vectors_goes_on_as_if_it_had_not_stopped(kind, tmp_path, tiny_encoder):
+    student = {"kind": "tagger" if kind == "tokens" else "transformer", "model": str(tiny_encoder), "epochs": 2}
+    settings = {"student": {**student, "min_steps": 0, "device": "cpu"}, "rounds": 2}
+    told = (TOKENS, "tags", {"PER": PEOPLE, "LOC": PLACES}) if kind == "tokens" else (SETS, "topics", TOPICS)
+    some = (sentences if kind == "tokens" else reviews)(40)
+    job = configured(tmp_path, some, some[:8], *told, **settings, demos={"retrieve": "nearest", "vectors": "student"})
+    run, again = tmp_path / "run", tmp_path / "again"
+    said = freeal("run", job, "--out", run)
+    assert said.code in (0, 3), said.err
+    assert np.load(run / "rounds" / "00" / "vectors.npy").shape == (40, 32)
+    shutil.copytree(run, again)
+    shutil.rmtree(again / "rounds" / "01")
+    for name in ("result.json", "summary.json", "labels.csv"):
+        (again / name).unlink()
+    assert freeal("run", "--resume", again).code in (0, 3)
+    for name in ("posterior.parquet", "demonstrations.jsonl", "vectors.npy"):
+        assert (again / "rounds" / "01" / name).read_bytes() == (run / "rounds" / "01" / name).read_bytes(), name
+    assert (again / "labels.csv").read_bytes() == (run / "labels.csv").read_bytes()
+    assert summary(again)["usage"]["calls"] == summary(run)["usage"]["calls"], "what was shown is what was shown before"
 
 
 def test_every_question_about_a_row_is_in_its_history(sorted_):
@@ -706,6 +751,8 @@ def test_sets_are_not_exported_as_entities(sorted_, tmp_path):
             "student={kind: transformer, objective: freeal}",
             "freeal is for one label a text; set plain, candidates",
         ),
+        (SETS, "demos={retrieve: nearest, vectors: student}", "a student of kind none has no vectors of its own"),
+        (SETS, "demos.vectors=student", "needs texts to be compared; set demos.retrieve to nearest or clusters"),
         (SETS, "reading=names", "reading: names is for entities; a task of kind multilabel takes written"),
         (TOKENS.replace("LOC", "None"), "seed=0", "type 'None' is called as what is no entity; rename it"),
     ],

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from freeal import build, config, pipeline, report
 from freeal.annotator import Annotator
-from freeal.errors import BudgetError, LLMError
+from freeal.errors import BudgetError, LLMError, Unfit
 from freeal.events import Note, RoundFinished
 from freeal.llm.scripted import ScriptedLLM
 from freeal.types import argmax
@@ -79,6 +79,41 @@ def test_three_rounds_straight_are_one_round_and_two_more(tmp_path):
     go(prepare(chosen, tmp_path / "halting"))
     for name in ("labels.parquet", "labels.csv", "rounds/02/posterior.parquet", "rounds/02/demonstrations.jsonl"):
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "halting" / name).read_bytes()
+
+
+BY_STUDENT = {"retrieve": "nearest", "vectors": "student", "shots": 4}
+
+
+def test_rounds_are_the_same_after_a_halt_where_rows_are_compared_by_the_student(tmp_path, tiny_encoder):
+    student = {"kind": "transformer", "model": str(tiny_encoder), "epochs": 1, "min_steps": 0, "device": "cpu"}
+    chosen = settings(tmp_path, demos=BY_STUDENT, student=student)
+    go(prepare(chosen, tmp_path / "straight"))
+    go(prepare(chosen, tmp_path / "halting"), rounds=1)
+    go(prepare(chosen, tmp_path / "halting"))
+    for name in ("labels.csv", "rounds/02/posterior.parquet", "rounds/02/vectors.npy"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "halting" / name).read_bytes()
+    job = prepare(chosen, tmp_path / "halting")
+    job.ledger.close()
+    state, rows = job.store.resume(), np.arange(60)
+    shown = [job.parts.demos.retrieve(job.corpus.pool, rows, each) for each in (state, replace(state, vectors=None))]
+    assert shown[0] != shown[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"demos": {**BY_STUDENT, "retrieve": "shared"}}, "set demos.retrieve to nearest or clusters"),
+        ({}, "a student of kind linear has no vectors of its own; set student.kind to transformer"),
+        ({"student": {"kind": "transformer"}, "rounds": 1}, "set rounds to 2 or more, or vectors to embedder"),
+    ],
+)
+def test_vectors_of_a_student_that_there_are_not_are_refused(tmp_path, more, told):
+    with pytest.raises(Unfit, match=told):
+        prepare(settings(tmp_path, **{"demos": BY_STUDENT, **more}), tmp_path / "run")
+
+
+def test_who_shows_nothing_compares_nothing(tmp_path):
+    prepare(settings(tmp_path, demos={**BY_STUDENT, "kind": "none"}), tmp_path / "run").ledger.close()
 
 
 def test_a_finished_run_that_is_resumed_does_nothing_more(tmp_path):

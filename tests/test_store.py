@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from freeal.errors import RunError
 from freeal.store import RunStore, environment, sources
 from freeal.student.uniform import UniformStudent
 from freeal.tasks.classification import Classification
-from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool
+from freeal.tasks.tags import decode
+from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool, argmax
 
 LABELS = ("negative", "a: b, 'c' \"d\" 文")
 NASTY = '=1+1, "q"\r\nline\u2028next\x85end\ttab 文 \''
@@ -55,6 +57,16 @@ def test_a_round_comes_back_to_the_last_bit(tmp_path):
         assert getattr(found.annotations, name).tobytes() == getattr(wanted.annotations, name).tobytes()
     assert found.annotations.problems.tolist() == wanted.annotations.problems.tolist()
     assert (found.demos, found.next_round, found.changed) == (wanted.demos, 1, 0.25)
+
+
+def test_vectors_of_the_student_come_back_where_they_are_kept(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(len(POOL), 3)).astype(np.float32)
+    save(store(tmp_path), 0)
+    assert store(tmp_path).resume().vectors is None
+    with store(tmp_path).round(1) as record:
+        record.save(replace(state(2), vectors=vectors), UniformStudent((2,)), Measured({}))
+    found = store(tmp_path).resume().vectors
+    assert (found.dtype, found.tobytes()) == (vectors.dtype, vectors.tobytes())
 
 
 def test_before_the_first_round_there_is_nothing_to_resume(tmp_path):
@@ -149,8 +161,16 @@ def test_the_source_tells_whose_word_a_label_is():
     final = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [np.nan] * 2], np.float32)
     said = Annotations(llm, llm, np.zeros(5, np.int16), np.full(5, None, object))
     none = np.zeros(5, np.float32)
-    found = sources(LoopState(1, said, final, student, none, none > 1, none))
+    found = sources(LoopState(1, said, final, student, none, none > 1, none), argmax)
     assert found == ["both", "llm", "student", "student", "nobody"]
+
+
+def test_whose_word_entities_are_is_told_by_what_is_decoded():
+    one, other = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]], np.float32)[:, None]
+    late = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]]], np.float32)  # O, then I: decoded as B, I
+    said, none = Annotations(one, one, np.zeros(1, np.int16), np.full(1, None, object)), np.zeros(1, np.float32)
+    for student, whose in ((late, "both"), (other, "llm")):
+        assert sources(LoopState(1, said, one, student, none, none > 1, none), decode) == [whose]
 
 
 def test_the_environment_names_versions_and_no_machine_or_user():

@@ -14,7 +14,7 @@ from freeal.prompts import Prompt
 from freeal.report.history import History
 from freeal.store import sources
 from freeal.tasks.tokens import NONE
-from freeal.types import Annotations, FloatArray, LoopState, surest
+from freeal.types import Annotations, Best, FloatArray, LoopState, surest
 
 Said = Mapping[str, float]
 """Label -> probability, the most probable first; empty where nobody spoke. Of entities one for all of them."""
@@ -121,15 +121,18 @@ def _round(run: History, number: int, state: LoopState, row: int) -> Round:
         p_clean=float(state.p_clean[row]),
         clean=bool(state.clean[row]),
         label=_label(run, state.posterior[row], row),
-        source=sources(one)[0],
-        reason=reason(state, row, run.speaker),
+        source=sources(one, run.task.best)[0],
+        reason=reason(state, row, run.task.best, run.speaker),
     )
 
 
-def reason(state: LoopState, row: int, speaker: str = "LLM") -> str:
-    """Why the row's label after this round is what it is, in one sentence; `speaker`: see `Explanation`."""
+def reason(state: LoopState, row: int, best: Best, speaker: str = "LLM") -> str:
+    """Why the row's label after this round is what it is, in one sentence; `speaker`: see `Explanation`.
+
+    `best` says what distributions come to.
+    """
     problem = state.annotations.problems[row]
-    match sources(_only(state, row))[0]:
+    match sources(_only(state, row), best)[0]:
         case "both" if state.clean[row]:
             return f"{speaker} and student agree, and the student found it easy: believed"
         case "both":

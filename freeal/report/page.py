@@ -181,7 +181,7 @@ def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
     if not np.ptp(student) > 0:
         return []
     both = np.minimum(np.nan_to_num(surest(said)), surest(student))
-    apart = ~alike(argmax(said), argmax(student))
+    apart = ~alike(task.best(said), task.best(student))
     rows = np.flatnonzero(spoken(said) & apart)
     rows = rows[np.argsort(-both[rows], kind="stable")][:most]
     theirs, ours, final = (task.best(proba[rows]) for proba in (said, student, posterior))

@@ -69,7 +69,7 @@ def summary(
     `meanings`: of each round what became of those of the labels before it.
     """
     state = result.state
-    origin = sources(state)
+    origin = sources(state, task.best)
     least_told = 0.0 if task.kind == "tokens" else config.stop.min_information  # nearly all words are outside
     gold = Gold(corpus.gold)
     return {

@@ -10,7 +10,19 @@ import numpy as np
 
 from freeal.errors import LLMError
 from freeal.select.fusion import log_linear
-from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, alike, argmax, by_row, spoken, surest
+from freeal.types import (
+    Annotations,
+    Best,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    LoopState,
+    alike,
+    argmax,
+    by_row,
+    spoken,
+    surest,
+)
 
 TargetKind = Literal["hard", "soft", "candidates", "posterior", "refined"]
 
@@ -18,21 +30,22 @@ PLAUSIBLE = 0.9
 """Probability that the candidate labels of a row have together, at least."""
 
 
-def agreeing(annotations: Annotations, student: FloatArray) -> BoolArray:
-    """(n,) rows the LLM labelled and the student would label the same, throughout."""
-    agree: BoolArray = annotations.labelled & alike(annotations.labels, argmax(student))
+def agreeing(annotations: Annotations, student: FloatArray, best: Best = argmax) -> BoolArray:
+    """(n,) rows the LLM labelled and the student would label the same, throughout, by what is `best` for either."""
+    agree: BoolArray = annotations.labelled & alike(best(annotations.proba), best(student))
     return agree
 
 
-def filtered(annotations: Annotations, student: FloatArray, passed: BoolArray) -> BoolArray:
+def filtered(annotations: Annotations, student: FloatArray, passed: BoolArray, best: Best = argmax) -> BoolArray:
     """(n,) rows that `passed` (n,) the filter and on which student and LLM agree."""
-    return passed & agreeing(annotations, student)
+    return passed & agreeing(annotations, student, best)
 
 
 def most_confident(
     annotations: Annotations,
     student: FloatArray,
     share: float,
+    best: Best = argmax,
     group: Callable[[IntArray], IntArray] = lambda best: best,
 ) -> BoolArray:
     """(n,) of the agreeing rows of each class, the `share` the student is surest of (FreeAL's `right_list`).
@@ -40,7 +53,7 @@ def most_confident(
     Args:
         group: what counts as the class of a row that has several decisions: (n, s) -> (n,).
     """
-    agree, labels, sureness = agreeing(annotations, student), group(argmax(student)), surest(student)
+    agree, labels, sureness = agreeing(annotations, student, best), group(best(student)), surest(student)
     believed = np.zeros(len(labels), bool)
     for c in np.unique(labels):
         rows = np.flatnonzero(agree & (labels == c))

@@ -133,6 +133,18 @@ def clusters(vectors: FloatArray, sets: int, seed: int) -> tuple[IntArray, Float
     return found.predict(vectors.astype(np.float64)), (centres / length).astype(vectors.dtype)
 
 
+def of_length_one(vectors: FloatArray) -> FloatArray:
+    """(n, d) float32 in the same directions, so that products are cosines; a vector of zeros stays one.
+
+    Example:
+        >>> of_length_one(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: FloatArray = (vectors / np.where(length > 0, length, 1.0)).astype(np.float32)
+    return unit
+
+
 def neighbours_agree(vectors: FloatArray, labels: IntArray, m: int = NEIGHBOURS) -> BoolArray:
     """(n,) rows whose `m` nearest neighbours, weighted by their cosine, mostly have the row's own label.
 

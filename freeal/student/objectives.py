@@ -82,6 +82,27 @@ def tagging_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return _mean(weights * evenly(targets) * soft_cross_entropy(logits, targets))
 
 
+def robust_tagging_loss(
+    first: Tensor, second: Tensor, targets: Tensor, weights: Tensor, trust: Tensor, extra: float, temperature: float
+) -> Tensor:
+    """Cross-entropy of w words as far as their labels are trusted, consistency of two readings as far as they are not.
+
+    Words labelled O and those labelled as entity weigh as in `tagging_loss`, which this is where all are trusted. The
+    readings differ by dropout alone (in the manner of R-Drop, Liang et al., NeurIPS 2021).
+
+    Args:
+        first, second: (w, k) logits of either reading, the class O first.
+        targets: (w, k); the most probable class says which a word is.
+        weights: (w,) by which each word counts.
+        trust: (w,) P(label is right) in [0, 1].
+        extra: weight of the consistency, see `ramp`.
+        temperature: sharpening of the consistency targets.
+    """
+    taught = 0.5 * (soft_cross_entropy(first, targets) + soft_cross_entropy(second, targets))
+    apart = consistency(first, second, temperature)
+    return _mean(weights * evenly(targets) * (trust * taught + extra * (1.0 - trust) * apart))
+
+
 def evenly(targets: Tensor) -> Tensor:
     """(w,) weights that give the entity words ENTITY_SHARE of a mean over all words, and the others the rest.
 

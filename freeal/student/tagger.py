@@ -51,7 +51,7 @@ from freeal.student.finetuning import (
     twice_at_most,
 )
 from freeal.student.lessons import Lesson, look_over, losses_under, spread
-from freeal.student.objectives import JointReading, evenly, freeal_loss, ramp, tagging_loss
+from freeal.student.objectives import JointReading, evenly, freeal_loss, ramp, robust_tagging_loss, tagging_loss
 from freeal.tasks.spans import tag_vocabulary
 from freeal.tasks.tokens import MOST_WORDS
 from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, StudentView
@@ -123,9 +123,10 @@ class TaggerStudent:
     ) -> Self:
         """Learn the distributions `targets` (m, s, k); `weights` (m,) default to one.
 
-        What is kept has learned from all rows. With `folds` as many trainings on the other folds come before it; the
-        objective `robust` weighs each word by P(clean) of its loss in them. With the objective `freeal`, `keep` is
-        asked after each epoch, from the end of the warm-up on, which words are clean by their losses.
+        What is kept has learned from all rows. With `folds` as many trainings on the other folds come before it; with
+        the objective `robust` each word teaches by P(clean) of its loss in them, the words of an entity by that of
+        their mean, and for the rest two readings of it are to be alike. With the objective `freeal`, `keep` is asked
+        after each epoch, from the end of the warm-up on, which words are clean by their losses.
 
         Raises:
             DataError: no rows, no words, or targets that are no distributions.
@@ -183,19 +184,17 @@ class TaggerStudent:
                 return None
             return believed_words(*judged, keep)
 
-        self._model = self._learned(lesson, texts, _every_word(lesson), np.arange(len(lesson)), "training", watch)
+        self._model = self._learned(lesson, texts, np.arange(len(lesson)), "training", watch)
         self.losses_, self.out_of_fold_ = np.stack(losses), None
 
     def _fit_crossed(self, lesson: Lesson, texts: _Texts) -> None:
         """A training on the other folds for each fold, and one on all rows, which is kept."""
         unseen = self._out_of_fold(lesson, texts)
         of_words = losses_under(lesson.given, unseen)
-        judged = of_words, lesson.given > 0, texts.read
-        weights = _every_word(lesson)
-        if self.config.objective == "robust":
-            weights = weights * clean_words(*judged)
-        self._model = self._learned(lesson, texts, weights, np.arange(len(lesson)), "training")
-        self.losses_, self.out_of_fold_ = loss_of_texts(*judged)[None, :], unseen
+        robust = self.config.objective == "robust"
+        trust = clean_words(of_words, lesson.given, texts.read) if robust else None
+        self._model = self._learned(lesson, texts, np.arange(len(lesson)), "training", trust=trust)
+        self.losses_, self.out_of_fold_ = loss_of_texts(of_words, lesson.given > 0, texts.read)[None, :], unseen
 
     def _out_of_fold(self, lesson: Lesson, texts: _Texts) -> FloatArray:
         """(m, s, k) of models that have not seen the row; even for a single row, as nothing else was seen."""
@@ -207,7 +206,7 @@ class TaggerStudent:
         for fold in range(folds if folds > 1 else 0):
             rest, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             work = f"training without fold {fold + 1} of {folds}"
-            model = self._learned(lesson, texts, _every_word(lesson), rest, work)
+            model = self._learned(lesson, texts, rest, work)
             proba[held] = self._view(model, texts.take(held)).proba
         return proba
 
@@ -215,25 +214,37 @@ class TaggerStudent:
         self,
         lesson: Lesson,
         texts: _Texts,
-        weights: FloatArray,
         rows: IntArray,
         work: str,
         watch: Watch = lambda epoch, model: None,
+        trust: FloatArray | None = None,
     ) -> Any:
-        """A model that has learned `rows` (r,) of the lesson, each word by its `weights` (m, s)."""
+        """A model that has learned `rows` (r,) of the lesson; `trust` (m, s) in each of its words, None for full."""
         part = texts.take(rows)
-        taught = torch.from_numpy(lesson.targets[rows]).to(self.device)
-        counted = torch.from_numpy(weights[rows]).to(self.device)
-        attempt = partial(self._train, part, taught, counted, work, watch)
+        taught, counted = (
+            torch.from_numpy(given[rows]).to(self.device) for given in (lesson.targets, _every_word(lesson))
+        )
+        trusted = None if trust is None else torch.from_numpy(trust[rows]).to(self.device)
+        attempt = partial(self._train, part, taught, counted, trusted, work, watch)
         return twice_at_most(attempt, self.config, self.model_path, self.device, self.emit)
 
-    def _train(self, texts: _Texts, targets: Tensor, weights: Tensor, work: str, watch: Watch, pace: Pace) -> Any:
+    def _train(
+        self,
+        texts: _Texts,
+        targets: Tensor,
+        weights: Tensor,
+        trust: Tensor | None,
+        work: str,
+        watch: Watch,
+        pace: Pace,
+    ) -> Any:
         set_seed(self.seed, self.device)
         loader = AutoModelForTokenClassification.from_pretrained
         model = open_classifier(loader, self.model_path, self.classes).to(self.device)
         training = begin(self.config, model, texts.tokens, self.seed, pace)
-        attempt = _Attempt(training, texts, targets, weights, Head(model, len(self.classes), self.model_path))
-        loss = partial(self._freeal if self.config.objective == "freeal" else self._plain, attempt)
+        attempt = _Attempt(training, texts, targets, weights, trust, Head(model, len(self.classes), self.model_path))
+        judged = self._plain if trust is None else self._robust
+        loss = partial(self._freeal if self.config.objective == "freeal" else judged, attempt)
         for epoch in range(training.epochs):
             if self.config.objective == "freeal":
                 attempt.second = self._second_wordings(training)
@@ -249,6 +260,27 @@ class TaggerStudent:
         found, slots, places = attempt.texts.words_of(rows)
         of_words = rows[found], slots
         return tagging_loss(logits[found, places], attempt.targets[of_words], attempt.weights[of_words])
+
+    def _robust(self, attempt: _Attempt, rows: IntArray) -> Tensor:
+        """Each text twice in one forward pass: dropout reads it twice."""
+        assert attempt.trust is not None
+        training, b = attempt.training, len(rows)
+        tokens = [attempt.texts.tokens[row] for row in rows]
+        logits = self._forward(training.model, tokens * 2, training.autocast).logits
+        found, slots, places = attempt.texts.words_of(rows)
+        of_words = rows[found], slots
+        return robust_tagging_loss(
+            logits[found, places],
+            logits[found + b, places],
+            attempt.targets[of_words],
+            attempt.weights[of_words],
+            attempt.trust[of_words],
+            extra=self._extra(training),
+            temperature=self.config.temperature,
+        )
+
+    def _extra(self, training: Training) -> float:
+        return ramp(training.step / training.batches, self.config.ramp_epochs)
 
     def _freeal(self, attempt: _Attempt, rows: IntArray) -> Tensor:
         """Both wordings in one forward pass of 2b texts; what FreeAL does with texts is done with their words."""
@@ -268,7 +300,7 @@ class TaggerStudent:
             attempt.weights[of_words] * evenly(taught),
             torch.from_numpy(clean).to(self.device),
             head=attempt.head.layer,
-            extra=ramp(training.step / training.batches, self.config.ramp_epochs),
+            extra=self._extra(training),
             alpha=self.config.mixup_alpha,
             temperature=self.config.temperature,
             generator=training.generator,
@@ -406,6 +438,8 @@ class _Attempt:
     """(r, s, k)"""
     weights: Tensor
     """(r, s)"""
+    trust: Tensor | None
+    """(r, s) P(tag is right) for the objective `robust`; None where all are trusted."""
     head: Head
     second: Sequence[Tokens] = ()
     """Second wordings of the texts, word for word."""

@@ -7,10 +7,12 @@ import pytest
 
 from freeal.errors import LLMError
 from freeal.select.beliefs import agreeing, filtered, lessons, most_confident
+from freeal.tasks.tags import decode
 from freeal.types import Annotations, LoopState
 
 KINDS = ("hard", "soft", "posterior", "refined")
 NOTHING = (np.nan, np.nan)
+NOTHING_SAID = (np.nan,) * 3
 
 
 def said(*proba, problem="not a label: 'hm'"):
@@ -66,6 +68,19 @@ def test_only_what_passed_and_is_agreed_on_is_believed():
     student = np.array([(0.8, 0.2), (0.2, 0.8), (0.8, 0.2), (0.8, 0.2)])
     assert agreeing(annotations, student).tolist() == [True, False, False, True]
     assert filtered(annotations, student, np.array([True, True, True, False])).tolist() == [True, False, False, False]
+
+
+def test_two_agree_where_what_they_come_to_is_the_same_whatever_is_likeliest_on_the_way():
+    one, late = [(0.4, 0.6, 0.0), (0.3, 0.0, 0.7)], [(0.6, 0.4, 0.0), (0.1, 0.0, 0.9)]  # B, I; O, I: an entity of both
+    short, other = [(0.4, 0.6, 0.0), (0.6, 0.0, 0.4)], [(0.6, 0.4, 0.0), (0.6, 0.0, 0.4)]
+    proba = np.array([one, one, one, [NOTHING_SAID] * 2])
+    annotations = Annotations(proba, proba, np.zeros(4, np.int16), np.full(4, None, object))
+    student, passed = np.array([late, short, other, late]), np.ones(4, bool)
+    assert agreeing(annotations, student, decode).tolist() == [True, False, False, False]
+    assert filtered(annotations, student, passed, decode).tolist() == [True, False, False, False]
+    assert most_confident(annotations, student, 1.0, decode, lambda best: best[:, 0]).tolist() == [
+        True, False, False, False,
+    ]  # fmt: skip
 
 
 def test_the_most_confident_are_chosen_class_by_class():

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freeal.select import tags as of_words
+from freeal.select.disputes import entities
 from freeal.select.filters import small_loss_gmm
-from freeal.select.tags import believed_words, clean_words, loss_of_texts
+from freeal.select.tags import believed_words, clean_words, entities_in, loss_of_texts
 from freeal.tasks import tags
 from freeal.tasks.tags import FLOOR, decode, span_confidence
 
@@ -100,6 +102,7 @@ def test_the_confidence_of_a_span_lies_between_that_of_its_words(proba, ends):
 
 
 MASKS = st.lists(st.booleans(), min_size=12, max_size=12).map(lambda row: np.array(row).reshape(3, 4))
+TAGS = st.lists(st.integers(0, 4), min_size=12, max_size=12).map(lambda row: np.array(row).reshape(3, 4))
 LOSSES = st.lists(st.floats(0, 20, width=32), min_size=12, max_size=12).map(lambda row: np.array(row).reshape(3, 4))
 
 
@@ -115,11 +118,41 @@ def test_the_loss_of_a_text_is_the_mean_of_its_two_means(losses, entity, read):
 @settings(max_examples=30)
 @given(losses=LOSSES, entity=MASKS, read=MASKS)
 def test_belief_in_a_word_never_rises_with_its_loss_among_its_own_sort(losses, entity, read):
-    p_clean = clean_words(losses, entity, read)
+    p_clean = clean_words(losses, entity.astype(int), read)
     assert (p_clean[~read] == 1).all()
     for sort in (read & entity, read & ~entity):
         assert (np.diff(p_clean[sort][np.argsort(losses[sort], kind="stable")]) <= 1e-6).all()
     assert ((p_clean >= 0) & (p_clean <= 1)).all()
+
+
+@settings(max_examples=50)
+@given(losses=LOSSES, given=TAGS, read=MASKS)
+def test_the_words_of_an_entity_are_believed_alike_by_the_mean_of_their_losses(losses, given, read):
+    number, p_clean = entities_in(given), clean_words(losses, given, read)
+    there = [read & (number == entity) for entity in np.unique(number[read & (number >= 0)])]
+    means = np.array([losses[words].mean() for words in there])
+    trust = np.array([p_clean[words].min() for words in there])
+    assert all(np.ptp(p_clean[words]) == 0 for words in there)
+    assert (np.diff(trust[np.argsort(means, kind="stable")]) <= 1e-6).all()
+
+
+@given(given=TAGS)
+def test_entities_are_numbered_as_they_are_read(given):
+    number = entities_in(given)
+    found = {(row, *entity) for row, tags in enumerate(given) for entity in entities(tags)}
+    for place, (row, start, end, _) in enumerate(sorted(found)):
+        assert np.argwhere(number == place).tolist() == [[row, word] for word in range(start, end)]
+    assert ((number < 0) == (given == 0)).all()
+
+
+def test_an_entity_is_doubted_whole_for_one_word_that_is_hard():
+    losses = np.tile([0.1, 0.2, 0.1], (20, 1)) + np.linspace(0, 1e-3, 60).reshape(20, 3)
+    losses[:4, 1] += 4.0
+    given = np.tile([1, 2, 1], (20, 1))  # an entity of two words, and one of one word
+    p_clean = clean_words(losses, given, np.ones_like(given, bool))
+    assert p_clean[:4, :2].max() < 0.1
+    assert p_clean[4:].min() > 0.9
+    assert p_clean[:4, 2].min() > 0.9
 
 
 def test_hard_entity_words_are_no_measure_for_the_others():
@@ -132,7 +165,7 @@ def test_hard_entity_words_are_no_measure_for_the_others():
 
 
 def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(tags).failed == 0
+    assert doctest.testmod(tags).failed == doctest.testmod(of_words).failed == 0
 
 
 def test_words_are_believed_among_their_own_sort():

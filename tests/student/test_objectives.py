@@ -14,6 +14,7 @@ from freeal.student.objectives import (
     plain_loss,
     ramp,
     refined,
+    robust_tagging_loss,
     sharpen,
     soft_cross_entropy,
     tagging_loss,
@@ -144,6 +145,48 @@ def test_the_loss_of_words_is_half_that_of_the_entities_and_half_that_of_the_oth
     losses = weights * soft_cross_entropy(logits, targets)
     expected = 0.5 * losses[entity].mean() + 0.5 * losses[~entity].mean()
     torch.testing.assert_close(tagging_loss(logits, targets, weights), expected)
+
+
+def robust(trust, first=None, second=None, classes=(0, 1, 2, 0), extra=1.0, temperature=0.85):
+    w = len(classes)
+    first = torch.randn(w, 3, generator=chance()) if first is None else first
+    second = torch.randn(w, 3, generator=chance(1)) if second is None else second
+    targets = torch.eye(3)[list(classes)]
+    return robust_tagging_loss(first, second, targets, torch.ones(w), torch.tensor(trust), extra, temperature)
+
+
+def test_where_all_words_are_trusted_the_robust_loss_is_the_mean_of_the_plain_ones():
+    readings, targets = [torch.randn(4, 3, generator=chance(seed)) for seed in (0, 1)], torch.eye(3)[[0, 1, 2, 0]]
+    plain = [tagging_loss(logits, targets, torch.ones(4)) for logits in readings]
+    torch.testing.assert_close(robust([1.0] * 4), (plain[0] + plain[1]) / 2)
+
+
+def test_the_label_of_a_word_without_trust_teaches_nothing():
+    assert robust([1.0, 0.0, 1.0, 1.0], classes=(0, 1, 2, 0)) == robust([1.0, 0.0, 1.0, 1.0], classes=(0, 2, 2, 0))
+    assert robust([1.0, 0.5, 1.0, 1.0], classes=(0, 1, 2, 0)) != robust([1.0, 0.5, 1.0, 1.0], classes=(0, 2, 2, 0))
+
+
+def test_two_readings_of_a_doubted_word_are_drawn_together_and_those_of_a_trusted_one_to_its_label():
+    first = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]], requires_grad=True)
+    second = torch.tensor([[0.0, 2.0, 0.0], [0.0, 2.0, 0.0]], requires_grad=True)
+    robust([1.0, 0.0], first, second, classes=(2, 2)).backward()
+    trusted, doubted = -first.grad
+    assert trusted.argmax() == 2
+    assert doubted.argmax() == 1  # what the other reading says
+    assert (-second.grad[1]).argmax() == 0
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3))
+def test_equal_readings_are_consistent_whatever_is_trusted(trust):
+    logits = torch.randn(3, 3, generator=chance())
+    alone = robust(trust, logits, logits, classes=(0, 1, 2), extra=0.0)
+    torch.testing.assert_close(robust(trust, logits, logits, classes=(0, 1, 2), temperature=1.0), alone)
+
+
+def test_without_a_word_and_before_the_ramp_without_trust_nothing_is_learned():
+    nothing = torch.zeros(0, 3)
+    assert robust([], nothing, nothing, classes=()) == 0.0
+    assert robust([0.0] * 4, extra=0.0) == 0.0
 
 
 def test_a_decision_without_weight_teaches_nothing():

@@ -194,6 +194,24 @@ def test_the_robust_objective_doubts_the_wrong_tag(student, reviews, monkeypatch
     assert np.median(seen[0]) > 0.9
 
 
+def test_the_robust_objective_reads_twice_and_trusts_the_words_of_an_entity_alike(student, reviews, monkeypatch):
+    seen, sound = [], tagger.robust_tagging_loss
+
+    def loss(first, second, targets, weights, trust, **settings):
+        seen.append((first.detach(), second.detach(), targets.argmax(-1), trust, settings["extra"]))
+        return sound(first, second, targets, weights, trust, **settings)
+
+    monkeypatch.setattr(tagger, "robust_tagging_loss", loss)
+    student(epochs=8, folds=2, objective="robust", ramp_epochs=4).fit(reviews, targets_of(reviews))
+    assert len(seen) == 8 * 3  # the last training alone: before it nobody knows what to trust
+    assert all((first != second).any() for first, second, *_ in seen)
+    goes_on = [(tags == 4, trust) for _, _, tags, trust, _ in seen]
+    assert any(goes.any() for goes, _ in goes_on)
+    assert all((trust[goes] == trust[goes.roll(-1)]).all() for goes, trust in goes_on)
+    assert [extra for *_, extra in seen] == sorted(extra for *_, extra in seen)
+    assert (seen[0][-1], seen[-1][-1]) == (0.0, 1.0)
+
+
 def test_the_robust_objective_without_folds_is_refused():
     with pytest.raises(ValueError, match="set folds to 2 or more"):
         TaggerConfig(objective="robust", folds=1)
