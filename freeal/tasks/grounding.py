@@ -104,7 +104,7 @@ def listed(names: Sequence[str]) -> str:
     """
     line = BETWEEN.join(names)
     alone = len(names) > 1 or len(_by_commas(line)) == 1
-    told = not _is_blank(line) and not line.startswith("[") and not _says_none(line)
+    told = not _is_blank(line) and not _says_none(line) and (line[0], line[-1]) != ("[", "]")
     return (
         line
         if alone and told and _SEPARATOR.split(line) == list(names)
