@@ -105,11 +105,8 @@ def listed(names: Sequence[str]) -> str:
     line = BETWEEN.join(names)
     alone = len(names) > 1 or len(_by_commas(line)) == 1
     told = not _is_blank(line) and not _says_none(line) and (line[0], line[-1]) != ("[", "]")
-    return (
-        line
-        if alone and told and _SEPARATOR.split(line) == list(names)
-        else json.dumps(list(names), ensure_ascii=False)
-    )
+    plain = alone and told and _SEPARATOR.split(line) == list(names)
+    return line if plain else json.dumps(list(names), ensure_ascii=False)
 
 
 # --- a reply -> the entities it names
