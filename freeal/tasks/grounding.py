@@ -11,10 +11,11 @@ with prose around it that names nothing:
 
 Anything else is an abstention. What is named is looked for in the text as it stands there; nothing is guessed.
 
-A comma is between two names where a line has neither ` | ` nor `;`, and each part has a place of its own in the text:
-`Ann, Bob` are two in "Ann, Bob came", and so are `Portland, Oregon`. It is part of a name beside ` | `, and in a JSON
-list. For lists with commas are far more frequent than names with one: in the training sentences of CoNLL 2003 a comma
-alone is between two entities of one type 617 times, and within one 14 times; in those of BC5CDR 215 and 35 times.
+A comma with a space behind it is between two names where a line has neither ` | ` nor `;`, and each part has a place of
+its own in the text: `Ann, Bob` are two in "Ann, Bob came", and so are `Portland, Oregon`. It is part of a name beside
+` | `, in a JSON list, and between two digits. For lists with commas are far more frequent than names with one: in the
+training sentences of CoNLL 2003 such a comma alone is between two entities of one type 617 times, and within one 14
+times; in those of BC5CDR 214 and 17 times.
 """
 
 from __future__ import annotations
@@ -104,12 +105,9 @@ def listed(names: Sequence[str]) -> str:
     """
     line = BETWEEN.join(names)
     alone = len(names) > 1 or len(_by_commas(line)) == 1
-    told = not _is_blank(line) and not line.startswith("[") and not _says_none(line)
-    return (
-        line
-        if alone and told and _SEPARATOR.split(line) == list(names)
-        else json.dumps(list(names), ensure_ascii=False)
-    )
+    told = not _is_blank(line) and not _says_none(line) and (line[0], line[-1]) != ("[", "]")
+    plain = alone and told and _SEPARATOR.split(line) == list(names)
+    return line if plain else json.dumps(list(names), ensure_ascii=False)
 
 
 # --- a reply -> the entities it names
@@ -160,6 +158,7 @@ _BULLET = re.compile(r"^(?:[-*•+]|\d+[.)])\s+")
 _TYPE_BEHIND = re.compile(_BULLET.pattern + r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
 BETWEEN = " | "
 _SEPARATOR = re.compile(r"\s\|\s|;")
+_COMMA = re.compile(r"(?<!\d)(?<!\d\s),\s+|,\s+(?![\s\d])")
 _IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _JSON_LINE = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
 _INTRODUCTION = re.compile(r"([^\n:\[{]*):\s*(?=[\[{])")
@@ -344,7 +343,7 @@ def _names(told: str, finder: _Finder) -> list[str]:
 
 def _by_commas(told: str) -> list[str]:
     """The parts of `told` between commas, and around an "and" behind the last of them; itself, if it has none."""
-    *first, last = re.split(r",\s+", told)
+    *first, last = _COMMA.split(told)
     return [part for part in (*first, *(re.split(r"(?:^|\s)and\s", last) if first else [last])) if part.strip()]
 
 

@@ -148,6 +148,8 @@ KEPT = {
                                          [("Portland, Oregon", "LOC"), ("Rome", "LOC")]),
     "a comma of a name, in a list": ("in Portland, Oregon", 'LOC: ["Portland, Oregon"]', [("Portland, Oregon", "LOC")]),
     "a comma within a number": ("in 10,000 BC", "LOC: 10,000 BC", [("10,000 BC", "LOC")]),
+    "a comma between two digits": ("of 1 , 2 - DMH", "ORG: 1 , 2 - DMH", [("1 , 2 - DMH", "ORG")]),
+    "a comma behind a digit": ("in 1999, Rome", "LOC: 1999, Rome", [("1999", "LOC"), ("Rome", "LOC")]),
     "an and without a comma": ("of Marks and Spencer", "ORG: Marks and Spencer", [("Marks and Spencer", "ORG")]),
     "a part that has no place of its own": ("in Bora Bora, Bora", "LOC: Bora Bora, Bora, Bora Bora",
                                             [("Bora Bora", "LOC"), ("Bora", "LOC")]),

@@ -111,7 +111,7 @@ def test_gold_behind_the_last_word_read_is_left_out_whole():
 NASTY = [
     "Smith; Jones LLP", "A | B", "|", "| x", "x |", "a | | b", "None", "none", "N/A", "No entities", "Portland, Oregon",
     "A, B and C", '["Ann"]', "[1]", "[", "PER: x", "LOC:", "1. x", "N - acetyl", "* x", "x (LOC)", '"', "-", "*", ".",
-    "``` x",
+    "``` x", "1 , 2 - DMH", "3,  4", "[ 3H ] - x", "[a] [b]",
 ]  # fmt: skip
 
 
