@@ -287,9 +287,8 @@ class _Intake:
         """
         if _blank(value):
             return None
-        if isinstance(value, str):
-            value = self._listed(value)
-        told: list[object] = list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
+        given = self._listed(value) if isinstance(value, str) else value
+        told: list[object] = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given]
         if self._numbers_are_classes and column not in self.table.classes:
             if (there := self._one_hot(told)) is not None:
                 return there
