@@ -146,20 +146,23 @@ class Candidates:
         all_or_none: bool = False,
     ) -> Answers:
         """What the LLM says of `rows`; as `Annotator.annotate`. A row of which one candidate got no answer abstains."""
-        asked = self._worth_asking(pool, rows, work)
+        asked, every = self._worth_asking(pool, rows, work)
         said = self._said(pool, asked, shown, work, all_or_none)
         silent = len(rows) - len({each.place for each in asked})
         alarms = [*habits.unasked(silent, len(rows), self.kind), *habits.undecided(said.proba, self.min_information)]
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        correct = self._correction(said, self._believed(rows, asked), pool, asked, work)
+        correct = self._correction(said, self._believed(rows, asked), pool, asked, every, work)
         proba = correct(said.proba, said.scored)
         if self.lexicon is not None:
             proba = self.lexicon(proba, self._words(pool, asked), work)
         return self._composed(pool, rows, asked, replace(said, proba=proba, alarms=tuple(alarms)))
 
-    def _worth_asking(self, pool: Pool, rows: IntArray, work: str) -> list[_Asked]:
-        """The candidates of `rows`: of phrases, where names were listed, those like these and those marked so far."""
+    def _worth_asking(self, pool: Pool, rows: IntArray, work: str) -> tuple[list[_Asked], list[_Asked]]:
+        """The candidates of `rows` to ask about, and all that these were chosen from.
+
+        Of phrases, where names were listed, those like these and those marked so far are; else the first of each row.
+        """
         marks = self._marked(rows)
 
         def of(most: int | None) -> list[_Asked]:
@@ -177,8 +180,11 @@ class Candidates:
                 cut = len({each.place for each in set(every) - set(few)})
                 told = f"{len(every) - len(few):,} candidates of {cut:,} texts are not asked about and count as none"
                 self.emit(Note(f"{told}: of each text at most {MOST} are", work))
-            return few
-        return [each for each, like in zip(every, worth, strict=True) if like or each.candidate in marks[each.place]]
+            return few, few
+        like = [
+            each for each, is_like in zip(every, worth, strict=True) if is_like or each.candidate in marks[each.place]
+        ]
+        return like, every
 
     def _said(
         self,
@@ -230,25 +236,31 @@ class Candidates:
         return [question(pool[each.row], each.candidate).fields["words"] for each in asked]
 
     def _correction(
-        self, said: Answers, believed: FloatArray, pool: Pool, asked: Sequence[_Asked], work: str
+        self,
+        said: Answers,
+        believed: FloatArray,
+        pool: Pool,
+        asked: Sequence[_Asked],
+        every: Sequence[_Asked],
+        work: str,
     ) -> Correction | Corrections:
         """How answers are freed of the LLM's taste; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
             return Correction(np.array(kept["bias"]), float(kept["trust"]))
-        found = self._calibrator(self._words(pool, asked), asked).correction(said, believed)
+        found = self._calibrator(self._words(pool, asked), asked, every).correction(said, believed)
         if work == "round 0" and isinstance(found, Correction):
             self.ledger.remember(FACT, {"bias": found.bias.tolist(), "trust": found.trust})
         return found
 
-    def _calibrator(self, words: Sequence[str], asked: Sequence[_Asked]) -> Calibrator:
+    def _calibrator(self, words: Sequence[str], asked: Sequence[_Asked], every: Sequence[_Asked]) -> Calibrator:
         """The run's, for these candidates; types that go by words are brought to even shares, not to estimated ones.
 
         What is none of the types follows nothing in the words of candidates, so that an estimate makes it rarer than it
         is: with a prompt that tells it apart the estimate is the poorer one (docs/log.md).
         """
         if self.by_words:
-            places = [(each.place, each.candidate) for each in asked]
-            shares = even_shares(places, len(self.prompt.labels) + 1, nested=self.kind == "phrases")
+            of_these, of_all = ([(each.place, each.candidate) for each in some] for some in (asked, every))
+            shares = even_shares(of_these, len(self.prompt.labels) + 1, self.kind == "phrases", of_all)
             return replace(self.calibrator, shares=shares)
         if self.vectors is None:
             return self.calibrator

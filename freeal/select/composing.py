@@ -53,26 +53,43 @@ def composed(candidates: Sequence[tuple[int, int]], proba: FloatArray, slots: in
     return words.astype(PROBABILITY)
 
 
-def even_shares(asked: Sequence[tuple[int, tuple[int, int]]], k: int, nested: bool) -> FloatArray:
+def even_shares(
+    asked: Sequence[tuple[int, tuple[int, int]]],
+    k: int,
+    nested: bool,
+    every: Sequence[tuple[int, tuple[int, int]]] = (),
+) -> FloatArray:
     """(k,) shares of the types and, last, of none, if a place in a text is as likely each type as nothing.
+
+    Where those asked about were chosen for being likely, some of the entities at the places of the others are lost and
+    some are not: the shares lie half-way between all and none.
 
     Args:
         asked: (text, (start, end)) of every candidate, in the order of texts and words.
         nested: candidates are mostly parts of each other, and of those that share words one at most is an entity; else
             each is a place of its own.
+        every: those `asked` and those that were not.
 
     Example:
         >>> even_shares([(0, (0, 2)), (0, (0, 1)), (0, (1, 2)), (1, (4, 5))], 2, nested=True)
         array([0.25, 0.75])
         >>> even_shares([(0, (0, 2)), (0, (0, 1))], 4, nested=False)
         array([0.25, 0.25, 0.25, 0.25])
+        >>> even_shares([(0, (0, 2)), (0, (0, 1))], 2, nested=True, every=[(0, (0, 2)), (0, (0, 1)), (1, (4, 5))])
+        array([0.375, 0.625])
     """
-    places, here, reach = 0, -1, -1
-    for text, (start, end) in asked:
-        if text != here or start >= reach:
-            places, here, reach = places + 1, text, end
-        reach = max(reach, end)
-    share = (places / len(asked) if nested and asked else 1.0) / k
+    places = _places(asked) + max(0, _places(every) - _places(asked)) / 2
+    share = (min(1.0, places / len(asked)) if nested and asked else 1.0) / k
     shares: FloatArray = np.full(k, share)
     shares[-1] = 1.0 - (k - 1) * share
     return shares
+
+
+def _places(candidates: Sequence[tuple[int, tuple[int, int]]]) -> int:
+    """How many places they are about, if those that share words are about one."""
+    places, here, reach = 0, -1, -1
+    for text, (start, end) in candidates:
+        if text != here or start >= reach:
+            places, here, reach = places + 1, text, end
+        reach = max(reach, end)
+    return places

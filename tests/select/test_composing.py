@@ -83,6 +83,19 @@ def test_even_shares_are_shares_and_nested_candidates_are_rarely_entities(k, can
     assert nested[-1] >= apart[-1] - 1e-12
 
 
+@given(
+    candidates=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(1, 4)), min_size=1, max_size=30),
+    chosen=st.lists(st.booleans(), min_size=30, max_size=30),
+)
+def test_of_the_entities_of_candidates_left_out_half_are_expected_among_the_others(candidates, chosen):
+    every = sorted({(text, (start, start + length)) for text, start, length in candidates})
+    asked = [each for each, is_asked in zip(every, chosen, strict=False) if is_asked] or every[:1]
+    shares = even_shares(asked, 2, nested=True, every=every)
+    few, all_ = even_shares(asked, 2, nested=True)[0], even_shares(every, 2, nested=True)[0] * len(every) / len(asked)
+    assert shares[0] == pytest.approx(min(0.5, (few + max(few, all_)) / 2))
+    np.testing.assert_allclose(even_shares(every, 2, True, every), even_shares(every, 2, True))
+
+
 def test_candidates_that_share_no_word_are_places_of_their_own():
     asked = [(0, (0, 1)), (0, (1, 2)), (1, (0, 1))]
     np.testing.assert_allclose(even_shares(asked, 4, nested=True), even_shares(asked, 4, nested=False))
