@@ -82,6 +82,13 @@ def test_without_gold_the_page_says_so_and_shows_signs_of_quality(run):
     assert "Signs of quality after each round" in source
 
 
+def test_one_round_is_no_curve(run):
+    found, told = json.loads((run / "summary.json").read_text(encoding="utf-8")), history.read(run)
+    assert "Rounds" in [each.title for each in page.figures(told, found)]
+    once = {**found, "rounds": found["rounds"][:1]}
+    assert "Rounds" not in [each.title for each in page.figures(told, once)]
+
+
 def test_the_most_disputed_rows_are_those_on_which_both_are_sure(run):
     rows = page.disputed(history.read(run))
     sure = [min(row.llm_sure, row.student_sure) for row in rows]

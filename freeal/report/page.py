@@ -93,7 +93,7 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
     learned, single = ~np.isnan(last.loss), last.posterior.ndim == 2
     llm, student = last.annotations.labels, argmax(last.student)
     taught = np.ptp(last.student) > 0  # without a student, every label is as probable as any other
-    drawn = [_curve(found)]
+    drawn = [_curve(found)] if len(found["rounds"]) > 1 else []
     if gold:
         image = charts.matrix(np.array(found["confusion"]), labels, "gold", "final label")
         drawn.append(
