@@ -77,7 +77,7 @@ class Mixture:
 
     def falls_to(self, threshold: float) -> float | None:
         """The loss between the means at which P(clean) is no more above `threshold`; None if it stays above."""
-        between = np.linspace(*self.means, STEPS)
+        between = np.linspace(self.means[0], self.means[1], STEPS)
         low, high = self.density(between)
         below = np.flatnonzero(low / (low + high) <= threshold)
         return float(between[below[0]]) if len(below) else None
