@@ -223,6 +223,13 @@ class Ledger:
             calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6), round(doubts[0], 6)
         )
 
+    def retries(self, works: Iterable[str] | None = None) -> int:
+        """Attempts after the first at the requests of the given works, or of all: those before them came to nothing."""
+        chosen, where = _among(works)
+        again = "SELECT COALESCE(SUM(sent - 1), 0) FROM requests"
+        found = self._one(f"{again} WHERE NOT reused AND sent > 1 {where}", chosen)
+        return int(found[0]) if found else 0
+
     def in_doubt(self, works: Iterable[str] | None = None, under_way: bool = True) -> int:
         """Attempts that may have been paid for and brought nothing: given up, or (`under_way`) their process ended."""
         chosen, where = _among(works)

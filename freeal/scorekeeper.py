@@ -47,6 +47,11 @@ def works_of(number: int) -> list[str]:
     return [f"round {number}", *guidelines.works(number), *([] if number else [understudy.WORK, lexicon.WORK])]
 
 
+def all_works_of(number: int) -> list[str]:
+    """The same, with the demonstrations that the LLM wrote before the first round."""
+    return [*works_of(number), *([] if number else [COLD_START])]
+
+
 def score_of(task: Task) -> Score:
     """How labels are measured against gold."""
     match task.kind:
@@ -77,7 +82,6 @@ class Scorekeeper:
         self, state: LoopState, student: Student, shown: Sequence[Sequence[Demonstration]], answers: Answers
     ) -> Measured:
         number = state.next_round - 1
-        works = [*works_of(number), *([COLD_START] if number == 0 else [])]
         said, stand_in = state.annotations, self.annotator.ledger.recall(understudy.FACT, alone=True)
         asked, scouted = self._asked(said, stand_in is not None)
         pool = self.gold.on_pool(llm=said.proba, among=asked)
@@ -96,7 +100,7 @@ class Scorekeeper:
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
             "understudy": stand_in,
-            "usage": asdict(self.annotator.ledger.usage(works)),
+            "usage": asdict(self.annotator.ledger.usage(all_works_of(number))),
             "pool": _plain(pool),
             "test": _plain(self.gold.on_test(**on_test)),
         }

@@ -54,6 +54,25 @@ def open_table(place: str, split: str, config: DataConfig, entities: bool = Fals
     return _hub(place, config.subset, split)
 
 
+def open_sheet(path: Path) -> Table:
+    """The rows of a .csv as spreadsheet programs save it: in UTF-8, or UTF-16 with its mark; between `,`, `;` or tabs.
+
+    Raises:
+        DataError: it is not there, or in another encoding; later, from its rows: it is no table.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    encoding = _guess(content)
+    if encoding not in ("utf-8", "utf-16"):
+        found = _first_undecodable(content, "utf-8") if encoding == "latin-1" else f"looks like {encoding}, unmarked"
+        raise DataError(f"{path}: {found}; save it as UTF-8 (in Excel: 'CSV UTF-8')")
+    head = next(_lines(path, encoding), "")
+    return Table(str(path), "line", _csv(path, encoding, max(_SEPARATORS, key=head.count)))
+
+
+_SEPARATORS = ",;\t"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
@@ -371,14 +390,17 @@ def _undecodable(path: Path, codec: str) -> DataError:
     """Where the first undecodable byte is, and in which encoding the file may be instead."""
     with _bytes(path) as raw:
         content = raw.read()
+    return DataError(f"{path}: {_first_undecodable(content, codec)}{_hint(path, codec)}")
+
+
+def _first_undecodable(content: bytes, codec: str) -> str:
     start = 0
     try:
         content.decode(codec)
     except UnicodeError as error:  # without a place where the byte order mark of UTF-16 is missing
         start = getattr(error, "start", 0)
     line = content.count(b"\n", 0, start) + 1
-    found = f"byte {start} ({content[start : start + 1]!r}) is no {codec}"
-    return DataError(f"{path}: line {line}: {found}{_hint(path, codec)}")
+    return f"line {line}: byte {start} ({content[start : start + 1]!r}) is no {codec}"
 
 
 def _hint(path: Path, codec: str) -> str:

@@ -96,6 +96,78 @@ def test_a_sheet_that_cannot_be_read_is_told_with_its_line(run, finished, change
     assert "line " in said.err
 
 
+def test_more_rows_than_asked_for_are_drawn_with_the_reason(run):
+    said = freeal("audit", run, "--n", 20)
+    assert "25 rows are drawn, not 20: 5 at least of each of 5 parts of the pool" in said.out
+    assert "at least of each" not in freeal("audit", run).out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (0.5, "label 2 rows more to be sure of 50 %, if they turn out like these: 26 drawn rows are still blank"),
+        (0.9, "26 drawn rows are still blank, for the others:  freeal audit {run} --n {total} --at-least 0.9"),
+    ],
+)
+def test_what_is_still_to_label_is_told_with_the_rows_that_are_blank_and_the_command(run, finished, wanted, told):
+    freeal("audit", run, "--n", 30)
+    with (run / "labels.csv").open(encoding="utf-8", newline="") as file:
+        fill(run, {row["id"]: row["label"] for row in csv.DictReader(file)}, most=4)
+    found = json.loads(freeal("audit", run, "--at-least", wanted, "--json").out)
+    said = freeal("audit", run, "--at-least", wanted)
+    assert told.format(run=run, total=4 + found["needed"]) in said.out
+
+
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [
+        (lambda sheet: sheet.unlink(), "audit.csv: is gone; put it back, or remove {run}/audit.json and draw anew:"),
+        (lambda sheet: sheet.write_bytes(b""), "has no row; put back the sheet as it was, or remove {run}/audit.csv"),
+        (lambda sheet: sheet.write_text("id,text,label\n"), "and {run}/audit.json and draw anew:"),
+    ],
+)
+def test_a_sheet_that_is_lost_is_told_with_the_way_to_a_new_one(run, lose, told):
+    freeal("audit", run, "--n", 30, "--seed", 3)
+    before = (run / "audit.csv").read_bytes()
+    lose(run / "audit.csv")
+    said = freeal("audit", run)
+    assert said.code == 2
+    assert told.format(run=run) in said.err
+    assert f"draw anew:  freeal audit {run} --n 30 --seed 3" in said.err
+    (run / "audit.json").unlink()
+    (run / "audit.csv").unlink(missing_ok=True)
+    assert freeal("audit", run, "--n", 30, "--seed", 3).code == 0
+    assert (run / "audit.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_sheet_may_come_back_as_a_spreadsheet_program_saves_it(run, finished, encoding, separator):
+    freeal("audit", run, "--n", 30)
+    rows = [{**row, "label": finished[1][row["id"]], "text": "café; naïve, 'so'\t"} for row in sheet(run)]
+    with (run / "audit.csv").open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=separator)
+        writer.writeheader()
+        writer.writerows(rows)
+    assert "30 of 30 drawn rows are labelled by a person" in freeal("audit", run).out
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("latin-1", "line 2: byte 20 (b'\\xe9') is no utf-8; save it as UTF-8"),
+        ("utf-16-le", "looks like utf-16-le, unmarked; save it as UTF-8"),
+    ],
+)
+def test_a_sheet_in_another_encoding_is_told_with_the_mend(run, encoding, told):
+    freeal("audit", run, "--n", 30)
+    (run / "audit.csv").write_text(f"id,text,label\nr1,café,{'good' * 9}\n", encoding=encoding)
+    said = freeal("audit", run)
+    assert said.code == 2
+    assert told in said.err
+    assert "data.encoding" not in said.err
+
+
 def test_an_answer_may_be_written_with_other_capitals(run, finished):
     freeal("audit", run, "--n", 20)
     fill(run, {uid: label.upper() for uid, label in finished[1].items()})

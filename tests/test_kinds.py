@@ -382,6 +382,12 @@ def test_a_run_that_shows_by_the_students_vectors_goes_on_as_if_it_had_not_stopp
     assert summary(again)["usage"]["calls"] == summary(run)["usage"]["calls"], "what was shown is what was shown before"
 
 
+def test_the_page_draws_no_one_line_through_losses_of_labels_that_are_filtered_each_by_its_own(sorted_):
+    _, run, _ = sorted_
+    source = (run / "report.html").read_text(encoding="utf-8")
+    assert "Each label is filtered by its own losses; drawn is the mean of a row" in source
+
+
 def test_every_question_about_a_row_is_in_its_history(sorted_):
     _, run, _ = sorted_
     told = json.loads(freeal("explain", run, "r1", "--json").out)

@@ -55,6 +55,21 @@ def test_what_was_never_asked_is_not_found(tmp_path):
         assert ledger.answers_to(question_of(ask())) is None
 
 
+def test_attempts_after_the_first_are_counted_by_work_and_not_those_of_an_earlier_run(tmp_path):
+    asked = ask()
+    with Ledger(tmp_path / "earlier.sqlite") as ledger:
+        for _ in range(3):
+            ledger.sent(entry(asked)).result()
+            ledger.failed(key(asked), False, 0.0)
+        ledger.received([(entry(asked), "positive")], 1.0).result()
+        ledger.sent(entry(ask("once"), "round 1")).result()
+        assert (ledger.retries(), ledger.retries(["round 0"]), ledger.retries(["round 1"])) == (2, 2, 0)
+    with Ledger(tmp_path / "ledger.sqlite", [tmp_path / "earlier.sqlite"]) as later:
+        assert later.find(key(asked), "round 0") is not None
+        later.settle()
+        assert later.retries() == 0
+
+
 def test_whatever_changes_a_reply_changes_its_key():
     other_words = (Message("user", "a joy"), Message("assistant", "positive"), Message("user", "a joy"))
     others = [ask("a bore"), ask(seed=1), ask(temperature=0.5), ask(max_tokens=3), Request(other_words)]

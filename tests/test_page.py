@@ -1,15 +1,19 @@
 """report.html and `freeal explain`: a run to look at, from its directory alone."""
 
+import base64
 import json
+import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from commandline import films, freeal, opinions
 
+from freeal.ledger import FILE as LEDGER
 from freeal.report import charts, explain, history, page
-from freeal.select.filters import mixture
+from freeal.select.filters import boundary_gmm
 
 HOSTILE = "fine <script>alert(1)</script> & <img src=x onerror=alert(2)>"
 LABELS = {"good": ["fine", "lovely"], "<b>$bad$</b>": ["awful", "dull"]}
@@ -103,12 +107,98 @@ def test_a_matrix_of_many_labels_is_drawn():
 
 def test_the_same_values_give_the_same_drawing():
     losses = np.random.default_rng(0).gamma(1.0, 1.0, 100)
-    drawn = [charts.losses(losses, losses < 1, mixture(losses[None, :])) for _ in range(2)]
+    drawn = [charts.losses(losses, losses < 1, boundary_gmm(losses[None, :])) for _ in range(2)]
     assert drawn[0] == drawn[1]
 
 
 def test_a_drawing_holds_no_number_where_there_is_none():
     assert "nan" not in charts.curve({"student, pool": [None, 0.5]}, [10, 20], "accuracy")
+
+
+def test_every_sign_of_quality_has_a_colour_and_a_mark_of_its_own(run):
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    nothing = {**found, "rounds": [{**figures, "pool": {}, "test": {}} for figures in found["rounds"]]}
+    rounds, *_ = page.figures(history.read(run), nothing)
+    drawn = base64.b64decode(rounds.image.partition(",")[2]).decode()
+    lines = re.findall(r"stroke: (#\w{6}); stroke-width: 1.5", drawn)
+    marks = {colour: re.findall(rf'<path id="m\w+" d="([^"]+)" style="stroke: {colour}', drawn) for colour in lines}
+    assert len(marks) == 3
+    assert len({shapes[0] for shapes in marks.values()}) == 3
+
+
+def drawing(run, title, **settings):
+    """What the page of `run` shows under `title`, had it had these settings: its caption, and the drawing's text."""
+    told = history.read(run)
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    figures = page.figures(replace(told, settings={**told.settings, **settings}), found)
+    (figure,) = [figure for figure in figures if figure.title == title]
+    return figure.caption, base64.b64decode(figure.image.partition(",")[2]).decode()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "drawn", "not_drawn"),
+    [
+        (
+            {"filter": {"kind": "quantile", "share": 0.4}},
+            "the dotted line (smallest 40%)",
+            [">smallest 40%<"],
+            ["heap"],
+        ),
+        (
+            {"filter": {"kind": "none"}},
+            "Nothing is filtered by them. Believed are those on which",
+            [],
+            ["heap", "P(cl"],
+        ),
+        ({"belief": {"kind": "confident"}}, "of which the student is surest, 20% of each label's", [], []),
+    ],
+)
+def test_losses_show_what_was_done_with_them(run, settings, told, drawn, not_drawn):
+    caption, image = drawing(run, "Losses", **settings)
+    assert told in caption
+    assert all(each in image for each in drawn)
+    assert not any(each in image for each in not_drawn)
+
+
+def test_the_line_among_losses_parts_what_the_filter_passed(run):
+    last = history.read(run).final
+    there = ~np.isnan(last.loss)
+    loss, p_clean = last.loss[there].astype(float), last.p_clean[there]
+    line = boundary_gmm(loss[None, :], 0.7)
+    assert "(P(clean) = 0.7)" in drawing(run, "Losses")[0]
+    assert ((loss < line.loss) == (p_clean > 0.7)).all()
+
+
+def test_bars_of_a_first_pass_over_some_rows_are_shares_of_these(tmp_path):
+    films(tmp_path, opinions(200))
+    assert freeal("run", tmp_path / "films.yaml", "--out", tmp_path / "run").code == 0
+    told = history.read(tmp_path / "run")
+    assert np.isnan(told.final.annotations.first).any()
+    for shares in page._shares(told).values():
+        assert shares.sum() == pytest.approx(1)
+
+
+def test_failures_are_counted_by_round_and_reason(run, tmp_path):
+    films(tmp_path, opinions(200), llm={"kind": "scripted", "keywords": LABELS, "unreadable": 0.3}, labels=LABELS)
+    freeal("run", tmp_path / "films.yaml", "--out", tmp_path / "run")
+    first, second = page.failures(history.read(tmp_path / "run"))
+    assert (first.asked, second.asked) == (50, 200)
+    assert second.by_reason["not a label"] > first.by_reason["not a label"] > 0
+    assert first.retries == 0
+    assert f"<td>not a label {second.by_reason['not a label']}</td>" in (tmp_path / "run/report.html").read_text(
+        "utf-8"
+    )
+    (tmp_path / "run" / LEDGER).unlink()
+    assert page.failures(history.read(tmp_path / "run"))[0].retries is None
+
+
+def test_lists_that_are_shut_on_the_screen_are_printed(run):
+    """By the style alone: the list is beside its `details`, not within, so that no browser can leave it out."""
+    source = (run / "report.html").read_text(encoding="utf-8")
+    assert "@media screen { details:not([open]) + .wide { display: none; } }" in source
+    assert re.findall(r"</summary></details>\s*<div class=\"wide\">", source)
+    assert len(re.findall("</summary></details>", source)) == source.count("<details")
+    assert ".wide, pre { overflow-x: visible; }" in source.partition("@media print")[2]
 
 
 def test_explain_tells_rounds_questions_and_why(run):

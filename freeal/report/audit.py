@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from freeal.certificate import CONFIDENCE, Certificate, allocate, certify, draw, more_needed, strata
-from freeal.config import DataConfig
 from freeal.errors import DataError, RunError, did_you_mean
 from freeal.report.history import History
 from freeal.store import spreadsheet_cell
-from freeal.tables import Table, open_table
+from freeal.tables import Table, open_sheet
 from freeal.types import IntArray, argmax
 
 SHEET, DESIGN = "audit.csv", "audit.json"
@@ -82,14 +81,20 @@ def answers(run: History, drawn: Sample) -> dict[int, int]:
     """Row of the pool -> class, of each row of the sheet that has an answer.
 
     Raises:
-        DataError: the sheet is gone or no table, or a row in it is not of the sample, or names no label.
+        DataError: the sheet is gone, empty or no table, or a row in it is not of the sample, or names no label.
     """
-    table = open_table(str(run.folder / SHEET), "train", DataConfig(pool=SHEET))
+    path = run.folder / SHEET
+    if not path.exists():
+        raise DataError(f"{path}: is gone; put it back, or {_anew(run, drawn)}")
+    table = open_sheet(path)
     places = {str(spreadsheet_cell(run.ids[row])): int(row) for row in drawn.rows}
     classes = {label.casefold(): c for c, label in enumerate(run.labels)}
     classes |= {label: c for c, label in enumerate(run.labels)}  # as written comes first, of labels apart by capitals
     found: dict[int, int] = {}
-    for number, values in table.rows:
+    rows = list(table.rows)
+    if not rows:
+        raise DataError(f"{path}: has no row; put back the sheet as it was, or {_anew(run, drawn)}")
+    for number, values in rows:
         row = _row_of(table, number, values, places)
         said = str(values.get(ANSWER) or "").strip()
         if not said:
@@ -102,6 +107,14 @@ def answers(run: History, drawn: Sample) -> dict[int, int]:
         if found.setdefault(row, answer) != answer:
             raise table.fault(number, f"another answer for {run.ids[row]!r} than further up")
     return found
+
+
+def _anew(run: History, drawn: Sample) -> str:
+    """How to have a sheet again that is lost, and its answers with it."""
+    seed = f" --seed {drawn.seed}" if drawn.seed else ""
+    files = [SHEET, DESIGN] if (run.folder / SHEET).exists() else [DESIGN]
+    command = f"freeal audit {run.folder} --n {drawn.drawn.sum()}{seed}"
+    return f"remove {' and '.join(str(run.folder / file) for file in files)} and draw anew:  {command}"
 
 
 def _row_of(table: Table, number: int, values: Mapping[str, object], places: Mapping[str, int]) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal.select.filters import Mixture
+from freeal.select.filters import Boundary
 from freeal.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, "#000000", "#CC79A7")
 """Told apart by people who do not see all colours (Okabe and Ito, 2008)."""
+
+STYLES = {
+    "zero-shot": (GREY, "o"), "first answers": (GREY, "o"), "LLM": (BLUE, "s"), "understudy": (BLUE, "s"),
+    "student": (ORANGE, "^"), "final": (GREEN, "D"), "clean": (GREEN, "D"), "changed": (RED, "v"),
+}  # fmt: skip
+"""Part of a line's name -> its colour and the mark of its points, the first that fits: told apart in grey, too."""
 
 WRITTEN = 12
 """Labels up to which a matrix has its numbers in it."""
@@ -36,18 +42,10 @@ STYLE = {
 def curve(lines: Mapping[str, Sequence[float | None]], calls: Sequence[int], what: str) -> str:
     """`lines` over the replies (`calls`) by then: a point each; None leaves a gap. A name with "test" is dashed."""
     with _drawing(6.4, 3.2) as (figure, axes):
-        colours = {
-            "zero-shot": GREY,
-            "first answers": GREY,
-            "LLM": BLUE,
-            "understudy": BLUE,
-            "student": ORANGE,
-            "final": GREEN,
-        }
         for name, values in lines.items():
             known = [(x, y) for x, y in zip(calls, values, strict=True) if y is not None]
-            colour = next((found for kind, found in colours.items() if kind in name), RED)
-            style = {"linestyle": "--" if "test" in name else "-", "marker": "o", "markersize": 4}
+            colour, marker = next(style for kind, style in STYLES.items() if kind in name)
+            style = {"linestyle": "--" if "test" in name else "-", "marker": marker, "markersize": 4}
             axes.plot([x for x, _ in known], [y for _, y in known], label=name, color=colour, **style)
         axes.set_xlabel("replies of the LLM so far")
         axes.set_ylabel(what)
@@ -113,20 +111,21 @@ def confidence(sure: FloatArray, reliability: Sequence[Mapping[str, float]] | No
         return _svg(figure)
 
 
-def losses(loss: FloatArray, clean: BoolArray, heaps: Mixture | None) -> str:
-    """Losses (m,) in nats, those the filter takes for clean apart from the rest, and the two heaps it sees."""
+def losses(loss: FloatArray, clean: BoolArray, filtered: Boundary | None) -> str:
+    """Losses (m,) in nats, those of believed rows apart from the rest; where they were `filtered`, and how."""
     with _drawing(6.4, 2.8) as (figure, axes):
         edges = np.linspace(float(loss.min()), float(loss.max()) + 1e-9, 41)
         axes.hist([loss[clean], loss[~clean]], bins=list(edges), stacked=True, color=[GREEN, ORANGE],
-                  label=["believed clean", "not believed"])  # fmt: skip
-        if heaps is not None:
+                  label=["believed", "not believed"])  # fmt: skip
+        if filtered is not None and filtered.heaps is not None:
             at = np.linspace(edges[0], edges[-1], 200)
             scale = len(loss) * (edges[1] - edges[0])
-            for density, name, colour in zip(heaps.density(at), ("low heap", "high heap"), (BLUE, RED), strict=True):
+            heaps = zip(filtered.heaps.density(at), ("low heap", "high heap"), (BLUE, RED), strict=True)
+            for density, name, colour in heaps:
                 axes.plot(at, density * scale, color=colour, linewidth=1.2, label=name)
             axes.set_ylim(0, 1.1 * np.histogram(loss, edges)[0].max())
-        if clean.any() and not clean.all():
-            axes.axvline(float(loss[clean].max()), color=GREY, linestyle=":", label="threshold")
+        if filtered is not None:
+            axes.axvline(filtered.loss, color="black", linestyle=":", label=filtered.rule)
         axes.set_xlabel("loss of the given label (nats, mean over the epochs)")
         axes.set_ylabel("rows")
         figure.legend(loc="outside right upper")
@@ -144,7 +143,7 @@ def balance(shares: Mapping[str, FloatArray], labels: Sequence[str]) -> str:
             axes.barh(at, values, height, label=name, color=colours[place], alpha=0.5 + 0.5 * (place + 1) / many)
         axes.set_yticks(range(k), [_short(label) for label in labels], fontsize=9 if k <= 30 else 5)
         axes.set_ylim(k - 0.5, -0.5)
-        axes.set_xlabel("share of the pool")
+        axes.set_xlabel("share of the rows")
         figure.legend(loc="outside right upper")
         return _svg(figure)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from freeal import prompts, rows
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
-from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
+from freeal.store import CONFIG, ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
 
@@ -25,7 +27,7 @@ class History:
 
     `states` and `figures` have an entry a whole round, `result` is the place of the one whose labels are the run's;
     `texts` are in the order of `ids`, None before the run wrote its labels; `notes` are what the user was told:
-    (where, message).
+    (where, message). `settings`: the configuration as it was, every default written out.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class History:
     notes: Sequence[tuple[str, str]]
     environment: Mapping[str, Any]
     result: int
+    settings: Mapping[str, Any]
 
     @property
     def task(self) -> Task:
@@ -84,7 +87,7 @@ def read(folder: Path) -> History:
     Raises:
         RunError: no run directory, no whole round in it, or files that cannot be read.
     """
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG).is_file():
         raise RunError(f"{folder}: no run directory (it has no config.yaml)")
     prompt = prompts.load(folder / "prompt.md")
     ids = list(rows.read(folder)["pool"])
@@ -96,7 +99,7 @@ def read(folder: Path) -> History:
     return History(
         folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
-        done.index(store.result()),
+        done.index(store.result()), yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")),
     )  # fmt: skip
 
 

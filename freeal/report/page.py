@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from freeal import __version__
+from freeal.config import BeliefConfig, FilterConfig
 from freeal.errors import RunError
+from freeal.ledger import FILE as LEDGER
+from freeal.ledger import Ledger
 from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import (
@@ -28,7 +32,8 @@ from freeal.report.summary import (
     titles,
     worth,
 )
-from freeal.select.filters import mixture
+from freeal.scorekeeper import all_works_of
+from freeal.select.filters import Boundary, boundary_gmm, boundary_quantile
 from freeal.types import FloatArray, IntArray, alike, argmax, spoken, surest
 
 if TYPE_CHECKING:
@@ -62,7 +67,7 @@ def html(run: History, found: Mapping[str, Any]) -> str:
         found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
         facts=facts, notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
-        by_label=by_label, noise_counts=noise_counts, speaker=run.speaker,
+        by_label=by_label, noise_counts=noise_counts, speaker=run.speaker, failures=failures(run),
     )  # fmt: skip
 
 
@@ -113,12 +118,8 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
     caption += ", and how many of the so sure are right." if gold else "."
     drawn.append(Drawing("Confidence", caption, image))
     if taught and learned.any():
-        heaps = mixture(last.loss[learned][None, :])
-        caption = "How hard the student found the labels it learned in the last round: small losses are believed clean."
-        drawn.append(Drawing("Losses", caption, charts.losses(last.loss[learned], last.clean[learned], heaps)))
-    told = "What share of the pool each label has" + (
-        "." if single else "; of several labels of a row the rarest counts."
-    )
+        drawn.append(_losses(run))
+    told = "What share of the rows that have an answer each label has."
     drawn.append(Drawing("Balance", told, charts.balance(_shares(run), run.task.groups)))
     return [Drawing(each.title, each.caption, uri(each.image)) for each in drawn]
 
@@ -142,6 +143,41 @@ def _curve(found: Mapping[str, Any]) -> Drawing:
                    charts.curve(lines, calls, "share of the pool"))  # fmt: skip
 
 
+def _losses(run: History) -> Drawing:
+    """What the student's losses were, and what filter and belief made of them."""
+    last, belief = run.final, BeliefConfig(**run.settings.get("belief", {}))
+    settings = FilterConfig(**run.settings.get("filter", {}))
+    loss = last.loss[~np.isnan(last.loss)].astype(np.float64)
+    apart = run.task.kind == "multilabel"  # each label has losses of its own, of which the mean is kept
+    filtered = None if apart else _boundary(loss, settings)
+    if settings.kind == "none":
+        caption = "Nothing is filtered by them."
+    elif filtered is None:
+        caption = "Each label is filtered by its own losses; drawn is the mean of a row's."
+    else:
+        caption = f"The filter passes those up to the dotted line ({filtered.rule})."
+    caption = f"How hard the student found the labels it learned in the round of the result. {caption}"
+    caption += f" Believed are {_believed(settings, belief, run.speaker)}."
+    return Drawing("Losses", caption, charts.losses(loss, last.clean[~np.isnan(last.loss)], filtered))
+
+
+def _boundary(loss: FloatArray, settings: FilterConfig) -> Boundary | None:
+    match settings.kind:
+        case "gmm":
+            return boundary_gmm(loss[None, :], settings.threshold)
+        case "quantile":
+            return boundary_quantile(loss[None, :], settings.share)
+        case "none":
+            return None
+
+
+def _believed(settings: FilterConfig, belief: BeliefConfig, speaker: str) -> str:
+    both = f"student and {speaker} agree"
+    if belief.kind == "confident":
+        return f"those of which the student is surest, {belief.share:.0%} of each label's on which {both}"
+    return f"those {'' if settings.kind == 'none' else 'passed '}on which {both}"
+
+
 def _all_scores(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     scores = [score for figures in rounds for place in ("pool", "test") for score in figures[place].values()]
     return [{"micro_f1": None, **score} for score in scores]  # an earlier freeal kept no micro_f1
@@ -155,11 +191,44 @@ def _counts(down: IntArray, across: IntArray, k: int) -> IntArray:
 
 
 def _shares(run: History) -> dict[str, FloatArray]:
-    """Share of the rows that have each label, or none, (g,) at first, and after each round."""
+    """Share of the rows spoken of that have each label, or none, (g,) at first, and after each round."""
     task, first = run.task, run.states[0].annotations.first
     by_whom = {"LLM, first pass": first} if spoken(first).any() else {}
     by_whom |= {f"final, round {number}": state.posterior for number, state in enumerate(run.states)}
-    return {name: task.there(task.best(proba)).mean(axis=0) for name, proba in by_whom.items()}
+    return {
+        name: task.there(task.best(proba[spoken(proba)])).sum(axis=0) / max(1, spoken(proba).sum())
+        for name, proba in by_whom.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Of a round how many rows it asked about got no label, by reason, and what the requests went through.
+
+    `retries`: attempts that followed a failed one; None where the run directory holds no ledger. `wait`: mean seconds
+    of a reply; None where none was paid for.
+    """
+
+    asked: int
+    by_reason: Mapping[str, int]
+    retries: int | None
+    wait: float | None
+
+
+def failures(run: History) -> list[Failures]:
+    """What went wrong in each round."""
+    retries: list[int | None] = [None] * len(run.states)
+    if (run.folder / LEDGER).is_file():
+        with Ledger(run.folder / LEDGER, read_only=True) as ledger:
+            retries = [ledger.retries(all_works_of(number)) for number in range(len(run.states))]
+    found = []
+    for number, (state, figures, again) in enumerate(zip(run.states, run.figures, retries, strict=True)):
+        asked = state.annotations.asked_in == number
+        reasons = Counter(problem.partition(":")[0] for problem in state.annotations.problems[asked] if problem)
+        calls = figures["usage"]["calls"]
+        wait = figures["usage"]["seconds"] / calls if calls else None
+        found.append(Failures(int(asked.sum()), dict(reasons.most_common()), again, wait))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

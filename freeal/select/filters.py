@@ -75,6 +75,17 @@ class Mixture:
         heaps: FloatArray = (self.weights / self.deviations)[:, None] * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
         return heaps
 
+    def falls_to(self, threshold: float) -> float | None:
+        """The loss between the means at which P(clean) is no more above `threshold`; None if it stays above."""
+        between = np.linspace(self.means[0], self.means[1], STEPS)
+        low, high = self.density(between)
+        below = np.flatnonzero(low / (low + high) <= threshold)
+        return float(between[below[0]]) if len(below) else None
+
+
+STEPS = 10_001
+"""Losses between two means at which P(clean) is looked at to find where it falls to a threshold."""
+
 
 def mixture(losses: FloatArray) -> Mixture | None:
     """The Gaussians that `small_loss_gmm` fits to `losses` (epochs, m), to look at; None where there are none."""
@@ -86,6 +97,34 @@ def mixture(losses: FloatArray) -> Mixture | None:
     order = two.means_[:, 0].argsort()
     means, deviations = two.means_[order, 0], np.sqrt(two.covariances_[order, 0, 0])
     return Mixture(two.weights_[order], loss.min() + spread * means, spread * deviations)
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """What a filter did, to look at: the largest `loss` that it passes, in nats, by which `rule`, and the heaps it saw.
+
+    `heaps`: None where it did not go by them.
+    """
+
+    loss: float
+    rule: str
+    heaps: Mixture | None = None
+
+
+def boundary_gmm(losses: FloatArray, threshold: float = 0.7) -> Boundary:
+    """Where `small_loss_gmm` parts `losses` (epochs, m): where P(clean) is `threshold`, or as it does without heaps."""
+    passed, heaps = small_loss_gmm(losses, threshold), mixture(losses)
+    if heaps is None or passed.note:
+        return boundary_quantile(losses, 0.5)
+    falls = heaps.falls_to(threshold)
+    largest = float(passed.loss.max())
+    return Boundary(largest if falls is None else falls, f"P(clean) = {threshold:g}", heaps)
+
+
+def boundary_quantile(losses: FloatArray, share: float = 0.5) -> Boundary:
+    """Where `small_loss_quantile` parts `losses` (epochs, m)."""
+    passed = small_loss_quantile(losses, share)
+    return Boundary(float(passed.loss[passed.clean].max()), f"smallest {share:.0%}")
 
 
 def _tells_apart(loss: FloatArray) -> bool:

@@ -8,6 +8,7 @@ import time
 import pytest
 from conftest_faults import ROWS, SENTINEL, plan, text_of
 
+from freeal.report import history, page
 from freeal.testing.plans import Delay, Rule, Status, Truncate
 
 QUOTA = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
@@ -66,6 +67,8 @@ def test_16_a_server_fault_for_one_row_for_ever(bench):
     assert bench.begin().code == 0
     assert bench.check()["rows"] == {"labelled": ROWS - 1, "pending": 1}
     assert bench.server.stats().attempts["r7"] == 3
+    first = page.failures(history.read(bench.run_folder))[0]
+    assert (sum(first.by_reason.values()), first.retries) == (1, 2)
 
 
 def test_17_one_row_that_hangs(bench):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
 from freeal.select import filters
-from freeal.select.filters import believe_all, small_loss_gmm, small_loss_quantile
+from freeal.select.filters import believe_all, boundary_gmm, boundary_quantile, small_loss_gmm, small_loss_quantile
 
 FILTERS = (small_loss_gmm, small_loss_quantile, believe_all)
 LOSSES = st.lists(st.floats(0, 20, width=32), min_size=1, max_size=60).map(lambda row: np.array([row], np.float32))
@@ -41,6 +41,18 @@ def test_the_same_losses_are_split_into_the_same_bytes(keep, losses):
     first, second = keep(losses), keep(losses.copy())
     assert first.p_clean.tobytes() == second.p_clean.tobytes()
     assert first.clean.tobytes() == second.clean.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("keep", "boundary"), [(small_loss_gmm, boundary_gmm), (small_loss_quantile, boundary_quantile)]
+)
+@settings(max_examples=30)
+@given(losses=LOSSES)
+def test_a_boundary_parts_what_the_filter_passed_from_the_rest(keep, boundary, losses):
+    loss, clean, line = losses[0].astype(float), keep(losses).clean, boundary(losses).loss
+    near = np.ptp(loss) / 1000 + 1e-9
+    assert (loss[clean] <= line + near).all()
+    assert (loss[~clean] >= line - near).all()
 
 
 @pytest.fixture
