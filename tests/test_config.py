@@ -66,6 +66,23 @@ def test_a_preset_may_be_chosen_on_the_command_line(tmp_path):
     assert load(write(tmp_path), ["preset=zero-shot"]).student.kind == "none"
 
 
+def test_zero_shot_chosen_on_the_command_line_is_the_llm_alone_whatever_the_file_says(tmp_path):
+    told = {"rounds": 2, "student": {"kind": "linear", "c": 2.0}, "query": {"kind": "all"}, "demos": {"shots": 3}}
+    path = write(tmp_path, **told, cold_start={"kind": "generated"}, calibration={"kind": "batch"})
+    found = load(path, ["preset=zero-shot", "filter.kind=gmm"])
+    assert (found.rounds, found.student.kind, found.query.kind, found.demos.kind) == (1, "none", "none", "none")
+    assert (found.cold_start.kind, found.calibration.kind, found.filter.kind) == ("none", "none", "gmm")
+    assert load(path, ["preset=zero-shot", "student.kind=linear"]).student.kind == "linear"
+    assert load(path, (), ["preset=zero-shot"]).student.kind == "none"
+    assert load(write(tmp_path, **told, preset="zero-shot")).student.kind == "linear"
+
+
+@pytest.mark.parametrize("preset", ["default", "freeal-paper"])
+def test_any_other_preset_stays_beneath_the_file(tmp_path, preset):
+    found = load(write(tmp_path, rounds=1, student={"kind": "linear"}), [f"preset={preset}"])
+    assert (found.preset, found.rounds, found.student.kind) == (preset, 1, "linear")
+
+
 @pytest.mark.parametrize("override", ["student.epochs=5", "llm.batch_tokens=64", "embedder.model=x", "query.share=0.5"])
 def test_a_setting_can_be_changed_without_repeating_the_kind_of_its_section(tmp_path, override):
     section, name = override.partition("=")[0].split(".")
@@ -257,5 +274,6 @@ def test_every_preset_says_only_what_is_there():
     for name in NAMES:
         settings = yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
         others = settings.pop("other_students", {})
+        assert settings.pop("over_file", True) is True
         assert set(settings) <= set(Config.model_fields)
         assert all(student["kind"] == kind for kind, student in others.items())
