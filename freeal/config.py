@@ -625,12 +625,27 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = merged.get(key)
         if key == "llm" and isinstance(old, list) and isinstance(value, dict) and old:
-            raise ConfigError("--set llm.…: `llm` is a list here; change its members in the file")
-        if isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
+            merged[key] = _members(old, value)
+        elif isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
             merged[key] = _merge(old, value)
         else:
             merged[key] = value
     return merged
+
+
+def _members(llms: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
+    """The list of LLMs with `changes` by their place in it: `--set llm.0.noise=0.3` is {"0": {"noise": 0.3}}."""
+    places = [str(place) for place in range(len(llms))]
+    for key, change in changes.items():
+        if key not in places or not isinstance(change, dict):
+            raise ConfigError(
+                f"--set llm.{key}: `llm` is a list here; name a setting of one of its members, as in  llm.0.model=…  "
+                f"(the last one is llm.{places[-1]})"
+            )
+    return [
+        _merge({"llm": llm}, {"llm": changes[place]})["llm"] if place in changes else llm
+        for place, llm in zip(places, llms, strict=True)
+    ]
 
 
 def _another_kind(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

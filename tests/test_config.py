@@ -45,6 +45,19 @@ def test_a_list_of_llms_is_a_first_one_and_a_panel(tmp_path):
     assert "panel.0.modle: unknown key; did you mean 'model'" in found
 
 
+def test_a_member_of_a_list_of_llms_is_changed_by_its_place(tmp_path):
+    path = write(tmp_path, llm=[{"kind": "local", "dtype": "float32"}, {"kind": "openai", "model": "gpt-4o-mini"}])
+    found = load(path, ["llm.0.model=x", "llm.1.votes=3"])
+    assert (found.llm.model, found.llm.dtype, found.panel[0].model, found.panel[0].votes) == (
+        "x", "float32", "gpt-4o-mini", 3,
+    )  # fmt: skip
+    assert load(path, ["llm.0.kind=openai", "llm.0.model=x"]).llm.kind == "openai"
+    for override, named in (("llm.2.model=x", "llm.2"), ("llm.noise=0.5", "llm.noise"), ("llm.0=x", "llm.0")):
+        told = fault(path, override)
+        assert f"--set {named}: `llm` is a list here" in told
+        assert "(the last one is llm.1)" in told
+
+
 # --- who wins
 
 
