@@ -613,7 +613,7 @@ def _query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewr
     n, k = len(state.posterior), len(annotator.prompt.labels)
     limit = int(np.ceil(config.query.share * n))
     if state.next_round == 0:
-        limit = queries.scouted(n, k, config.query.scout, config.rounds)
+        limit = queries.scouted(n, k, config.query.scout, config.asking_rounds)
     left = _left(state.next_round, config, annotator)
     if left is not None and state.next_round == 0 and isinstance(annotator, Candidates) and annotator.lexicon:
         left -= annotator.lexicon.calls

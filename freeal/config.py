@@ -1,6 +1,7 @@
 """What a run is told: frozen models, read from YAML, a preset beneath and `--set` on top.
 
-Order of precedence, last wins: the defaults here, the preset, the configuration file, `--set a.b=c`.
+Order of precedence, last wins: the defaults here, the preset, the configuration file, `--set a.b=c`. A preset that says
+`over_file: true` and is chosen by `--set` stands over the file: with what that says it would not be itself.
 An unknown key is an error that names the key meant. Relative paths are taken from the folder of the
 configuration file; `${NAME}` and `${NAME:-fallback}` in paths are replaced from the environment.
 """
@@ -508,6 +509,11 @@ class Config(Section):
         return (self.prompt, *self.paraphrases)
 
     @property
+    def asking_rounds(self) -> int:
+        """Rounds in which the LLM may be asked about rows: the first alone, if later ones are to ask nobody."""
+        return 1 if self.query.kind == "none" else self.rounds
+
+    @property
     def learns(self) -> bool:
         """Whether there is a student; else the LLM alone has spoken."""
         return not isinstance(self.student, NoStudentConfig)
@@ -531,22 +537,35 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
     Raises:
         ConfigError: the file is missing or no YAML mapping, a key is unknown, a value does not fit.
     """
-    settings = _read_yaml(path)
     changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for layer, given in zip(changes, (overrides, above), strict=True):
         for override in given:
             assign(layer, override)
-    preset = next((layer["preset"] for layer in (*changes[::-1], settings) if "preset" in layer), "default")
-    known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
-    if preset not in known:
-        raise ConfigError(
-            f"{path}: preset {preset!r} is unknown{did_you_mean(str(preset), known)}; there are {', '.join(known)}"
-        )
-    merged = _merge(_kinds(), _preset(preset, (settings, *changes)))
-    for layer in (settings, *changes):
-        merged = _merge(merged, layer)
+    merged = layered(_read_yaml(path), changes, str(path))
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
+
+
+def layered(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], where: str) -> dict[str, Any]:
+    """`settings` over their preset, and `changes` over both, the last one highest.
+
+    Raises:
+        ConfigError: the preset is unknown; starts with `where`.
+    """
+    layers = (settings, *changes)
+    choosing = next((layer for layer in layers[::-1] if "preset" in layer), {})
+    name = choosing.get("preset", "default")
+    known = sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(
+            f"{where}: preset {name!r} is unknown{did_you_mean(str(name), known)}; there are {', '.join(known)}"
+        )
+    preset = _preset(name, layers)
+    over_file = preset.pop("over_file", False) and choosing is not settings
+    merged = _merge(_kinds(), preset)
+    for layer in layers:
+        merged = _merge(_merge(merged, preset) if over_file and layer is choosing else merged, layer)
+    return merged
 
 
 def parse(settings: Mapping[str, Any], where: str) -> Config:
@@ -606,12 +625,27 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = merged.get(key)
         if key == "llm" and isinstance(old, list) and isinstance(value, dict) and old:
-            raise ConfigError("--set llm.…: `llm` is a list here; change its members in the file")
-        if isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
+            merged[key] = _members(old, value)
+        elif isinstance(old, dict) and isinstance(value, dict) and not _another_kind(key, old, value):
             merged[key] = _merge(old, value)
         else:
             merged[key] = value
     return merged
+
+
+def _members(llms: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
+    """The list of LLMs with `changes` by their place in it: `--set llm.0.noise=0.3` is {"0": {"noise": 0.3}}."""
+    places = [str(place) for place in range(len(llms))]
+    for key, change in changes.items():
+        if key not in places or not isinstance(change, dict):
+            raise ConfigError(
+                f"--set llm.{key}: `llm` is a list here; name a setting of one of its members, as in  llm.0.model=…  "
+                f"(the last one is llm.{places[-1]})"
+            )
+    return [
+        _merge({"llm": llm}, {"llm": changes[place]})["llm"] if place in changes else llm
+        for place, llm in zip(places, llms, strict=True)
+    ]
 
 
 def _another_kind(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

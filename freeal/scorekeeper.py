@@ -136,7 +136,7 @@ class Scorekeeper:
         Who has `taken_over` from it has spoken of all.
         """
         n, k = len(said.first), len(self.task.labels)
-        if queries.scouted(n, k, self.config.query.scout, self.config.rounds) == n:
+        if queries.scouted(n, k, self.config.query.scout, self.config.asking_rounds) == n:
             return np.ones(n, bool), np.ones(n, bool)
         return (said.asked_in >= 0) | taken_over, spoken(said.first)
 

@@ -20,19 +20,18 @@ import numpy as np
 
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
+from freeal.select.reasons import reasons, sources
 from freeal.student import Student
 from freeal.tasks import Task
 from freeal.types import (
     PROBABILITY,
     Annotations,
-    Best,
     Demonstration,
     FloatArray,
     Guidelines,
     LoopState,
     Measured,
     Pool,
-    alike,
     surest,
 )
 
@@ -233,8 +232,11 @@ class RunStore:
         who = [name.removesuffix(first) for name in table if name.endswith(first)] or [n for n in table if n != "id"]
         return table["id"], {name: _distribution(name, table, self.classes) for name in who}
 
-    def write_labels(self, pool: Pool, state: LoopState) -> Path:
-        """The product: labels.parquet and labels.csv, a row an example; gives the path of the first."""
+    def write_labels(self, pool: Pool, state: LoopState, speaker: str = "LLM") -> Path:
+        """The product: labels.parquet and labels.csv, a row an example; gives the path of the first.
+
+        `speaker`: see `reasons`.
+        """
         assert self.task is not None
         best = self.task.best(state.posterior)
         sure = surest(state.posterior)
@@ -246,6 +248,8 @@ class RunStore:
             "probability": sure.astype(PROBABILITY),
             "source": sources(state, self.task.best),
             "round": state.annotations.asked_in,
+            "believed": state.clean,
+            "why": reasons(state, self.task.best, speaker),
         }
         path = self.folder / LABELS
         _write_table(path, columns)
@@ -279,24 +283,6 @@ def _guidelines(path: Path) -> Guidelines | None:
 def _sum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sources(state: LoopState, best: Best) -> list[str]:
-    """Whose word a row's label is: both, llm, student (the other said something else, or nothing), or nobody.
-
-    Of a row with several decisions: who decided the same throughout; `fused` where neither did. `best` says what
-    distributions come to.
-    """
-    final, llm, student = map(best, (state.posterior, state.annotations.proba, state.student))
-    flat = state.student.reshape(len(state.student), -1) if len(final) else state.student
-    mute = np.ptp(flat, axis=1) == 0  # who prefers no label has said nothing
-    given = final.reshape(len(final), -1)[:, 0] >= 0 if len(final) else np.zeros(0, bool)
-    by_llm, by_student = alike(final, llm), alike(final, student) & ~mute
-    names = np.where(given, "fused" if final.ndim > 1 else "nobody", "nobody").astype(object)
-    names[given & by_student] = "student"
-    names[given & by_llm] = "llm"
-    names[given & by_llm & by_student] = "both"
-    return [str(name) for name in names]
 
 
 def environment(seed: int) -> dict[str, Any]:

@@ -126,6 +126,24 @@ def test_a_run_may_be_told_in_json(configuration, tmp_path):
     assert json.loads(said.out)["stopped"] == "the one round is done"
 
 
+@pytest.mark.parametrize("chosen", ["preset=zero-shot", "query.kind=none"])
+def test_who_is_never_asked_again_is_asked_about_all_rows_at_once(tmp_path, chosen):
+    job = films(tmp_path, opinions(120), data={"gold": "gold"})
+    planned = json.loads(freeal("plan", job, "--set", chosen, "--json").out)["calls"]
+    found = json.loads(freeal("run", job, "--out", tmp_path / "run", "--set", chosen, "--json").out)
+    assert planned["first_round"] == found["usage"]["calls"] == 120
+    assert found["pool"]["zero_shot"]["coverage"] == 1.0
+    if chosen == "preset=zero-shot":
+        assert found["sources"] == {"llm": 120}
+        assert found["pool"]["final"]["accuracy"] == found["pool"]["zero_shot"]["accuracy"]
+
+
+def test_a_fork_may_be_the_llm_alone(ran, tmp_path):
+    said = freeal("run", "--fork", ran[0], "--set", "preset=zero-shot", "--out", tmp_path / "run", "--json")
+    found = json.loads(said.out)
+    assert (found["student"], found["sources"]) == ("none", {"llm": 30})
+
+
 def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
     job = films(tmp_path, opinions(120), data={"gold": "gold"})
     found = {}

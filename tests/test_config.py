@@ -45,6 +45,19 @@ def test_a_list_of_llms_is_a_first_one_and_a_panel(tmp_path):
     assert "panel.0.modle: unknown key; did you mean 'model'" in found
 
 
+def test_a_member_of_a_list_of_llms_is_changed_by_its_place(tmp_path):
+    path = write(tmp_path, llm=[{"kind": "local", "dtype": "float32"}, {"kind": "openai", "model": "gpt-4o-mini"}])
+    found = load(path, ["llm.0.model=x", "llm.1.votes=3"])
+    assert (found.llm.model, found.llm.dtype, found.panel[0].model, found.panel[0].votes) == (
+        "x", "float32", "gpt-4o-mini", 3,
+    )  # fmt: skip
+    assert load(path, ["llm.0.kind=openai", "llm.0.model=x"]).llm.kind == "openai"
+    for override, named in (("llm.2.model=x", "llm.2"), ("llm.noise=0.5", "llm.noise"), ("llm.0=x", "llm.0")):
+        told = fault(path, override)
+        assert f"--set {named}: `llm` is a list here" in told
+        assert "(the last one is llm.1)" in told
+
+
 # --- who wins
 
 
@@ -64,6 +77,23 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_pa
 
 def test_a_preset_may_be_chosen_on_the_command_line(tmp_path):
     assert load(write(tmp_path), ["preset=zero-shot"]).student.kind == "none"
+
+
+def test_zero_shot_chosen_on_the_command_line_is_the_llm_alone_whatever_the_file_says(tmp_path):
+    told = {"rounds": 2, "student": {"kind": "linear", "c": 2.0}, "query": {"kind": "all"}, "demos": {"shots": 3}}
+    path = write(tmp_path, **told, cold_start={"kind": "generated"}, calibration={"kind": "batch"})
+    found = load(path, ["preset=zero-shot", "filter.kind=gmm"])
+    assert (found.rounds, found.student.kind, found.query.kind, found.demos.kind) == (1, "none", "none", "none")
+    assert (found.cold_start.kind, found.calibration.kind, found.filter.kind) == ("none", "none", "gmm")
+    assert load(path, ["preset=zero-shot", "student.kind=linear"]).student.kind == "linear"
+    assert load(path, (), ["preset=zero-shot"]).student.kind == "none"
+    assert load(write(tmp_path, **told, preset="zero-shot")).student.kind == "linear"
+
+
+@pytest.mark.parametrize("preset", ["default", "freeal-paper"])
+def test_any_other_preset_stays_beneath_the_file(tmp_path, preset):
+    found = load(write(tmp_path, rounds=1, student={"kind": "linear"}), [f"preset={preset}"])
+    assert (found.preset, found.rounds, found.student.kind) == (preset, 1, "linear")
 
 
 @pytest.mark.parametrize("override", ["student.epochs=5", "llm.batch_tokens=64", "embedder.model=x", "query.share=0.5"])
@@ -257,5 +287,6 @@ def test_every_preset_says_only_what_is_there():
     for name in NAMES:
         settings = yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
         others = settings.pop("other_students", {})
+        assert settings.pop("over_file", True) is True
         assert set(settings) <= set(Config.model_fields)
         assert all(student["kind"] == kind for kind, student in others.items())

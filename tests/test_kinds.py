@@ -14,11 +14,12 @@ import pytest
 import yaml
 from commandline import freeal
 
-from freeal import build, config, store, study
+from freeal import build, config, study
 from freeal.config import DataConfig
 from freeal.data import load
 from freeal.ledger import Ledger
 from freeal.report import history, page
+from freeal.select.reasons import sources
 from freeal.store import read_table
 from freeal.tables import open_table
 from freeal.tasks.classification import Classification
@@ -173,7 +174,7 @@ def test_who_marks_the_same_entities_disputes_nothing_and_every_label_is_both_on
     assert not alike(argmax(said), argmax(student)).all()
     same = replace(run, states=[replace(run.final, student=student, posterior=said)], result=0)
     assert page.disputed(same) == []
-    assert set(store.sources(same.final, run.task.best)) == {"both"}
+    assert set(sources(same.final, run.task.best)) == {"both"}
 
 
 @pytest.mark.parametrize("place", ["pool", "test"])

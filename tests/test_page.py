@@ -231,6 +231,37 @@ def test_an_unknown_row_is_answered_with_the_id_most_like_it(run):
 def test_the_label_explained_is_the_label_written(run):
     ran = history.read(run)
     written = history.read_table(run / "labels.parquet")
-    for uid, label, source in list(zip(written["id"], written["label"], written["source"], strict=True))[:10]:
+    columns = [written[name] for name in ("id", "label", "source", "believed", "why")]
+    for uid, *said in list(zip(*columns, strict=True))[:10]:
         last = explain.explain(ran, uid).rounds[-1]
-        assert (last.label, last.source) == (label, source)
+        assert [last.label, last.source, last.clean, last.reason] == said
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """A configuration with 120 rows."""
+    return films(tmp_path_factory.mktemp("pool"), opinions(120), data={"gold": "gold"})
+
+
+def test_a_row_that_was_never_asked_has_the_students_word_alone(pool):
+    folder = pool.parent / "few-calls"
+    freeal("run", pool, "--out", folder, "--max-calls", "30")
+    final = history.read(folder).final
+    asked = final.annotations.asked_in >= 0
+    assert asked.sum() == 30
+    written = history.read_table(folder / "labels.parquet")
+    assert {why for why, was in zip(written["why"], asked, strict=True) if not was} == {
+        "the LLM was not asked: the student's word alone"
+    }
+    told = freeal("explain", folder, written["id"][int(np.flatnonzero(~asked)[0])]).out
+    assert "the LLM was not asked: the student's word alone\n  LLM      nothing (not asked in this round)" in told
+    assert "otherwise" not in told
+
+
+def test_without_a_student_the_llm_speaks_alone_and_no_loss_is_told(pool):
+    folder = pool.parent / "alone"
+    freeal("run", pool, "--out", folder, "--set", "student.kind=none", "--set", "rounds=1")
+    told = freeal("explain", folder, "r1").out
+    assert "the LLM's word alone: no student has a say" in told
+    assert "otherwise" not in told
+    assert "P(clean)" not in told

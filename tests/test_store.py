@@ -9,10 +9,10 @@ import pytest
 from pyarrow import parquet
 
 from freeal.errors import RunError
-from freeal.store import RunStore, environment, sources
+from freeal.select.reasons import reasons
+from freeal.store import RunStore, environment
 from freeal.student.uniform import UniformStudent
 from freeal.tasks.classification import Classification
-from freeal.tasks.tags import decode
 from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool, argmax
 
 LABELS = ("negative", "a: b, 'c' \"d\" 文")
@@ -153,24 +153,18 @@ def test_a_row_nobody_labelled_has_no_label_and_no_probability(tmp_path):
     assert table["label"] == [None] * len(POOL)
     assert np.isnan(table["probability"]).all()
     assert table["source"] == ["nobody"] * len(POOL)
+    assert table["believed"] == [False] * len(POOL)
 
 
-def test_the_source_tells_whose_word_a_label_is():
-    llm = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [np.nan] * 2, [np.nan] * 2], np.float32)
-    student = np.array([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1], [np.nan] * 2], np.float32)
-    final = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [np.nan] * 2], np.float32)
-    said = Annotations(llm, llm, np.zeros(5, np.int16), np.full(5, None, object))
-    none = np.zeros(5, np.float32)
-    found = sources(LoopState(1, said, final, student, none, none > 1, none), argmax)
-    assert found == ["both", "llm", "student", "student", "nobody"]
-
-
-def test_whose_word_entities_are_is_told_by_what_is_decoded():
-    one, other = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]], np.float32)[:, None]
-    late = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]]], np.float32)  # O, then I: decoded as B, I
-    said, none = Annotations(one, one, np.zeros(1, np.int16), np.full(1, None, object)), np.zeros(1, np.float32)
-    for student, whose in ((late, "both"), (other, "llm")):
-        assert sources(LoopState(1, said, one, student, none, none > 1, none), decode) == [whose]
+def test_each_label_says_whether_it_is_believed_and_why(tmp_path):
+    store(tmp_path).write_labels(POOL, state(), "understudy")
+    table = parquet.read_table(tmp_path / "labels.parquet").to_pydict()
+    assert table["believed"] == state().clean.tolist()
+    assert table["why"] == reasons(state(), argmax, "understudy")
+    with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["believed"] == "True" for row in rows] == table["believed"]
+    assert [row["why"] for row in rows] == table["why"]
 
 
 def test_the_environment_names_versions_and_no_machine_or_user():

@@ -82,7 +82,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     if config.reading != "written":
         shots *= 2  # of each mostly one entity, and words that are none
     per_shown = _tokens(asking, questions, rows, shots, demos.max_words, llm)
-    scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.rounds))
+    scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.asking_rounds))
     anew, chat = 0, 0
     if config.refine_guidelines and guidelines.serves(prompt.task):
         guidelines.check(prompt, pool[0])

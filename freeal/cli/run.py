@@ -278,9 +278,11 @@ def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -
     kept = _kept(fork)
     count = 1 + len(kept.pop("paraphrases", ()))
     kept["prompt"] = [str(path.resolve()) for path in prompt_files(fork, count)]
+    changes: dict[str, Any] = {}
     for override in overrides:
-        settings.assign(kept, override)
-    return settings.parse(kept, str(fork / "config.yaml"))
+        settings.assign(changes, override)
+    where = str(fork / "config.yaml")
+    return settings.parse(settings.layered(kept, [changes], where), where)
 
 
 def _as_it_was(

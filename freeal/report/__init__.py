@@ -9,6 +9,7 @@ from typing import Any
 from freeal.config import Config
 from freeal.data import Corpus
 from freeal.ledger import Ledger
+from freeal.report.history import speaker
 from freeal.report.summary import (
     Result,
     clock,
@@ -38,8 +39,8 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     signs = [rounds.signs(state) for state in states]
     chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
     store.choose(chosen, why)
-    store.write_labels(corpus.pool, states[chosen])
     figures = [store.report(folder) for folder in done]
+    store.write_labels(corpus.pool, states[chosen], speaker(figures))
     result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
     assert store.task is not None
     meanings = [state.guidelines for state in states]

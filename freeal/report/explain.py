@@ -12,9 +12,9 @@ from freeal.ledger import FILE, Ledger, Unread
 from freeal.llm import Message
 from freeal.prompts import Prompt
 from freeal.report.history import History
-from freeal.store import sources
+from freeal.select.reasons import mute, reasons, sources
 from freeal.tasks.tokens import NONE
-from freeal.types import Annotations, Best, FloatArray, LoopState, surest
+from freeal.types import Annotations, FloatArray, LoopState, surest
 
 Said = Mapping[str, float]
 """Label -> probability, the most probable first; empty where nobody spoke. Of entities one for all of them."""
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a round made of the row. `loss` is in nats, None where the student did not learn from the row."""
+    """What a round made of the row. `loss` is in nats, None where no student learned from the row."""
 
     number: int
     asked: bool
@@ -110,42 +110,20 @@ def _about(asking: Sequence[Prompt], chat: Sequence[Message]) -> str | None:
 
 def _round(run: History, number: int, state: LoopState, row: int) -> Round:
     one = _only(state, row)
-    loss = float(state.loss[row])
+    alone, loss = bool(mute(one.student)[0]), float(state.loss[row])
     return Round(
         number=number,
         asked=int(state.annotations.asked_in[row]) == number,
         llm=_said(run, state.annotations.proba[row], row),
-        student=_said(run, state.student[row], row) if np.ptp(state.student[row]) > 0 else {},
+        student={} if alone else _said(run, state.student[row], row),
         final=_said(run, state.posterior[row], row),
-        loss=None if np.isnan(loss) else loss,
+        loss=None if alone or np.isnan(loss) else loss,
         p_clean=float(state.p_clean[row]),
         clean=bool(state.clean[row]),
         label=_label(run, state.posterior[row], row),
         source=sources(one, run.task.best)[0],
-        reason=reason(state, row, run.task.best, run.speaker),
+        reason=reasons(one, run.task.best, run.speaker)[0],
     )
-
-
-def reason(state: LoopState, row: int, best: Best, speaker: str = "LLM") -> str:
-    """Why the row's label after this round is what it is, in one sentence; `speaker`: see `Explanation`.
-
-    `best` says what distributions come to.
-    """
-    problem = state.annotations.problems[row]
-    match sources(_only(state, row), best)[0]:
-        case "both" if state.clean[row]:
-            return f"{speaker} and student agree, and the student found it easy: believed"
-        case "both":
-            return f"{speaker} and student agree, but the student found it hard: not believed yet"
-        case "llm":
-            return f"the student says otherwise, or nothing; the {speaker} is surer"
-        case "student" if problem:
-            return f"the {speaker} gave no label ({problem}): the student's word alone"
-        case "student":
-            return f"the {speaker} says otherwise; the student is surer"
-        case "fused":
-            return f"{speaker} and student differ in part: each decision is the surer one's"
-    return f"no label: {problem}" if problem else f"no label: neither the {speaker}'s nor the student's alone"
 
 
 def _only(state: LoopState, row: int) -> LoopState:

@@ -56,8 +56,8 @@ class History:
 
     @property
     def speaker(self) -> str:
-        """Whose words the annotations are: the LLM's, or those of the student of texts that it wrote."""
-        return "understudy" if any(figures.get("understudy") for figures in self.figures) else "LLM"
+        """Whose words the annotations are, see `speaker`."""
+        return speaker(self.figures)
 
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
@@ -79,6 +79,11 @@ class History:
         except ValueError:
             like = did_you_mean(uid, self.ids[:COMPARED]) or f"; the first is {self.ids[0]!r}"
             raise RunError(f"{self.folder}: no row {uid!r} among the {len(self.ids):,} of its pool{like}") from None
+
+
+def speaker(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Whose words the annotations of a run with these figures are: the LLM's, or its understudy's."""
+    return "understudy" if any(figures.get("understudy") for figures in rounds) else "LLM"
 
 
 def read(folder: Path) -> History:

@@ -13,7 +13,7 @@ from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
 from freeal.select import gates, habits, noise
-from freeal.store import sources
+from freeal.select.reasons import sources
 from freeal.tasks import Task
 from freeal.types import Guidelines, LoopState
 

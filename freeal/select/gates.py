@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from freeal.select.calibration import information
+from freeal.select.rounds import by_chance
 from freeal.types import Annotations, BoolArray, FloatArray, argmax, spoken
 
 COLLAPSED = 0.95
@@ -27,7 +28,7 @@ def warnings(
 
     Args:
         posterior: (n, k) final distributions, NaN for rows without a label.
-        student: (n, k) the student's own; all alike if there is none.
+        student: (n, k) the student's own, of rows that it did not learn from; all alike if there is none.
         said: what the LLM said; a row that was never asked is no failure.
         believed: (n,) rows whose label is believed.
         max_failed: the largest share of rows asked, but without an answer, that is no reason for doubt.
@@ -39,6 +40,11 @@ def warnings(
         found.append(f"one label for {share:.1%} of the rows: the labels may have collapsed")
     elif np.ptp(student) > 0 and (share := _largest(student)) > COLLAPSED:
         found.append(f"the student gives one label to {share:.1%} of the rows: it may have learned nothing else")
+    elif (kappa := by_chance(said, student)) is not None:
+        found.append(
+            f"LLM and student agree no more than by chance (kappa {kappa:.2f} over {said.labelled.sum():,} rows): "
+            "nothing in the texts foretells the labels, which may be wrong throughout; label a sample (freeal audit)"
+        )
     told_apart = information(said.first)
     if told_apart is not None and (understudy or told_apart < min_information):
         instead = (

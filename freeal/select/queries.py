@@ -94,7 +94,7 @@ def reliability(state: LoopState) -> float:
     If both err on their own, agreement beyond chance is the product of what each knows beyond chance; taken for alike,
     each knows its square root (as in Cohen, 1960).
     """
-    chance, agree = 1.0 / float(state.posterior.shape[-1]), agreement(state)
+    chance, agree = 1.0 / float(state.posterior.shape[-1]), agreement(state.annotations, state.student)
     if agree is None:
         return chance
     return min(0.99, chance + (1.0 - chance) * float(np.sqrt(max(agree, 0.0))))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from freeal.select.calibration import FEWEST
 from freeal.select.noise import estimated_error
-from freeal.types import FloatArray, IntArray, LoopState, argmax
+from freeal.types import Annotations, FloatArray, IntArray, LoopState, argmax
 
 MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1}
 """How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
@@ -45,7 +46,7 @@ def signs(state: LoopState) -> Signs:
     failed = np.array([problem is not None for problem in said.problems], bool)
     noise = estimated_error(state.posterior, [str(c) for c in range(k)]).overall
     return Signs(
-        kappa=agreement(state),
+        kappa=agreement(said, state.student),
         evenness=evenness(argmax(state.posterior).ravel(), k),
         certainty=0.0 if noise is None else 1.0 - noise,
         answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
@@ -53,13 +54,38 @@ def signs(state: LoopState) -> Signs:
     )
 
 
-def agreement(state: LoopState) -> float | None:
+def agreement(said: Annotations, student: FloatArray) -> float | None:
     """Kappa of LLM and student over the rows that the LLM labelled, every decision counted; None without any."""
-    labelled = state.annotations.labelled
+    labelled = said.labelled
     if not labelled.any():
         return None
-    by_llm, by_student = state.annotations.labels[labelled], argmax(state.student)[labelled]
-    return kappa(by_llm.ravel(), by_student.ravel(), state.posterior.shape[-1])
+    by_llm, by_student = said.labels[labelled], argmax(student)[labelled]
+    return kappa(by_llm.ravel(), by_student.ravel(), student.shape[-1])
+
+
+def by_chance(said: Annotations, student: FloatArray) -> float | None:
+    """Kappa of LLM and student if they agree no more than by chance; None if they do, or too little is there to tell.
+
+    Kappa is at most NONE, and two standard errors more (Cohen, 1960; of rows, for decisions of one row are no
+    independent witnesses) are less than SOME; and each label has FEWEST rows, for a student to learn it from.
+
+    Args:
+        student: (n, k) or (n, s, k), of rows that it did not learn from; all alike if there is none.
+
+    Example:
+        >>> llm, student = np.eye(2)[np.arange(400) % 2], np.eye(2)[np.arange(400) // 2 % 2]
+        >>> said = Annotations(llm, llm, np.zeros(400, np.int16), np.full(400, None, object))
+        >>> by_chance(said, student), by_chance(said, llm), by_chance(said, np.full((400, 2), 0.5))
+        (0.0, None, None)
+    """
+    rows, found = int(said.labelled.sum()), agreement(said, student)
+    if found is None or found > NONE or np.ptp(student) == 0 or rows < FEWEST * student.shape[-1]:
+        return None
+    agreed = float((said.labels == argmax(student))[said.labelled].mean())
+    if agreed == 1.0:
+        return None
+    error = (1.0 - found) * float(np.sqrt(agreed / (1.0 - agreed) / rows))
+    return found if found + 2.0 * error < SOME else None
 
 
 def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:

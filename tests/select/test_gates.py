@@ -64,3 +64,14 @@ def test_an_llm_that_tells_nothing_apart_is_told():
     assert len(found) == 1
     assert "hardly tells the labels apart (0.0%" in found[0]
     assert "stop.min_information" in found[0]
+
+
+def test_labels_that_the_student_finds_nothing_to_foretell_by_are_told():
+    llm, student = np.eye(2)[np.arange(400) % 2], np.eye(2)[np.arange(400) // 2 % 2]
+    answered = Annotations(llm, llm, np.zeros(400, np.int16), np.full(400, None, object))
+    every = np.ones(400, bool)
+    found = gates.warnings(llm, student, answered, every, 0.2, 0.0)
+    assert len(found) == 1
+    assert found[0].startswith("LLM and student agree no more than by chance (kappa 0.00 over 400 rows)")
+    assert gates.warnings(llm, llm, answered, every, 0.2, 0.0) == []
+    assert gates.warnings(llm, np.full((400, 2), 0.5), answered, every, 0.2, 0.0) == []

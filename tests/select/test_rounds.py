@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.select.rounds import NONE, Signs, best_round, evenness, kappa, signs
-from freeal.types import LoopState
+from freeal.select.rounds import NONE, Signs, agreement, best_round, by_chance, evenness, kappa, signs
+from freeal.types import Annotations, LoopState
 
 GOOD = Signs(kappa=0.6, evenness=0.95, certainty=0.8, answered=1.0, believed=0.6)
 BETTER = Signs(kappa=0.7, evenness=0.98, certainty=0.85, answered=1.0, believed=0.7)
@@ -89,6 +89,40 @@ def test_kappa_is_no_more_than_chance_for_labels_that_have_nothing_to_do_with_ea
     assert abs(kappa(one, other, k)) < 0.1
     assert kappa(one, one, k) == pytest.approx(1.0)
     assert kappa(np.zeros(50, int), np.zeros(50, int), k) == 0.0 <= NONE
+
+
+def told(right, n, k, seed):
+    """Annotations of n rows with labels drawn at random, and a student that foretells this share of them."""
+    rng = np.random.default_rng(seed)
+    llm = rng.integers(0, k, n)
+    student = np.where(rng.random(n) < right, llm, rng.integers(0, k, n))
+    said = np.eye(k)[llm]
+    return Annotations(said, said, np.zeros(n, np.int16), np.full(n, None, object)), np.eye(k)[student]
+
+
+@given(seed=st.integers(0, 999), k=st.integers(2, 8), n=st.integers(20, 600))
+def test_a_student_that_foretells_labels_is_no_alarm_and_so_are_rows_too_few_to_tell(seed, k, n):
+    assert by_chance(*told(0.5, n, k, seed)) is None
+    found, (said, student) = by_chance(*told(0.0, n, k, seed)), told(0.0, n, k, seed)
+    assert found is None or found == agreement(said, student) <= NONE
+    if n < 10 * k:
+        assert found is None
+
+
+@given(seed=st.integers(0, 99), k=st.integers(2, 8))
+def test_labels_that_nothing_foretells_are_an_alarm_in_most_pools(seed, k):
+    drawn = [by_chance(*told(0.0, 1000, k, 100 * seed + i)) for i in range(10)]
+    assert sum(found is not None for found in drawn) >= 6
+
+
+def test_without_a_student_or_answers_nobody_can_tell_chance():
+    said, student = told(0.0, 1000, 2, 0)
+    assert by_chance(said, student) is not None
+    assert by_chance(said, np.full_like(student, 0.5)) is None
+    assert by_chance(Annotations.none(1000, (2,)), student) is None
+    assert by_chance(said, np.tile([0.9, 0.1], (1000, 1))) == 0.0
+    alike = replace(said, proba=np.tile([0.9, 0.1], (1000, 1)))
+    assert by_chance(alike, alike.proba) is None
 
 
 @given(seed=st.integers(0, 99), k=st.integers(2, 6))

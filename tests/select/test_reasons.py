@@ -1,0 +1,75 @@
+"""Whose word a label is, and why."""
+
+import numpy as np
+import pytest
+
+from freeal.select.reasons import mute, reasons, sources
+from freeal.tasks.tags import decode
+from freeal.types import Annotations, LoopState, argmax
+
+NOTHING = [np.nan] * 2
+
+
+def after(llm, student, final, asked_in=0, problem=None, believed=False):
+    """The state after a round in which everybody said this of the rows, each argument a row."""
+    llm, student, final = (np.array(said, np.float32) for said in (llm, student, final))
+    n = len(final)
+    said = Annotations(llm, llm, np.full(n, asked_in, np.int16), np.full(n, problem, object))
+    none = np.zeros(n, np.float32)
+    return LoopState(1, said, final, student, none, np.full(n, believed), none)
+
+
+def test_the_source_tells_whose_word_a_label_is():
+    llm = [[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], NOTHING, NOTHING]
+    student = [[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.9, 0.1], NOTHING]
+    final = [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], NOTHING]
+    assert sources(after(llm, student, final), argmax) == ["both", "llm", "student", "student", "nobody"]
+
+
+def test_whose_word_entities_are_is_told_by_what_is_decoded():
+    one, other = [[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]]], [[[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]]
+    late = [[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]]]  # O, then I: decoded as B, I
+    for student, whose in ((late, "both"), (other, "llm")):
+        assert sources(after(one, student, one), decode) == [whose]
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], believed=True), "agree, and the student found it easy"),
+        (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]]), "agree, but the student found it hard: not believed"),
+        (after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]]), "the student says otherwise; the LLM is surer"),
+        (after([[0.9, 0.1]], [[0.5, 0.5]], [[0.9, 0.1]]), "the LLM's word alone: no student has a say"),
+        (after([[0.6, 0.4]], [[0.1, 0.9]], [[0.2, 0.8]]), "the LLM says otherwise; the student is surer"),
+        (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], -1), "the LLM was not asked: the student's word alone"),
+        (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], 0, "cut off"), "the LLM gave no label (cut off): the student's"),
+        (after([NOTHING], [[0.5, 0.5]], [NOTHING], -1), "no label: the LLM was not asked, and no student has a say"),
+        (after([NOTHING], [[0.5, 0.5]], [NOTHING], 0, "refused"), "no label: the LLM gave no label (refused), and no"),
+        (
+            after([[0.5, 0.4, 0.1]], [[0.1, 0.4, 0.5]], [[0.3, 0.4, 0.3]]),
+            "LLM and student differ: together they favour a third label",
+        ),
+        (
+            after([[[0.9, 0.1], [0.6, 0.4]]], [[[0.6, 0.4], [0.1, 0.9]]], [[[0.9, 0.1], [0.3, 0.7]]]),
+            "the LLM says otherwise; the student is surer",
+        ),
+        (
+            after([[[0.9, 0.1], [0.6, 0.4]]], [[[0.4, 0.6], [0.1, 0.9]]], [[[0.9, 0.1], [0.3, 0.7]]]),
+            "LLM and student differ in part",
+        ),
+        (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], -1), "LLM and student agree"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_what_happened_to_the_row(state, why):
+    assert why in reasons(state, argmax)[0]
+
+
+def test_an_understudy_is_named_in_the_place_of_the_llm():
+    state = after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]])
+    assert reasons(state, argmax, "understudy") == ["the student says otherwise; the understudy is surer"]
+
+
+def test_who_prefers_no_label_has_said_nothing():
+    assert mute(np.array([[0.5, 0.5], [0.4, 0.6]])).tolist() == [True, False]
+    assert mute(np.full((2, 3, 2), 0.5)).tolist() == [True, True]
+    assert mute(np.zeros((0, 2))).tolist() == []
