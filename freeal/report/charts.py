@@ -26,6 +26,9 @@ COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, "#000000", "#CC79A7")
 WRITTEN = 12
 """Labels up to which a matrix has its numbers in it."""
 
+ENTRY = 0.21
+"""Inches that a line of a legend is high."""
+
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "freeal", "text.parse_math": False, "font.family": "sans-serif",
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9,
@@ -60,7 +63,7 @@ def against_cost(
     curves: Mapping[str, Sequence[tuple[float, float, float]]], cost: str, what: str, ceiling: float | None = None
 ) -> str:
     """Each method's points (cost, value, spread), joined, in the colour of its place; `ceiling` is a line across."""
-    with _drawing(6.4, 3.6) as (figure, axes):
+    with _drawing(7.2, max(3.6, 0.4 + ENTRY * (len(curves) + 1))) as (figure, axes):
         for (name, points), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
             there = sorted(point for point in points if not math.isnan(point[1]))
             if there:
