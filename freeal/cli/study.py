@@ -45,7 +45,8 @@ def study(
 
     Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the zero-shot
     labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked for
-    by no other. Interrupted, the same command goes on.
+    by no other. With budgets, methods are compared with the default at the same budget. Interrupted, the same command
+    goes on; until then study.json and study.html have what is finished.
 
     Examples:
 

@@ -19,8 +19,8 @@ from freeal.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, "#000000", "#CC79A7")
+BLUE, ORANGE, GREEN, RED, GREY, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777", "#000000"
+COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, BLACK, "#CC79A7")
 """Told apart by people who do not see all colours (Okabe and Ito, 2008)."""
 
 WRITTEN = 12
@@ -70,7 +70,7 @@ def against_cost(
                 x, y, spread = zip(*there, strict=True)
                 axes.errorbar(x, y, yerr=spread if any(spread) else None, fmt="o-", color=colour, capsize=3, label=name)
         if ceiling is not None:
-            axes.axhline(ceiling, color=GREEN, linestyle=":", label="taught by gold")
+            axes.axhline(ceiling, color=BLACK, linestyle=":", label="taught by gold")
         axes.set_xlabel(cost)
         axes.set_ylabel(what)
         axes.set_xlim(left=0)

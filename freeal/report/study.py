@@ -73,11 +73,14 @@ def table(found: Mapping[str, Any]) -> list[str]:
          *(f"{against(found, name, each) or '–'} {otherwise(found, name)}".rstrip() for each in measures)]
         for group in groups(found, parts=False) for name, method in group.methods.items()
     ]  # fmt: skip
-    parts = [name for group in groups(found, parts=True) for name in group.methods]
+    parts = {name: method for group in groups(found, parts=True) for name, method in group.methods.items()}
     if not parts:
         return _markdown(head, rows)
-    head_of_parts = ["what a part is worth", *(each.title for each in measures)]
-    worths = [[name, *(worth(found, name, each) or "–" for each in measures)] for name in parts]
+    head_of_parts = ["what a part is worth", *(each.title for each in measures), COLUMNS["calls"]]
+    worths = [
+        [name, *(worth(found, name, each) or "–" for each in measures), told(method["calls"], "calls")]
+        for name, method in parts.items()
+    ]
     return [*_markdown(head, rows), "", *_markdown(head_of_parts, worths)]
 
 
