@@ -25,6 +25,7 @@ from typing import Any
 
 from freeal import study as studies
 from freeal.errors import FreealError
+from freeal.report import study as pages
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL, LARGE = "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"
@@ -107,18 +108,18 @@ def collected(folder: Path, seeds: int, command: str) -> dict[str, Any] | None:
     if len(there) < 2:
         return None
     found = studies.collect(folder, there, range(seeds), command, {})
-    studies.write(folder, found)
+    pages.write(folder, found)
     return found
 
 
 def table(found: dict[str, dict[str, Any]]) -> list[str]:
     """Each study's methods, and below them the means that the project is judged by."""
     columns = ("pool", "test", "student_test", "calls", "calibration")
-    head = ["study", "method", *(studies.COLUMNS[key] for key in columns), "default has more right, pool"]
+    head = ["study", "method", *(pages.COLUMNS[key] for key in columns), "default has more right, pool"]
     lines = [f"| {' | '.join(head)} |", "|---|---|---|---|---|---|---|---|"]
     for name, study in found.items():
         for method, figures in study["methods"].items():
-            cells = [studies.told(figures[key], key) if key in figures else "–" for key in columns]
+            cells = [pages.told(figures[key], key) if key in figures else "–" for key in columns]
             apart = study["differences"].get(method) if "default" in study["methods"] else None
             better = "–"
             if apart:

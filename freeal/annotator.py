@@ -76,6 +76,18 @@ class Annotator:
         """The same, for the round that begins with `state`."""
         return self.told(state.meanings)
 
+    def unasked(self, pool: Pool, work: str) -> int:
+        """Calls that `annotate` has to make at first for all rows of `pool`, shown nothing: those without a kept reply.
+
+        Args:
+            work: as in `annotate`.
+        """
+        identity, by_uid = self.llm.identity, self.llm.capabilities.by_uid
+        questions = range(self.prompt.task.questions)
+        requests = (self.prompt.request(example, (), each) for example in pool.examples for each in questions)
+        keys = {key_of(identity, question_of(request, by_uid)) for request in requests}
+        return sum(not self.ledger.has(key) for key in keys)
+
     def annotate(
         self,
         pool: Pool,

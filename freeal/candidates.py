@@ -137,6 +137,12 @@ class Candidates:
         """Replies to any requests."""
         return self.annotator.ask(requests, work)
 
+    def unasked(self, pool: Pool, work: str) -> int:
+        """Calls that the candidates of all rows of `pool` have to take; as `Annotator.unasked`."""
+        quiet = replace(self, annotator=replace(self.annotator, emit=lambda event: None))
+        asked, _ = quiet._worth_asking(pool, np.arange(len(pool)), work)
+        return self._asking().unasked(self._questions(pool, asked), work)
+
     def annotate(
         self,
         pool: Pool,
@@ -195,11 +201,16 @@ class Candidates:
         all_or_none: bool,
     ) -> Answers:
         """What the LLM says of each candidate, as of a text with one label."""
-        questions = Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
         turns = {id(demos): turns_of(demos, self.prompt, self.kind) for demos in shown}
         theirs = [turns[id(shown[each.place])] for each in asked]
-        asking = replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
-        return asking.annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
+        questions = self._questions(pool, asked)
+        return self._asking().annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
+
+    def _asking(self) -> Annotator:
+        return replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
+
+    def _questions(self, pool: Pool, asked: Sequence[_Asked]) -> Pool:
+        return Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
 
     def _marked(self, rows: IntArray) -> list[list[Candidate]]:
         """What the LLM and the student have marked in each of `rows` so far."""

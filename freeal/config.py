@@ -413,7 +413,9 @@ class StopConfig(Section):
     """When enough is enough."""
 
     min_change: Share = Field(0.005, description="stop when fewer labels than this share changed in a round")
-    max_calls: Positive | None = Field(None, description="calls to the LLM; the test is read only if it fits, too")
+    max_calls: Positive | None = Field(
+        None, description="calls to the LLM; the test is read only if it fits, too, or its replies are kept"
+    )
     count_reused: bool = Field(
         False, description="replies taken over with --reuse count as calls, too: a study wants it"
     )

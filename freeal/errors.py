@@ -7,7 +7,8 @@ FreealError
 ├── DataError        a data file, row or column cannot be used             exit 2
 ├── ModelError       weights are missing, incomplete or not what they say  exit 2
 ├── LLMError         the LLM as a whole does not work (server, key, model) exit 4, 5
-│   └── LLMUnavailable   it did not answer; the same run may be resumed later
+│   ├── LLMUnavailable   it did not answer; the same run may be resumed later
+│   └── Unreadable       it answered, and nothing of it can be used: of another way of asking it may
 ├── BudgetError      the calls or the money allowed are spent              exit 9
 │   └── CallsSpent       the calls are; what has been answered is worth a round
 ├── TrainingError    a student cannot be trained on these labels           exit 3
@@ -60,6 +61,10 @@ class LLMUnavailable(LLMError):
     """The LLM did not answer; the run can be resumed later."""
 
     exit_code = 5
+
+
+class Unreadable(LLMError):
+    """The LLM answered, and no answer of a pass can be used; asked in another way, or about more, it may do."""
 
 
 class BudgetError(FreealError):

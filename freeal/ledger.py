@@ -154,6 +154,11 @@ class Ledger:
                 return Unread(found.raw, reused=True) if isinstance(found, Unread) else found
         return None
 
+    def has(self, key: str) -> bool:
+        """Whether a reply is kept under `key`, here or in a ledger beneath."""
+        found = "SELECT 1 FROM requests WHERE key = ? AND state IN ('received', 'read')"
+        return any(self._one(found, (key,), ledger) for ledger in (self._own, *self._beneath))
+
     def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
         """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for.
 

@@ -90,6 +90,10 @@ class Panel:
         """The same, for the round that begins with `state`."""
         return self.told(state.meanings)
 
+    def unasked(self, pool: Pool, work: str) -> int:
+        """Calls that the members have to make for all rows of `pool`; as `Annotator.unasked`."""
+        return sum(member.unasked(pool, self._work_of(work, place)) for place, member in enumerate(self.members))
+
     def annotate(
         self,
         pool: Pool,

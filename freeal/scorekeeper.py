@@ -165,11 +165,16 @@ class Scorekeeper:
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 
     def _may_ask(self, test: Pool) -> bool:
-        """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget."""
+        """Whether the LLM is to read the test: wanted, not a recording of other rows, and within the budget.
+
+        What is kept costs no call. It is as it was after the first round, also where the run has gone on since.
+        """
         most, reader = self.config.stop.max_calls, self.annotator
-        spent = self.annotator.ledger.usage([COLD_START, *works_of(0)]).calls
-        fits = most is None or spent + reader.calls_a_row * len(set(test.texts)) <= most
-        return self.config.evaluation.llm_on_test and not reader.capabilities.by_uid and fits
+        if not self.config.evaluation.llm_on_test or reader.capabilities.by_uid:
+            return False
+        if most is None or not (calls := reader.unasked(test, TEST)):
+            return True
+        return reader.ledger.usage([COLD_START, *works_of(0), TEST]).calls + calls <= most
 
     def _read_test(self, test: Pool) -> Answers:
         """The LLM's zero-shot answers on the test, asked once."""

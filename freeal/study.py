@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,11 +19,11 @@ import numpy as np
 
 from freeal import build, config, metrics, prompts
 from freeal.demonstrations import WORK as COLD_START
-from freeal.errors import ConfigError, did_you_mean
+from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
-from freeal.report import charts, history, measure, worth
-from freeal.report.page import environment, uri
+from freeal.report import history, measure, worth
+from freeal.report.study import AT
 from freeal.scorekeeper import works_of
 from freeal.tasks import Kind
 from freeal.types import IntArray, argmax
@@ -31,10 +32,7 @@ SCHEMA_VERSION = 1
 REFERENCE = "default"
 """The method that the others are compared with, if it is among them."""
 
-JSON, PAGE, GOLD = "study.json", "study.html", "gold.csv"
-
-AT = " at "
-"""Between the name of a method and its budget."""
+GOLD = "gold.csv"
 
 RESAMPLED = 10_000
 """Bootstrap samples behind an interval of a difference."""
@@ -47,6 +45,8 @@ class Method:
     `student`: whether its student is measured on the test. `on_gold`: it is taught by gold labels, to show what a
     student could reach; they never get to any other method. `tasks`: the kinds of task that it concerns. `again`: it
     matters only where demonstrations are shown, or rows are asked again. `judged`: only where candidates are judged.
+    `part`: it is the default with one part of it another way. `budget`: calls for a row of the pool that it is limited
+    to, `max_calls` in all; None: as many as it makes.
     """
 
     name: str
@@ -58,6 +58,9 @@ class Method:
     tasks: tuple[Kind, ...] = get_args(Kind)
     again: bool = False
     judged: bool = False
+    part: bool = False
+    budget: float | None = None
+    max_calls: int | None = None
 
 
 _ALONE = ("preset=zero-shot", "rounds=1", "student.kind=none", "cold_start.names=0")
@@ -225,7 +228,7 @@ ABLATED = (
 
 def ablated() -> list[Method]:
     """Those of the ablation, with the settings of the default beneath."""
-    return [replace(method, settings=("preset=default", *method.settings)) for method in ABLATED]
+    return [replace(method, settings=("preset=default", *method.settings), part=True) for method in ABLATED]
 
 
 def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[str]) -> str | None:
@@ -234,7 +237,7 @@ def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[
     try:
         chosen = settings(place, method, 0, folder, overrides)
     except ConfigError as error:
-        return str(error)
+        return reason(error)
     if chosen == settings(place, whole, 0, folder, overrides):
         return "the configuration says so already"
     if method.again and chosen.rounds == 1 and chosen.cold_start.kind == "none":
@@ -243,6 +246,11 @@ def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[
         return "answers that are written have no such part"
     kind = prompts.load(Path(chosen.prompt)).task.kind
     return None if kind in method.tasks else f"a task of kind {kind} has no such part"
+
+
+def reason(error: FreealError) -> str:
+    """Why a method cannot be run, on one line and without the name of the configuration, which all have in common."""
+    return " ".join(str(error).rpartition("cannot be used:\n")[2].split())
 
 
 def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> list[Method]:
@@ -258,10 +266,8 @@ def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> 
             if (calls := round(share * rows)) < 1:
                 raise ConfigError(f"--budgets {share:g}: allows no call for {rows:,} rows")
             limits = (f"stop.max_calls={calls}", "stop.count_reused=true")
-            told = f"{method.told}; at most {calls:,} calls"
-            found.append(
-                replace(method, name=f"{method.name}{AT}{share:g}", told=told, settings=(*method.settings, *limits))
-            )
+            name, chosen_so = f"{method.name}{AT}{share:g}", (*method.settings, *limits)
+            found.append(replace(method, name=name, settings=chosen_so, budget=share, max_calls=calls))
     return found
 
 
@@ -307,6 +313,25 @@ def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Seque
         csv.writer(file).writerows([("id", "label"), *found.items()])
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run came to: figures by name, where -> id -> 1.0 where it is right there, its summary, what is `worth`."""
+
+    figures: Mapping[str, float]
+    right: Mapping[str, Mapping[str, float]]
+    summary: Mapping[str, Any]
+    measures: frozenset[str]
+
+
+@cache
+def _finished(run: Path, method: Method) -> Finished:
+    """The run in the directory `run`, which does not change any more."""
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
+    measures = {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
+    return Finished(_scores(summary, method) | cost, _right(run, method), summary, frozenset(measures))
+
+
 def collect(
     folder: Path,
     chosen: Sequence[Method],
@@ -314,56 +339,77 @@ def collect(
     command: str,
     left_out: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Every figure of the study in `folder`, all runs of which are finished; study.json and study.html hold them.
+    """Every figure of the runs of the study in `folder` that are finished by now; one at least is.
 
     Args:
         left_out: method -> why it could not be run.
     """
-    judged = [method.name for method in chosen if method.labels]
+    places = {(method, seed): place(folder, method, seed) for seed in seeds for method in chosen}
+    done = {key: _finished(run.resolve(), key[0]) for key, run in places.items() if (run / "summary.json").is_file()}
+    there = [method for method in chosen if any((method, seed) in done for seed in seeds)]
+    judged = [method.name.partition(AT)[0] for method in there if method.labels]
     reference = REFERENCE if REFERENCE in judged else judged[-1] if judged else ""
-    right: dict[str, dict[tuple[str, int], Mapping[str, float]]] = {
-        where: {} for where in ("pool", "test", "student_test")
-    }
-    found: dict[str, Any] = {}
-    measures = set()
-    for method in chosen:
-        runs: list[dict[str, Any]] = []
-        for seed in seeds:
-            run = place(folder, method, seed)
-            summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-            for where, those in _right(run, method).items():
-                right[where][method.name, seed] = those
-            measures |= {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
-            cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
-            runs.append({"seed": seed, "run": str(run.relative_to(folder)), **_scores(summary, method), **cost})
-        every = set.intersection(*(set(run) for run in runs))
-        numbers = [name for name in runs[0] if name in every - {"seed", "run"}]
-        found[method.name] = {
-            "told": method.told, "runs": runs,
-            **{name: _spread([float(run[name]) for run in runs]) for name in numbers},
-        }  # fmt: skip
-    differences = {where: _differences(those, reference, chosen, seeds) for where, those in right.items()}
-    data = json.loads((place(folder, chosen[0], seeds[0]) / "summary.json").read_text(encoding="utf-8"))["data"]
+    first = next(iter(done.values()))
     return {
-        "schema_version": SCHEMA_VERSION, "command": command, "seeds": list(seeds), "data": data,
-        "measure": "F1" if "F1" in measures else "accuracy",
-        "reference": reference, "methods": found, "differences": differences["pool"],
-        "differences_test": differences["test"], "differences_student": differences["student_test"],
+        "schema_version": SCHEMA_VERSION, "command": command, "seeds": list(seeds), "data": first.summary["data"],
+        "measure": "F1" if any("F1" in each.measures for each in done.values()) else "accuracy",
+        "reference": reference,
+        "methods": {
+            method.name: _of_seeds(
+                method, {seed: (places[method, seed].relative_to(folder), done[method, seed])
+                         for seed in seeds if (method, seed) in done}
+            ) for method in there
+        },
+        **{
+            key: _differences({(of.name, seed): run.right.get(where) for (of, seed), run in done.items()}, reference)
+            for key, where in DIFFERENCES.items()
+        },
         "left_out": dict(left_out),
+        "unfinished": [f"{method.name}, seed {seed}" for method, seed in places if (method, seed) not in done],
+    }  # fmt: skip
+
+
+DIFFERENCES = {"differences": "pool", "differences_test": "test", "differences_student": "student_test"}
+"""Key of study.json -> the figure that its differences are about."""
+
+
+def _of_seeds(method: Method, runs: Mapping[int, tuple[Path, Finished]]) -> dict[str, Any]:
+    """A method's runs by seed (and where they are), and its figures, those that every seed has, over them."""
+    figures = [run.figures for _, run in runs.values()]
+    names = [name for name in figures[0] if all(name in each for each in figures)]
+    return {
+        "told": method.told, "part": method.part, "budget": method.budget, "max_calls": method.max_calls,
+        "runs": [
+            {"seed": seed, "run": str(where), **run.figures, "warnings": list(run.summary["warnings"])}
+            for seed, (where, run) in runs.items()
+        ],
+        **{name: _spread([float(each[name]) for each in figures]) for name in names},
     }  # fmt: skip
 
 
 def _differences(
-    right: Mapping[tuple[str, int], Mapping[str, float]], reference: str, chosen: Sequence[Method], seeds: Sequence[int]
-) -> dict[str, dict[str, float]]:
-    """How much more the reference has right than each other method, where both were measured with every seed."""
-    there = [m.name for m in chosen if m.name != reference and all((m.name, seed) in right for seed in seeds)]
-    if not all((reference, seed) in right for seed in seeds):
-        return {}
-    return {
-        name: difference([right[reference, seed] for seed in seeds], [right[name, seed] for seed in seeds])
-        for name in there
-    }
+    right: Mapping[tuple[str, int], Mapping[str, float] | None], reference: str
+) -> dict[str, dict[str, Any]]:
+    """How much more the rival of each method has right than that, with the seeds with which both were measured."""
+    found = {}
+    for name in dict.fromkeys(name for name, _ in right):
+        other = rival(name, reference)
+        seeds = [seed for of, seed in right if of == name and right[name, seed] and right.get((other, seed))]
+        if other != name and seeds:
+            of, over = ([right[each, seed] or {} for seed in seeds] for each in (other, name))
+            found[name] = {**difference(of, over), "reference": other}
+    return found
+
+
+def rival(name: str, reference: str) -> str:
+    """What a method is compared with: the reference at the same budget; the reference at a budget with that without.
+
+    Example:
+        >>> rival("zero-shot at 0.5", "default"), rival("zero-shot", "default"), rival("default at 0.5", "default")
+        ('default at 0.5', 'default', 'default')
+    """
+    method, at, share = name.partition(AT)
+    return reference if method == reference else f"{reference}{at}{share}"
 
 
 def difference(
@@ -390,92 +436,6 @@ def difference(
     drawn = np.random.default_rng(seed).multinomial(len(shares), counts / counts.sum(), RESAMPLED)
     low, high = np.quantile(drawn @ ways, [0.025, 0.975])
     return {"mean": sum(shares.values()), "low": float(low), "high": float(high)}
-
-
-def write(folder: Path, found: Mapping[str, Any]) -> Path:
-    """Write study.json and study.html; gives the path of the page."""
-    (folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    methods = found["methods"]
-    axes = {"calls": "calls to the LLM", "dollars": "dollars"}
-    ceiling = next((methods[method.name].get("student_test") for method in METHODS if _is_ceiling(method, found)), None)
-    drawings = []
-    for figure, title in (("pool", "Labels on the pool"), ("student_test", "Student on the test")):
-        for cost, axis in axes.items():
-            curves = _curves(found, figure, cost)
-            if any(x and not np.isnan(y) for points in curves.values() for x, y, _ in points):
-                across = ceiling["mean"] if ceiling and figure == "student_test" else None
-                drawings.append((title, uri(charts.against_cost(curves, axis, found["measure"], across))))
-    made = environment()
-    made.filters |= {
-        "figure": told,
-        "more": more,
-        "plain": lambda value, name: told({"mean": value, "values": [value]}, name),
-    }
-    page = made.get_template("study.html.j2").render(found=found, drawings=drawings, columns=COLUMNS, apart=APART)
-    (folder / PAGE).write_text(page, encoding="utf-8")
-    return folder / PAGE
-
-
-COLUMNS = {
-    "pool": "labels, pool", "pool_f1": "macro-F1, pool", "test": "labels, test", "student_test": "student, test",
-    "student_f1": "student, macro-F1, test",
-    "calibration": "calibration error, pool", "calls": "calls", "tokens": "tokens", "seconds": "seconds",
-}  # fmt: skip
-"""Figures of a method, and what the table calls them."""
-
-
-APART = {"differences": "more than {} on the pool", "differences_student": "its student on the test"}
-"""Comparisons with the reference, and what the table calls them."""
-
-
-def table(found: Mapping[str, Any]) -> list[str]:
-    """The study as a Markdown table: mean and, of several seeds, the standard deviation."""
-    shown = [name for name in COLUMNS if any(name in method for method in found["methods"].values())]
-    apart = {key: title.format(found["reference"]) for key, title in APART.items() if found[key]}
-    head = ["method", *(COLUMNS[name] for name in shown), *apart.values()]
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
-    for name, method in found["methods"].items():
-        cells = [told(method[column], column) if column in method else "–" for column in shown]
-        cells += [more(found[key].get(name)) for key in apart]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    return lines
-
-
-def more(apart: Mapping[str, float] | None) -> str:
-    """By how many points a method has more right than the reference, with its interval.
-
-    Example:
-        >>> more({"mean": 0.05, "low": 0.02, "high": 0.08})
-        '-5.0 (-8.0 to -2.0)'
-    """
-    if apart is None:
-        return "–"
-    mean, low, high = (round(-100 * apart[name], 1) + 0.0 for name in ("mean", "high", "low"))  # no -0.0
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def told(figure: Mapping[str, Any], name: str) -> str:
-    """A mean with its spread, as people read it."""
-    if name in ("calls", "tokens", "seconds"):
-        return f"{figure['mean']:,.0f}"
-    spread = f" ± {figure['sd']:.3f}" if len(figure["values"]) > 1 else ""
-    return f"{figure['mean']:.3f}{spread}"
-
-
-def _is_ceiling(method: Method, found: Mapping[str, Any]) -> bool:
-    return method.on_gold and method.name in found["methods"]
-
-
-def _curves(found: Mapping[str, Any], figure: str, cost: str) -> dict[str, list[tuple[float, float, float]]]:
-    """Name -> (cost, mean, standard deviation), a point a budget, of what costs something; NaN without the figure."""
-    nothing = {"mean": float("nan"), "sd": 0.0}
-    curves: dict[str, list[tuple[float, float, float]]] = {}
-    for name, method in found["methods"].items():
-        if cost in method:
-            value = method.get(figure, nothing)
-            point = (method[cost]["mean"], value["mean"], value["sd"])
-            curves.setdefault(name.partition(AT)[0], []).append(point)
-    return curves
 
 
 def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:

@@ -51,6 +51,16 @@ def test_a_word_is_trusted_somewhat(desk):
     assert answers.problems == (None, None)
 
 
+def test_only_questions_without_a_kept_reply_are_still_to_be_asked(desk):
+    make, _ = desk
+    annotator, pool = make(lambda r: "positive"), pool_of("a joy", "a bore", "a joy")
+    assert annotator.unasked(pool, "test") == 2, "texts that are alike are asked about once"
+    annotate(annotator, pool_of("a joy"))
+    assert annotator.unasked(pool, "test") == 1
+    annotate(annotator, pool, work="test")
+    assert annotator.unasked(pool, "test") == 0
+
+
 def test_log_probabilities_become_a_distribution(desk):
     make, _ = desk
     answers = annotate(make(lambda r: Reply("x", (np.log(0.1), np.log(0.3)))), pool_of("a joy"))

@@ -84,6 +84,15 @@ def marked(answers, pool):
     return [task.write(text, best) for text, best in zip(pool.texts, task.best(answers.proba), strict=True)]
 
 
+def test_only_candidates_without_a_kept_reply_are_still_to_be_asked(desk):
+    make, events = desk
+    reader, pool = make(), pool_of(*TEXTS)
+    assert reader.unasked(pool, "test") == 3
+    assert not events
+    annotate(reader, pool_of(TEXTS[0]))
+    assert reader.unasked(pool, "test") == 1
+
+
 def test_each_candidate_is_one_question_and_the_text_stands_before_it(desk):
     make, events = desk
     reader, pool = make(), pool_of(*TEXTS)

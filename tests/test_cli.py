@@ -189,6 +189,25 @@ def test_replies_of_an_earlier_run_are_reused(configuration, ran, tmp_path):
 # --- before and beside a run
 
 
+@pytest.mark.parametrize("prompts", [["prompt.md"], ["prompt.md", "second.md"]], ids=len)
+def test_the_test_is_read_where_the_calls_allow_it_or_its_replies_are_kept(tmp_path, prompts):
+    rows = opinions(40)
+    data = {"test": "test.jsonl", "gold": "gold"}
+    job = films(tmp_path, rows[:30], rows[30:], data=data, rounds=1, prompt=prompts)
+    other = (tmp_path / "prompt.md").read_text(encoding="utf-8").replace("Film:", "Seen:")
+    (tmp_path / "second.md").write_text(other, encoding="utf-8")
+
+    def figures(name, *words):
+        freeal("run", job, "--out", tmp_path / name, *words)
+        found = json.loads((tmp_path / name / "summary.json").read_text(encoding="utf-8"))
+        return "final" in found["test"], found["usage"]["calls"] // len(prompts)
+
+    most = 35 * len(prompts)
+    assert figures("bounded", "--max-calls", most) == (False, 30)
+    assert figures("whole") == (True, 40)
+    assert figures("kept", "--max-calls", most, "--reuse", tmp_path / "whole") == (True, 0)
+
+
 def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(configuration, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = ["--set", "llm.kind=openai", "--set", "llm.model=gpt-4o-mini"]

@@ -1,12 +1,20 @@
 """`freeal study`: methods side by side, replies shared, figures from the runs themselves."""
 
+import doctest
 import json
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import yaml
 from commandline import films, freeal, opinions
 
+from freeal import study
+from freeal.report import charts
+from freeal.report import study as pages
 from freeal.study import ABLATED, METHODS, difference, methods, without_part
 
 
@@ -198,6 +206,74 @@ def test_budgets_limit_the_calls_of_each_method(configuration, tmp_path):
     assert (folder / "default-at-0.5" / "seed-0" / "summary.json").is_file()
 
 
+@pytest.fixture(scope="module")
+def budgeted(configuration):
+    """The pool has 50 texts and the test 30: with half a call for a row, the test alone would spend them."""
+    folder = configuration.parent / "budgeted"
+    some = [word for name in ("zero-shot", "default", "default, hard labels") for word in ("--method", name)]
+    said = freeal("study", configuration, "--out", folder, *some, "--seeds", 1, "--budgets", "0.5,1")
+    assert said.code == 0, said.err
+    return json.loads((folder / "study.json").read_text(encoding="utf-8")), said, folder
+
+
+def test_a_method_is_compared_with_the_default_at_the_same_budget(budgeted):
+    found, said, folder = budgeted
+    against = {name: apart["reference"] for name, apart in found["differences"].items()}
+    for at in (" at 0.5", " at 1"):
+        assert against["zero-shot" + at] == against["default, hard labels" + at] == "default" + at
+        assert against["default" + at] == "default"
+    assert against["zero-shot"] == against["default, hard labels"] == "default"
+    means = [found["methods"][name]["pool"]["mean"] for name in ("default at 0.5", "zero-shot at 0.5")]
+    assert found["differences"]["zero-shot at 0.5"]["mean"] == pytest.approx(means[0] - means[1])
+    assert said.out.count("against all its calls") == 2 * 3, "two budgets; labels of pool and test, and the student"
+    assert "at most 25 calls: 0.5 for a row of the pool" in (folder / "study.html").read_text(encoding="utf-8")
+
+
+def test_the_test_is_measured_at_every_budget_as_its_replies_are_kept(budgeted):
+    found, _, folder = budgeted
+    for name, method in found["methods"].items():
+        assert "test" in method, name
+    assert set(found["differences_test"]) == set(found["differences"])
+    usage = json.loads((folder / "default-at-0.5" / "seed-0" / "summary.json").read_text(encoding="utf-8"))["usage"]
+    assert usage["calls"] <= 25
+
+
+def test_parts_stand_in_a_table_of_their_own_and_in_no_drawing(budgeted):
+    found, said, folder = budgeted
+    main, _, parts = said.out.partition("| what a part is worth |")
+    assert "hard labels" not in main
+    assert f"| default, hard labels | {pages.points(found['differences']['default, hard labels'])} |" in parts
+    page = (folder / "study.html").read_text(encoding="utf-8")
+    assert page.index("<figure>") < page.index("<h2>Methods</h2>") < page.index("What each part of default is worth")
+    assert set(pages._curves(found, "pool", "calls")) == {"zero-shot", "default"}
+
+
+def test_the_page_tells_macro_f1_and_differences_on_the_test(budgeted):
+    found, _, folder = budgeted
+    page = (folder / "study.html").read_text(encoding="utf-8")
+    cell = page.partition('<td class="n" data-title="labels, test">')[2].partition("</td>")[0]
+    assert f"macro-F1 {found['methods']['zero-shot']['test_f1']['mean']:.3f}" in cell
+    assert pages.points(found["differences_test"]["zero-shot"], -1) in cell
+
+
+def test_dollars_are_told_where_anything_costs_any(budgeted):
+    found = json.loads(json.dumps(budgeted[0]))
+    assert "dollars" not in pages.shown(found)
+    found["methods"]["default"]["dollars"] = {"mean": 0.0123, "sd": 0.0, "values": [0.0123]}
+    assert "| dollars |" in pages.table(found)[0]
+    assert "| 0.0123 |" in "\n".join(pages.table(found))
+
+
+def test_a_legend_is_never_higher_than_its_drawing():
+    for count in (2, 30):
+        curves = {f"way {i}": [(1.0, 0.5, 0.0)] for i in range(count)}
+        drawn = charts.against_cost(curves, "calls", "accuracy", 0.9)
+        height = float(re.search(r'height="([\d.]+)pt"', drawn)[1])
+        places = re.findall(r'y="(-?[\d.]+)" transform="[^"]*">(?:way|taught)', drawn)
+        assert len(places) == count + 1
+        assert all(0 < float(place) < height for place in places)
+
+
 @pytest.mark.parametrize("wrong", ["half", "0", "-1", "nan"])
 def test_a_budget_that_is_none_is_told(configuration, wrong):
     said = freeal("study", configuration, f"--budgets={wrong}")
@@ -252,6 +328,69 @@ def test_rows_that_a_budget_leaves_without_a_label_count_as_wrong(configuration,
     some = ("--method", "calibrated", "--seeds", 1, "--budgets", "0.5", "--json")
     found = json.loads(freeal("study", configuration, "--out", tmp_path / "study", *some).out)["methods"]
     assert found["calibrated at 0.5"]["pool"]["mean"] <= 0.5 < found["calibrated"]["pool"]["mean"]
+
+
+UNREADABLE = ("--set", "llm.unreadable=0.9", "--set", "data.sample=30", "--seeds", 1)
+
+
+def test_a_method_of_which_nothing_can_be_read_is_left_out_and_the_others_are_told(configuration, tmp_path):
+    some = ("--method", "zero-shot", "--method", "default", "--budgets", "0.04", *UNREADABLE)
+    said = freeal("study", configuration, "--out", tmp_path / "study", *some)
+    assert said.code == 0, said.err
+    found = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
+    assert {"zero-shot", "default"} <= set(found["methods"])
+    assert "none of 1 replies could be read" in found["left_out"]["default at 0.04"]
+    assert found["unfinished"] == []
+
+
+def test_warnings_of_the_runs_are_told_by_method_and_seed(configuration, tmp_path):
+    said = freeal("study", configuration, "--out", tmp_path / "study", "--method", "zero-shot", *UNREADABLE)
+    found = json.loads((tmp_path / "study" / "study.json").read_text(encoding="utf-8"))
+    (run,) = found["methods"]["zero-shot"]["runs"]
+    (warning,) = [each for each in run["warnings"] if "got no readable answer" in each]
+    assert f"look at this before you use the labels: {warning} (zero-shot, seed 0)" in said.out
+    page = (tmp_path / "study" / "study.html").read_text(encoding="utf-8")
+    assert re.search(r'class="warning">[^<]*got no readable answer[^<]*<br><span class="quiet">zero-shot, seed 0', page)
+
+
+def test_a_reason_is_one_line(configuration, tmp_path):
+    (part,) = methods(["default, no judge"])
+    assert without_part(part, configuration, tmp_path, ()) == "student.judge: unknown key"
+
+
+def without_times(folder):
+    """study.json but for seconds, and the command, which names the folder."""
+    found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    del found["command"]
+    for method in found["methods"].values():
+        for each in (method, *method["runs"]):
+            del each["seconds"]
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize(("action", "code"), [("term", 128 + 15), ("kill9", -9)], ids=str)
+def test_a_study_interrupted_within_a_run_has_a_table_and_goes_on_to_the_same_figures(
+    configuration, tmp_path, action, code
+):
+    some = ("--method", "zero-shot", "--method", "default", "--seeds", "1", "--set", "data.sample=30")
+    words = ["study", str(configuration), "--out", str(tmp_path / "halting"), *some]
+    third = {**os.environ, "FREEAL_FAILPOINT": f"artefact.mid_write:3={action}"}  # that of default's second round
+    said = subprocess.run([sys.executable, "-m", "freeal", *words], env=third, capture_output=True, text=True)
+    assert said.returncode == code, said.stderr
+    table = without_times(tmp_path / "halting")
+    assert (set(table["methods"]), table["unfinished"]) == ({"zero-shot"}, ["default, seed 0"])
+    assert "Not finished: 1 run is" in (tmp_path / "halting" / "study.html").read_text(encoding="utf-8")
+    assert (tmp_path / "halting" / "default" / "seed-0" / "rounds" / "00").is_dir()
+    if action == "term":
+        assert f"go on with:  freeal {' '.join(words)}" in said.stderr
+    assert freeal(*words).code == 0
+    assert freeal("study", configuration, "--out", tmp_path / "straight", *some).code == 0
+    assert without_times(tmp_path / "halting") == without_times(tmp_path / "straight")
+
+
+def test_the_examples_in_the_docstrings_hold():
+    assert [doctest.testmod(module).failed for module in (study, pages)] == [0, 0]
 
 
 def test_a_study_does_not_mix_two_versions_of_a_prompt(configuration, tmp_path):

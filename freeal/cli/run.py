@@ -104,9 +104,9 @@ def begin(
 
 
 def begin_with(
-    chosen: Config, asked: Sequence[str], out: Path | None, reuse: Sequence[Path]
+    chosen: Config, asked: Sequence[str], out: Path | None, reuse: Sequence[Path], again: str | None = None
 ) -> tuple[Path, dict[str, Any]]:
-    """A new run with these settings, of which `asked` is what `--set` said."""
+    """A new run with these settings, of which `asked` is what `--set` said; `again` goes on, if not `--resume`."""
     from freeal import build, rows
     from freeal.lock import RunLock
 
@@ -118,11 +118,13 @@ def begin_with(
         facts = {"command": command, "set": list(asked), "reuse": [str(path) for path in borrowed]}
         _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
         rows.write(folder, corpus)
-        return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True)
+        return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True, again=again)
 
 
-def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequence[Path]) -> dict[str, Any]:
-    """A run that goes on, if it is still the same; gives what it came to."""
+def go_on(
+    folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequence[Path], again: str | None = None
+) -> dict[str, Any]:
+    """A run that goes on, if it is still the same; gives what it came to; `again` as in `begin_with`."""
     from freeal import build, rows
     from freeal.lock import RunLock
     from freeal.store import prompt_files
@@ -133,7 +135,7 @@ def go_on(folder: Path, place: Path | None, asked: Sequence[str], reuse: Sequenc
         prompt, corpus = build.inputs(chosen, *prompt_files(folder, len(chosen.prompts)))
         corpus = rows.as_before(folder, corpus)
         borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
-        return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed)
+        return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed, again=again)
 
 
 def shorthands(given: Mapping[str, object]) -> list[str]:
@@ -150,14 +152,15 @@ def _go(
     command: str,
     changed: Sequence[str] = (),
     new: bool = False,
+    again: str | None = None,
 ) -> dict[str, Any]:
-    """The run itself, with the terminal and events.jsonl listening."""
+    """The run itself, with the terminal and events.jsonl listening; `again` is the command that goes on with it."""
     from freeal import build, pipeline, report
     from freeal.cli.console import listening
     from freeal.events import JsonLines, Note, RunFinished, fan_out
     from freeal.report import page
 
-    with listening() as terminal, _interruptible(folder):
+    with listening() as terminal, interruptible(again or shlex.join(["freeal", "run", "--resume", str(folder)])):
         emit = fan_out([terminal, JsonLines(folder / "events.jsonl")])
         typer.echo(f"{folder}", err=True)
         for message in data_notes(corpus.report):
@@ -225,11 +228,11 @@ def _forget_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-class _interruptible:  # noqa: N801 - reads as a verb
-    """Ctrl-C and SIGTERM end the run with the command to resume it; what was kept stays kept."""
+class interruptible:  # noqa: N801 - reads as a verb
+    """Ctrl-C and SIGTERM end the run with the command that goes on with it; what was kept stays kept."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, again: str) -> None:
+        self.again = again
 
     def __enter__(self) -> None:
         self.before = signal.signal(signal.SIGTERM, self._terminate)
@@ -241,7 +244,7 @@ class _interruptible:  # noqa: N801 - reads as a verb
         signal.signal(signal.SIGTERM, self.before)
         if isinstance(error, KeyboardInterrupt):
             number = error.args[0] if error.args else signal.SIGINT
-            typer.echo(f"\ninterrupted; go on with:  freeal run --resume {shlex.quote(str(self.folder))}", err=True)
+            typer.echo(f"\ninterrupted; go on with:  {self.again}", err=True)
             raise SystemExit(128 + int(number))
 
 

@@ -6,13 +6,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import BudgetError, ChangedError, ConfigError, Unfit
+from freeal.errors import BudgetError, ChangedError, ConfigError, Unfit, Unreadable
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -44,7 +45,8 @@ def study(
 
     Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the zero-shot
     labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked for
-    by no other. Interrupted, the same command goes on.
+    by no other. With budgets, methods are compared with the default at the same budget. Interrupted, the same command
+    goes on; until then study.json and study.html have what is finished.
 
     Examples:
 
@@ -59,8 +61,10 @@ def study(
       freeal study configs/trec.yaml --method default --method "default, no scout"
     """
     from freeal import study as studies
+    from freeal.cli.run import interruptible
+    from freeal.report import study as pages
 
-    numbers = list(range(seeds))
+    numbers, command = list(range(seeds)), shlex.join(["freeal", *sys.argv[1:]])
     folder = out or RUNS / f"study-{config.stem}"
     parts, left_out = _parts(config, folder, overrides or ()) if ablate else ([], {})
     rows = studies.pool_size(config, overrides or ()) if budgets else 0
@@ -71,31 +75,17 @@ def study(
         _check(config, folder, method, seed, overrides or ())
     folder.mkdir(parents=True, exist_ok=True)
     studies.write_gold(folder, config, overrides or (), numbers)
-    done: list[Path] = []
-    for seed, method in runs:
-        if method.name in left_out:
-            continue
-        typer.echo(f"{method.name}, seed {seed}", err=True)
-        try:
-            _one(config, folder, method, seed, overrides or (), [*(reuse or ()), *done])
-        except (Unfit, BudgetError) as error:  # no demonstrations of its own making, or none at this budget
-            if isinstance(error, BudgetError) and studies.AT not in method.name:
-                raise
-            left_out[method.name] = str(error)
-            typer.echo(f"{method.name} is left out: {error}", err=True)
-            continue
-        if not method.on_gold:
-            done.append(studies.place(folder, method, seed))
-    able = [method for method in chosen if method.name not in left_out]
-    if not able:
-        raise Unfit(f"no method can be run: {next(iter(left_out.values()))}")
-    found = studies.collect(folder, able, numbers, shlex.join(["freeal", *sys.argv[1:]]), left_out)
-    page = studies.write(folder, found)
+    study = _Study(config, folder, chosen, numbers, overrides or (), reuse or (), command, left_out)
+    with interruptible(command):
+        study.run()
+        found = study.write()
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    typer.echo("\n".join(studies.table(found)))
-    typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / studies.JSON}\npage:    {page}")
+    typer.echo("\n".join(pages.table(found)))
+    for warning, of in pages.warnings(found):
+        typer.echo(f"\nlook at this before you use the labels: {warning} ({of})")
+    typer.echo(f"\n{_about(found, seeds)}\nstudy:   {folder / pages.JSON}\npage:    {folder / pages.PAGE}")
 
 
 def _parts(config: Path, folder: Path, overrides: Sequence[str]) -> tuple[list[Method], dict[str, str]]:
@@ -153,26 +143,91 @@ def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Seq
         )
 
 
-def _one(
-    config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str], reuse: Sequence[Path]
-) -> None:
-    """One run of the study, unless it is there already; one that was interrupted goes on."""
-    from freeal import study as studies
-    from freeal.cli import run
+@dataclass(frozen=True)
+class _Study:
+    """The runs of a study, one after the other; what cannot be run is `left_out`, with the reason."""
 
-    where = studies.place(folder, method, seed)
-    if not (where / "config.yaml").is_file():
-        chosen = studies.settings(config, method, seed, folder, overrides)
-        run.begin_with(chosen, [*overrides, *method.settings, f"seed={seed}"], where, reuse)
-    elif not (where / "summary.json").is_file():
-        run.go_on(where, None, (), ())
+    config: Path
+    folder: Path
+    chosen: Sequence[Method]
+    seeds: Sequence[int]
+    overrides: Sequence[str]
+    reuse: Sequence[Path]
+    command: str
+    left_out: dict[str, str]
+
+    def run(self) -> None:
+        """Every run that is not there already; before each, what is finished is written.
+
+        Raises:
+            Unfit: no method can be run.
+        """
+        from freeal.study import reason
+
+        kept = list(self.reuse)
+        for seed in self.seeds:
+            for method in self.chosen:
+                if method.name in self.left_out:
+                    continue
+                typer.echo(f"{method.name}, seed {seed}", err=True)
+                try:
+                    self._one(method, seed, kept)
+                except (Unfit, BudgetError, Unreadable) as error:
+                    if isinstance(error, BudgetError) and method.budget is None:
+                        raise
+                    self.left_out[method.name] = reason(error)
+                    typer.echo(f"{method.name} is left out: {reason(error)}", err=True)
+                    continue
+                if not method.on_gold:
+                    kept.append(self._place(method, seed))
+        if not self._able:
+            raise Unfit(f"no method can be run: {next(iter(self.left_out.values()))}")
+
+    def write(self) -> dict[str, Any]:
+        """study.json and study.html, of all that is finished."""
+        from freeal import study as studies
+        from freeal.report import study as pages
+
+        found = studies.collect(self.folder, self._able, self.seeds, self.command, self.left_out)
+        pages.write(self.folder, found)
+        return found
+
+    @property
+    def _able(self) -> list[Method]:
+        return [method for method in self.chosen if method.name not in self.left_out]
+
+    def _place(self, method: Method, seed: int) -> Path:
+        from freeal import study as studies
+
+        return studies.place(self.folder, method, seed)
+
+    def _is_finished(self, method: Method, seed: int) -> bool:
+        return (self._place(method, seed) / "summary.json").is_file()
+
+    def _one(self, method: Method, seed: int, reuse: Sequence[Path]) -> None:
+        """One run of the study, unless it is there already; one that was interrupted goes on."""
+        from freeal import study as studies
+        from freeal.cli import run
+
+        if self._is_finished(method, seed):
+            return
+        if any(self._is_finished(each, number) for each in self._able for number in self.seeds):
+            self.write()
+        where = self._place(method, seed)
+        if (where / "config.yaml").is_file():
+            run.go_on(where, None, (), (), self.command)
+            return
+        chosen = studies.settings(self.config, method, seed, self.folder, self.overrides)
+        asked = [*self.overrides, *method.settings, f"seed={seed}"]
+        run.begin_with(chosen, asked, where, reuse, self.command)
 
 
-def _about(found: dict[str, object], seeds: int) -> str:
+def _about(found: dict[str, Any], seeds: int) -> str:
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
-    rows = "rows right throughout, " if found["measure"] == "F1" else ""
+    rows = " of rows right throughout" if found["measure"] == "F1" else ""
     return (
-        f"{found['measure']} on the pool (transductive) and the test (inductive){spread}; the last columns: {rows}95 % "
-        "intervals of a paired bootstrap; calls and tokens are those of labelling the pool, as if each method were "
-        "alone, seconds as they were with shared replies"
+        f"{found['measure']} on the pool (transductive) and the test (inductive){spread}; the last columns: "
+        f"points{rows} more than {found['reference']} with the same budget, with 95 % intervals of a paired bootstrap; "
+        "calls and tokens are those of labelling the pool, as if each method were alone, seconds as they were with "
+        "shared replies"
     )

@@ -19,8 +19,8 @@ from freeal.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, "#000000", "#CC79A7")
+BLUE, ORANGE, GREEN, RED, GREY, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777", "#000000"
+COLOURS = (GREY, BLUE, "#56B4E9", ORANGE, RED, GREEN, BLACK, "#CC79A7")
 """Told apart by people who do not see all colours (Okabe and Ito, 2008)."""
 
 STYLES = {
@@ -31,6 +31,9 @@ STYLES = {
 
 WRITTEN = 12
 """Labels up to which a matrix has its numbers in it."""
+
+ENTRY = 0.21
+"""Inches that a line of a legend is high."""
 
 STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "freeal", "text.parse_math": False, "font.family": "sans-serif",
@@ -58,14 +61,14 @@ def against_cost(
     curves: Mapping[str, Sequence[tuple[float, float, float]]], cost: str, what: str, ceiling: float | None = None
 ) -> str:
     """Each method's points (cost, value, spread), joined, in the colour of its place; `ceiling` is a line across."""
-    with _drawing(6.4, 3.6) as (figure, axes):
+    with _drawing(7.2, max(3.6, 0.4 + ENTRY * (len(curves) + 1))) as (figure, axes):
         for (name, points), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
             there = sorted(point for point in points if not math.isnan(point[1]))
             if there:
                 x, y, spread = zip(*there, strict=True)
                 axes.errorbar(x, y, yerr=spread if any(spread) else None, fmt="o-", color=colour, capsize=3, label=name)
         if ceiling is not None:
-            axes.axhline(ceiling, color=GREEN, linestyle=":", label="taught by gold")
+            axes.axhline(ceiling, color=BLACK, linestyle=":", label="taught by gold")
         axes.set_xlabel(cost)
         axes.set_ylabel(what)
         axes.set_xlim(left=0)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from freeal.errors import LLMError
+from freeal.errors import Unreadable
 from freeal.select.fusion import log_linear
 from freeal.types import (
     Annotations,
@@ -78,10 +78,10 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     where that was believed.
 
     Raises:
-        LLMError: there is nothing to learn, as the LLM gave no readable answer at all.
+        Unreadable: there is nothing to learn, as the LLM gave no readable answer at all.
     """
     if not annotations.labelled.any():
-        raise LLMError(_nothing_read(annotations))
+        raise Unreadable(_nothing_read(annotations))
     proba = annotations.proba
     if kind == "posterior" and state.next_round:
         proba = log_linear(annotations.proba, state.student, 0.5, 0.5)
