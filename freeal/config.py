@@ -200,7 +200,7 @@ class QueryConfig(Section):
     kind: Literal["all", "not_clean", "uncertain", "gain", "random", "none"] = Field(
         "uncertain",
         description="later rounds: all rows; those not believed; all, the most doubtful first; all, those first of "
-        "which one more answer promises most for its length; a random half; none",
+        "which one more answer promises most for its length; a random half; none (the first then asks about all)",
     )
     min_gain: Share = Field(
         0.0, description="gain: rows that promise less are not asked (0.01 is one label in a hundred)"
