@@ -63,15 +63,10 @@ class Names(NamedTuple):
 
 
 class _Reader(NamedTuple):
-    """Who learned the names, and how likely `least` to be one are words that are worth a question."""
+    """Who learned the names, and how likely to be one are words that are worth a question at `least`."""
 
     student: Student
     least: float
-
-    def named(self, words: Sequence[str]) -> FloatArray:
-        """(c,) P(a name of any type) of `words`."""
-        named: FloatArray = 1.0 - self.student.view(Inputs(tuple(words))).proba[:, -1]
-        return named
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class Lexicon:
         """
         if not self._has_a_say(work) or (reader := self._reader) is None:
             return None
-        worth: BoolArray = reader.named(words) >= reader.least if words else np.zeros(0, bool)
+        worth: BoolArray = _named(reader.student, words) >= reader.least if words else np.zeros(0, bool)
         return worth
 
     def _has_a_say(self, work: str) -> bool:
@@ -150,8 +145,7 @@ class Lexicon:
         student = self.student().fit(
             Inputs((*names.words, *unlabelled)), np.eye(len(self.types) + 1)[types], evenly(types, len(names.words))
         )
-        reader = _Reader(student, 0.0)
-        return reader._replace(least=float(np.quantile(reader.named(unlabelled), 1.0 - WORTH)))
+        return _Reader(student, float(np.quantile(_named(student, unlabelled), 1.0 - WORTH)))
 
     def _names(self) -> Names:
         try:
@@ -164,6 +158,12 @@ class Lexicon:
             for name in listed(reply.text or "", cut_off=reply.tokens_out >= ROOM):
                 found.setdefault((name.casefold(), place * len(self.types) // self.calls), name)
         return Names(tuple(found.values()), tuple(type_ for _, type_ in found))
+
+
+def _named(student: Student, words: Sequence[str]) -> FloatArray:
+    """(c,) P(a name of any type) of `words`, by who learned the names."""
+    named: FloatArray = 1.0 - student.view(Inputs(tuple(words))).proba[:, -1]
+    return named
 
 
 def requests_for(

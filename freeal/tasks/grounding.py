@@ -29,7 +29,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from freeal.tasks.classification import fold
-from freeal.tasks.spans import Span, Word, flat, split_words
+from freeal.tasks.spans import Span, Word, flat, held, split_words
 
 Cause = Literal["invented", "inside a word", "wrong type", "ambiguous", "overlap"]
 """Why a named entity is dropped: it is not in the text; only as a part of longer words; its type is none of the types;
@@ -477,17 +477,8 @@ class _Finder:
                 places.append(Word(start, end))
             inside |= not whole
             i = view.form.find(sought, j if whole else i + 1)
-        apart = [place for place in places if not self._held(place)]
+        apart = [place for place in places if not held(self._text, place.start - 1) and not held(self._text, place.end)]
         return _Found(tuple(apart or places), inside)
-
-    def _held(self, place: Word) -> bool:
-        """Whether a hyphen holds what is in this place to a word beside it."""
-        before, after = self._text[max(0, place.start - 2) : place.start], self._text[place.end : place.end + 2]
-        return any(len(two) == 2 and _HELD.fullmatch(two) is not None for two in (before[::-1], after))
-
-
-_HELD = re.compile(r"[-‐‑][^\W_]")
-"""A hyphen, and the nearest letter of the word on its other side."""
 
 
 def _as_it_is(text: str) -> _View:

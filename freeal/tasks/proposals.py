@@ -5,13 +5,12 @@ A candidate is `(start, end)`, places among the words of a text, `end` exclusive
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
-from freeal.tasks.spans import Word, split_words
+from freeal.tasks.spans import HYPHENS, Word, held, split_words
 from freeal.tasks.tokens import MOST_WORDS
 from freeal.types import Example
 
@@ -42,10 +41,8 @@ FUNCTION = frozenset(_FUNCTION.split())
 """English words that belong to no name by themselves."""
 
 
-HYPHENS = frozenset("-‐‑")
 APOSTROPHES = frozenset("'’")
-_HELD = re.compile(r"[^\W_][-‐‑][^\W_]")
-"""The end of a word, a hyphen and the start of the next."""
+"""What stands before an English `s`."""
 
 
 def proposed(text: str, kind: Kind, marked: Iterable[Candidate] = (), most: int | None = MOST) -> list[Candidate]:
@@ -62,11 +59,11 @@ def proposed(text: str, kind: Kind, marked: Iterable[Candidate] = (), most: int 
         ['Bank', 'Bank of England', 'England']
     """
     places = split_words(text)[:MOST_WORDS]
+    words = [text[start:end] for start, end in places]
     units = _units(text, places)
     written = [text[places[start].start : places[end - 1].end] for start, end in units]
-    words = [text[start:end] for start, end in places]
     inner = [part for start, end in units if end - start > 1 for part in _parts(range(start, end, 2))]
-    found = [(units[start][0], units[end - 1][1]) for start, end in _names(written, _capitals(text, places, units))]
+    found = [(units[start][0], units[end - 1][1]) for start, end in _names(written, _capitals(places, units, written))]
     found += [(start, end) for start, end in inner if _capital(words[start]) and _capital(words[end - 1])]
     if kind == "phrases":
         found += [*((units[start][0], units[end - 1][1]) for start, end in _phrases(written)), *inner]
@@ -86,19 +83,18 @@ def _units(text: str, places: Sequence[Word]) -> list[Candidate]:
     """The words, those that hyphens hold together as one."""
     units: list[Candidate] = []
     for place, word in enumerate(places):
-        if place > 1 and _HELD.fullmatch(text, places[place - 2].end - 1, word.start + 1):
+        if place > 1 and held(text, word.start - 1):
             units[-2:] = [(units[-2][0], place + 1)]
         else:
             units.append((place, place + 1))
     return units
 
 
-def _capitals(text: str, places: Sequence[Word], units: Sequence[Candidate]) -> list[bool]:
-    """Which of the units are, or end, a name: those with a capital letter, and the point behind one letter of U.S."""
-    written = [text[places[start].start : places[end - 1].end] for start, end in units]
+def _capitals(places: Sequence[Word], units: Sequence[Candidate], written: Sequence[str]) -> list[bool]:
+    """Which units, as `written`, are in a name: those with a capital letter, and the point behind one letter of U.S."""
     capital = [_capital(each) for each in written]
-    for i in range(1, len(units)):
-        touches = places[units[i - 1][1] - 1].end == places[units[i][0]].start
+    for i, (before, here) in enumerate(pairwise(units), 1):
+        touches = places[before[1] - 1].end == places[here[0]].start
         capital[i] |= written[i] == "." and touches and len(written[i - 1]) == 1 and capital[i - 1]
     return capital
 

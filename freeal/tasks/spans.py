@@ -18,6 +18,9 @@ from freeal.tasks.classification import validate_labels
 
 OUTSIDE = "O"
 
+HYPHENS = frozenset("-‐‑")
+"""What may hold two words together."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -73,6 +76,17 @@ def split_words(text: str) -> tuple[Word, ...]:
     """
     kinds = "".join(map(_kind, text))
     return tuple(Word(*found.span()) for found in _WORD.finditer(kinds))
+
+
+def held(text: str, place: int) -> bool:
+    """Whether at `place` there is a hyphen that holds the words on both sides of it together.
+
+    Example:
+        >>> held("UK-based", 2), held("UK - based", 3), held("-based", 0)
+        (True, False, False)
+    """
+    beside = text[max(0, place - 1) : place] + text[place + 1 : place + 2]
+    return text[place : place + 1] in HYPHENS and len(beside) == 2 and all(map(str.isalnum, beside))
 
 
 def join_tokens(tokens: Sequence[str]) -> Tokenized:
