@@ -63,9 +63,9 @@ def _measure(llm: LocalLLM, requests: Sequence[Request], arguments: argparse.Nam
     tokens = [llm.chats.tokens(request.messages) for request in requests]
     choices = requests[0].choices
     ways: dict[str, tuple[Callable[[int], list[Any]], int]] = {
-        "local": (lambda n: _answered(llm, requests[:n]), len(requests))
+        "local": (lambda n: _answered(llm, requests[:n]), len(requests)),
+        "(a) one at a time": (lambda n: _plain(llm, tokens[:n], choices), min(arguments.few, len(tokens))),
     }
-    ways["(a) one at a time"] = (lambda n: llm.reader.score_plain(tokens[:n], choices), min(arguments.few, len(tokens)))
     some = min(arguments.few * 2, len(tokens))
     ways["(b) padded batches"] = (lambda n: _padded(llm, tokens[:n], choices), some)
     ways["(b') the last logits alone"] = (lambda n: _padded(llm, tokens[:n], choices, logits_to_keep=1), some)
@@ -93,6 +93,10 @@ def _answered(llm: LocalLLM, requests: Sequence[Request]) -> list[Any]:
     chunk = llm.capabilities.chunk
     replies = [reply for i in range(0, len(requests), chunk) for reply in llm.complete(requests[i : i + chunk])]
     return [reply.logprobs for reply in replies]
+
+
+def _plain(llm: LocalLLM, prompts_: Sequence[Sequence[int]], choices: tuple[str, ...]) -> list[list[float]]:
+    return [each.logprobs for each in llm.reader.score_plain(prompts_, choices)]
 
 
 def _padded(

@@ -67,6 +67,10 @@ if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
 
 
+STATES_IN_MEMORY = 50_000
+"""Texts whose hidden states are remembered (of 1,536 numbers, 300 MB); those of others are looked up again."""
+
+
 NAMES_C = 10.0
 """Inverse strength of the regularisation of a regression on single names: few, of which the vectors tell much."""
 
@@ -183,7 +187,7 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
     """Who reads the rows of `pool`: one LLM with one prompt, also by candidates, or a panel of all LLMs and prompts."""
     wanted = [config.llm, *config.panel]
     llms = [
-        (llm(each, prompt, config.seed, emit), purse, name)
+        (llm(each, prompt, config.seed, emit, _depth_kept(config, each)), purse, name)
         for each, purse, name in zip(wanted, purses(config, ledger), [None, *names_of(wanted)[1:]], strict=True)
     ]
     members = [
@@ -293,13 +297,13 @@ def _told_apart(names: Sequence[str]) -> list[str]:
     ]
 
 
-def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit) -> LLM:
-    """One LLM."""
+def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit, depth: float | None = None) -> LLM:
+    """One LLM; one in this process gives the hidden states at `depth` with its answers, if that is not None."""
     match wanted:
         case LocalConfig() as local:
             from freeal.llm.local import LocalLLM
 
-            return LocalLLM(local, emit)
+            return LocalLLM(local, emit, depth)
         case VLLMConfig() as engine:
             from freeal.llm.vllm_engine import VLLMEngine
 
@@ -374,8 +378,8 @@ def price_of(llm: LLMConfig) -> Price | None:
     return listed.times(money.IN_A_BATCH) if listed and llm.batch else listed
 
 
-def embedder(config: Config, prompt: Prompt, emit: Emit) -> Embedder:
-    """Who turns texts into vectors; `prompt` is what a language model is asked about them."""
+def embedder(config: Config, prompt: Prompt, emit: Emit, ledger: Ledger | None = None) -> Embedder:
+    """Who turns texts into vectors; `prompt` is what a language model is asked about them, its answers in `ledger`."""
     from freeal.student.embedders import EncoderEmbedder, RememberingEmbedder, TfidfEmbedder
 
     match config.embedder:
@@ -386,7 +390,15 @@ def embedder(config: Config, prompt: Prompt, emit: Emit) -> Embedder:
         case StatesConfig() as states:
             from freeal.llm.states import StatesEmbedder
 
-            return RememberingEmbedder(StatesEmbedder(_states_of(config, states), prompt, states.depth, emit))
+            kept = ledger.hidden if ledger else None
+            made = StatesEmbedder(_states_of(config, states), prompt, states.depth, emit, kept)
+            return RememberingEmbedder(made, most=STATES_IN_MEMORY)
+
+
+def _depth_kept(config: Config, asked: LLMConfig) -> float | None:
+    """At which depth hidden states of `asked` are kept while it answers: they are, if it is their model."""
+    wanted = config.embedder
+    return wanted.depth if isinstance(wanted, StatesConfig) and _states_of(config, wanted) == asked else None
 
 
 def _states_of(config: Config, states: StatesConfig) -> LocalConfig:
@@ -487,7 +499,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     if isinstance(annotator, Candidates) and annotator.by_words and config.rounds > 1 and config.demos.kind != "none":
         emit(Note("small LLMs judge candidates by words better without demonstrations: try rounds: 1", "reading"))
-    shared = cache(partial(embedder, config, annotator.prompt, emit))
+    shared = cache(partial(embedder, config, annotator.prompt, emit, annotator.ledger))
     texts = corpus.pool.texts
     demos = demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = refining(config, corpus.pool, annotator, demos, emit)

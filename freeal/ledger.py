@@ -28,7 +28,7 @@ from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.llm import Message, Reply, Request
 
-SCHEMA = 3
+SCHEMA = 4
 FILE = "ledger.sqlite"
 MEMBER = " | "
 """Stands in the name of a work before that of a further member of a panel: "round 0 | gpt-4o" is part of "round 0"."""
@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS requests (
   state TEXT NOT NULL, sent INTEGER NOT NULL, raw TEXT, text TEXT, logprobs TEXT,
   tokens_in INTEGER NOT NULL DEFAULT 0, tokens_out INTEGER NOT NULL DEFAULT 0, problem TEXT,
   seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0,
-  tokens_cached INTEGER, doubtful INTEGER NOT NULL DEFAULT 0, doubt REAL NOT NULL DEFAULT 0
+  tokens_cached INTEGER, doubtful INTEGER NOT NULL DEFAULT 0, doubt REAL NOT NULL DEFAULT 0, hidden BLOB
 );
 CREATE INDEX IF NOT EXISTS by_question ON requests (question);
 CREATE TABLE IF NOT EXISTS asked_rows (
@@ -158,6 +158,11 @@ class Ledger:
         """Whether a reply is kept under `key`, here or in a ledger beneath."""
         found = "SELECT 1 FROM requests WHERE key = ? AND state IN ('received', 'read')"
         return any(self._one(found, (key,), ledger) for ledger in (self._own, *self._beneath))
+
+    def hidden(self, key: str) -> bytes | None:
+        """The hidden state that came with the reply kept under `key`, if one did (`llm.hidden`)."""
+        found = self._one("SELECT hidden FROM requests WHERE key = ? AND state = 'read'", (key,))
+        return found["hidden"] if found else None
 
     def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
         """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for.
@@ -403,13 +408,13 @@ class _Writer:
         failpoint("ledger.after_commit")
 
 
-_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached, reused"
+_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached, hidden, reused"
 _NAMES = (
     "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached,"
-    " seconds"
+    " hidden, seconds"
 )
 _REQUEST = ":key, :question, :work, :uid, :asked"
-_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached"
+_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached, :hidden"
 _SENT = (
     f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
     " ON CONFLICT (key) DO UPDATE SET state = 'sent', sent = sent + 1 WHERE state IN ('sent', 'failed')"
@@ -432,7 +437,7 @@ _REREAD = _READ.replace(", cost = :cost", "")
 _UNLESS_ANSWERED = (
     " ON CONFLICT (key) DO UPDATE SET state = excluded.state, raw = excluded.raw, text = excluded.text,"
     " logprobs = excluded.logprobs, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out,"
-    " problem = excluded.problem, tokens_cached = excluded.tokens_cached,"
+    " problem = excluded.problem, tokens_cached = excluded.tokens_cached, hidden = excluded.hidden,"
     " seconds = excluded.seconds, reused = excluded.reused WHERE requests.state IN ('sent', 'failed')"
 )
 _KEEP = (
@@ -466,7 +471,7 @@ def _reply(reply: Reply) -> dict[str, object]:
     logprobs = None if reply.logprobs is None else json.dumps(reply.logprobs)
     return {
         "text": reply.text, "logprobs": logprobs, "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out,
-        "problem": reply.problem, "tokens_cached": reply.tokens_cached,
+        "problem": reply.problem, "tokens_cached": reply.tokens_cached, "hidden": reply.hidden,
     }  # fmt: skip
 
 
@@ -474,7 +479,8 @@ def _found(row: sqlite3.Row) -> Reply | Unread:
     if row["state"] == "received":
         return Unread(row["raw"], bool(row["reused"]))
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
-    return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"], row["tokens_cached"])
+    counts = row["tokens_in"], row["tokens_out"]
+    return Reply(row["text"], logprobs, *counts, row["problem"], row["tokens_cached"], row["hidden"])
 
 
 def _for_writing(path: Path) -> sqlite3.Connection:
@@ -500,24 +506,27 @@ def _for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
-_SCHEMA_1_AS_3 = (
+_SCHEMA_1_AS_NOW = (
     "SELECT key, question, work, uid, json_object('messages', json(messages)) AS asked, 'read' AS state, 1 AS sent,"
     " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused,"
-    " NULL AS tokens_cached, 0 AS doubtful, 0.0 AS doubt FROM replies"
+    " NULL AS tokens_cached, 0 AS doubtful, 0.0 AS doubt, NULL AS hidden FROM replies"
 )
 _MIGRATIONS = {  # schema: what is done before, and what after the tables of now are made
-    1: ("", f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_3}; DROP TABLE replies;"),
+    1: ("", f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_NOW}; DROP TABLE replies;"),
     2: (
         "ALTER TABLE requests ADD COLUMN tokens_cached INTEGER;"
         " ALTER TABLE requests ADD COLUMN doubtful INTEGER NOT NULL DEFAULT 0;"
-        " ALTER TABLE requests ADD COLUMN doubt REAL NOT NULL DEFAULT 0;",
+        " ALTER TABLE requests ADD COLUMN doubt REAL NOT NULL DEFAULT 0; ALTER TABLE requests ADD COLUMN hidden BLOB;",
         "",
     ),
+    3: ("ALTER TABLE requests ADD COLUMN hidden BLOB;", ""),
 }
 _VIEWS = {  # schema: how a file that may not be changed is read as one of now
-    1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_3}; CREATE TEMP TABLE facts (name TEXT, value TEXT);"
+    1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_NOW}; CREATE TEMP TABLE facts (name TEXT, value TEXT);"
     " CREATE TEMP TABLE asked_rows (work TEXT, uid TEXT, key TEXT);",
-    2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt FROM main.requests;",
+    2: "CREATE TEMP VIEW requests AS"
+    " SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt, NULL AS hidden FROM main.requests;",
+    3: "CREATE TEMP VIEW requests AS SELECT *, NULL AS hidden FROM main.requests;",
 }
 
 

@@ -258,19 +258,31 @@ def test_a_ledger_of_the_first_schema_is_understood(tmp_path, beneath):
         assert ledger.usage().calls == (0 if beneath else 1)
 
 
+NEW_SINCE = {2: ("tokens_cached", "doubtful", "doubt", "hidden"), 3: ("hidden",)}
+"""Schema -> columns that it has not."""
+
+
 @pytest.mark.parametrize("beneath", [True, False])
-def test_a_ledger_of_the_second_schema_is_understood(tmp_path, beneath):
-    old = tmp_path / "old.sqlite"
-    with Ledger(old) as ledger:
+@pytest.mark.parametrize("schema", NEW_SINCE)
+def test_a_ledger_of_an_earlier_schema_is_understood(tmp_path, schema, beneath):
+    path = tmp_path / "old.sqlite"
+    with Ledger(path) as ledger:
         (kept,) = keep(ledger, Reply("positive", None, 9, 1))
-    with sqlite3.connect(old) as second:
-        for column in ("tokens_cached", "doubtful", "doubt"):
-            second.execute(f"ALTER TABLE requests DROP COLUMN {column}")
-        second.execute("PRAGMA user_version = 2")
-    second.close()
-    with Ledger(tmp_path / "new.sqlite" if beneath else old, [old] if beneath else []) as ledger:
+    with sqlite3.connect(path) as old:
+        for column in NEW_SINCE[schema]:
+            old.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        old.execute(f"PRAGMA user_version = {schema}")
+    old.close()
+    with Ledger(tmp_path / "new.sqlite" if beneath else path, [path] if beneath else []) as ledger:
         assert ledger.find(kept, "round 0") == Reply("positive", None, 9, 1)
         assert ledger.usage().calls == (0 if beneath else 1)
+
+
+def test_a_hidden_state_is_kept_with_its_reply(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        with_, without = keep(ledger, Reply("a", (0.0,), hidden=b"\x00\x01"), Reply("b"))
+        assert ledger.find(with_, "round 0") == Reply("a", (0.0,), hidden=b"\x00\x01")
+        assert (ledger.hidden(with_), ledger.hidden(without), ledger.hidden("nobody")) == (b"\x00\x01", None, None)
 
 
 def test_what_the_prefix_cache_saved_is_added_up(tmp_path):

@@ -69,7 +69,8 @@ def test_the_real_llm_gives_the_probabilities_of_plain_reading() -> None:
     choices = ("card lost", "card late", "refund")
     requests = [Request((system, Message("user", text)), choices) for text in texts]
     packed = np.exp([reply.logprobs for reply in llm.complete(requests) if reply.logprobs])
-    plain = np.exp(llm.reader.score_plain([llm.chats.tokens(r.messages) for r in requests], choices))
+    read = llm.reader.score_plain([llm.chats.tokens(r.messages) for r in requests], choices)
+    plain = np.exp([each.logprobs for each in read])
     assert llm.packed
     assert np.abs(packed - plain).max() < 1e-4
 

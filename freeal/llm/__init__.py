@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -60,7 +60,8 @@ class Reply:
     `logprobs` holds one natural logarithm a choice: of the event that the reply begins like this choice and
     like no other (they need not add up to one; -inf is allowed). None means the client cannot tell. A
     failed item has `problem` set and is never an exception. `tokens_cached` of the `tokens_in` were in the server's
-    prefix cache; None where it does not tell.
+    prefix cache; None where it does not tell. `hidden`: what the model made of the question, if it was to be kept
+    (`llm.hidden`).
     """
 
     text: str | None = None
@@ -69,6 +70,7 @@ class Reply:
     tokens_out: int = 0
     problem: str | None = None
     tokens_cached: int | None = None
+    hidden: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

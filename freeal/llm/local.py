@@ -14,11 +14,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
+
+import numpy as np
 
 from freeal import models
 from freeal.config import LocalConfig
@@ -26,6 +29,7 @@ from freeal.errors import ConfigError
 from freeal.events import Emit, Note, ignore
 from freeal.llm import Capabilities, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
+from freeal.llm.hidden import Layer
 from freeal.llm.packing import ChoiceTree, Tokens, branches, pack, packs, shared_length
 from freeal.processor import multiplies_bfloat16
 
@@ -46,16 +50,17 @@ class LocalLLM(InProcessModel):
     Args:
         config: model, device, precision and the size of a forward pass.
         emit: hears of downloads and fallbacks.
+        depth: with each scored reply comes the hidden state of the layer there, a share of all; None: it comes not.
 
     Raises:
         ModelError: the model cannot be found or loaded.
     """
 
-    def __init__(self, config: LocalConfig, emit: Emit = ignore) -> None:
+    def __init__(self, config: LocalConfig, emit: Emit = ignore, depth: float | None = None) -> None:
         self.config = config
         folder = models.locate(config.model, emit)
         super().__init__(ChatTokenizer(folder), config.max_prompt_tokens)
-        self.reader = _Reader(folder, config, self.chats)
+        self.reader = _Reader(folder, config, self.chats, depth)
         self.identity: Mapping[str, str | int | float | bool | None] = {
             "kind": "local", "model": model_identity(folder), "dtype": self.reader.dtype,
         }  # fmt: skip
@@ -73,7 +78,7 @@ class LocalLLM(InProcessModel):
     def _score(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[Reply]:
         score = self.reader.score_packed if self.packed else self.reader.score_plain
         found = zip(prompts, score(prompts, choices), strict=True)
-        return [scored(choices, logprobs, len(tokens)) for tokens, logprobs in found]
+        return [replace(scored(choices, it.logprobs, len(tokens)), hidden=it.hidden) for tokens, it in found]
 
     def _write(self, prompts: Sequence[Tokens], requests: Sequence[Request]) -> list[Reply]:
         """Texts, some at a time; those written together share the first one's seed, and its sampling."""
@@ -95,6 +100,13 @@ _in_use: WeakValueDictionary[tuple[Path, str, str], Any] = WeakValueDictionary()
 """Weights that somebody in this process uses: whoever else wants them has the same ones."""
 
 
+class _Scored(NamedTuple):
+    """What a prompt was read to: the log-probability of each choice, and the hidden state if one is kept."""
+
+    logprobs: list[float]
+    hidden: bytes | None
+
+
 @dataclass
 class _Reader:
     """The model, and the one key-value cache that grows and shrinks along the prefix tree."""
@@ -102,6 +114,7 @@ class _Reader:
     folder: Path
     config: LocalConfig
     chats: ChatTokenizer
+    depth: float | None = None
     in_cache: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -131,24 +144,29 @@ class _Reader:
             _in_use[key] = model
         return model
 
+    @cached_property
+    def layer(self) -> Layer | None:
+        """Whose hidden states are kept, if any are."""
+        return None if self.depth is None else Layer(self.model.base_model, self.depth)
+
     # ---- scoring
 
-    def score_packed(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[list[float]]:
-        """(prompts, choices) log-probabilities; each shared prefix is read once."""
+    def score_packed(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Scored]:
+        """What each prompt is read to; each shared prefix is read once."""
         import torch
 
         order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
         distinct = [i for j, i in enumerate(order) if j == 0 or prompts[i] != prompts[order[j - 1]]]
-        found: dict[int, list[float]] = {}
+        found: dict[int, _Scored] = {}
         with torch.inference_mode():
             self._walk([prompts[i] for i in distinct], distinct, self.chats.tree(choices), found, 0)
-        same: list[float] = []
+        same = found[order[0]]
         for i in order:
             same = found.setdefault(i, same)
         return [found[i] for i in range(len(prompts))]
 
     def _walk(
-        self, prompts: list[Tokens], names: list[int], tree: ChoiceTree, found: dict[int, list[float]], depth: int
+        self, prompts: list[Tokens], names: list[int], tree: ChoiceTree, found: dict[int, _Scored], depth: int
     ) -> None:
         """Score sorted `prompts`, the first `depth` tokens of which are in the cache, into `found`."""
         shared = shared_length(prompts)
@@ -189,23 +207,30 @@ class _Reader:
             self.cache.crop(-extra)
         self.in_cache = self.in_cache[:length]
 
-    def _read(self, tails: Sequence[Tokens], tree: ChoiceTree, depth: int) -> list[list[float]]:
-        """Log-probabilities (tails, choices) from one forward pass; the cache is left as it was."""
+    def _read(self, tails: Sequence[Tokens], tree: ChoiceTree, depth: int) -> list[_Scored]:
+        """What each of `tails` is read to in one forward pass; the cache is left as it was."""
         import torch
 
         packed = pack(tails, tree, depth)
-        logits = self.model(
-            input_ids=torch.from_numpy(packed.tokens)[None].to(self.device),
-            position_ids=torch.from_numpy(packed.positions)[None].to(self.device),
-            attention_mask=torch.from_numpy(packed.mask)[None, None].to(self.device),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=torch.from_numpy(packed.readout.ravel()).to(self.device),
-        ).logits[0]
+        with self._hearing() as heard:
+            logits = self.model(
+                input_ids=torch.from_numpy(packed.tokens)[None].to(self.device),
+                position_ids=torch.from_numpy(packed.positions)[None].to(self.device),
+                attention_mask=torch.from_numpy(packed.mask)[None, None].to(self.device),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=torch.from_numpy(packed.readout.ravel()).to(self.device),
+            ).logits[0]
         self._shrink(depth)
-        return _path_scores(logits, tree, len(tails))
+        hidden: Sequence[bytes | None] = [None] * len(tails)
+        if self.layer:
+            hidden = self.layer.kept(heard[0][0], packed.readout[:, 0])
+        return list(map(_Scored, _path_scores(logits, tree, len(tails)), hidden))
 
-    def score_plain(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[list[float]]:
+    def _hearing(self) -> AbstractContextManager[list[torch.Tensor]]:
+        return self.layer.heard() if self.layer else nullcontext([])
+
+    def score_plain(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Scored]:
         """The same, each prompt read whole behind each of the tree's nodes: slow, and right for any causal model."""
         import torch
 
@@ -214,10 +239,12 @@ class _Reader:
         with torch.inference_mode():
             for prompt in prompts:
                 ends = []
-                for tail in tree.spelt():
-                    ids = torch.tensor([[*prompt, *tail]], device=self.device)
-                    ends.append(self.model(input_ids=ids, use_cache=False, **self._last_only).logits[0, -1])
-                scores += _path_scores(torch.stack(ends), tree, 1)
+                with self._hearing() as heard:
+                    for tail in tree.spelt():
+                        ids = torch.tensor([[*prompt, *tail]], device=self.device)
+                        ends.append(self.model(input_ids=ids, use_cache=False, **self._last_only).logits[0, -1])
+                (hidden,) = self.layer.kept(heard[0][0], np.array([-1])) if self.layer else (None,)
+                scores += [_Scored(each, hidden) for each in _path_scores(torch.stack(ends), tree, 1)]
         return scores
 
     @cached_property
@@ -239,11 +266,11 @@ class _Reader:
         if any(getattr(layer, "is_sliding", False) for layer in self.cache.layers):
             return "it has layers with sliding-window attention"
         try:
-            packed = torch.tensor(self.score_packed(prompts, choices))
+            packed = torch.tensor([each.logprobs for each in self.score_packed(prompts, choices)])
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError) as error:
             self._shrink(0)
             return f"{type(error).__name__}: {error}"
-        plain = torch.tensor(self.score_plain(prompts, choices))
+        plain = torch.tensor([each.logprobs for each in self.score_plain(prompts, choices)])
         apart = float((packed.exp() - plain.exp()).abs().max())
         return None if apart <= SAME[self.dtype] else f"packed probabilities are {apart:.2g} off"
 

@@ -7,8 +7,7 @@ these vectors learns in seconds what a small encoder would have to be fine-tuned
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy as np
 
 from freeal.config import LocalConfig
 from freeal.events import Emit, Progress, ignore
+from freeal.ledger import key_of, question_of
+from freeal.llm.hidden import Layer
 from freeal.llm.local import LocalLLM
 from freeal.llm.packing import Tokens, shared_length
 from freeal.prompts import Prompt
@@ -38,24 +39,33 @@ class StatesEmbedder:
         prompt: what it is asked; columns besides the text are empty.
         depth: which layer, as a share of all.
         emit: hears of downloads and progress.
+        kept: the state that came with the answer to a question, by the key under which the ledger keeps it.
 
     Raises:
         LLMError: the model cannot be loaded.
     """
 
-    def __init__(self, config: LocalConfig, prompt: Prompt, depth: float, emit: Emit = ignore) -> None:
+    def __init__(
+        self,
+        config: LocalConfig,
+        prompt: Prompt,
+        depth: float,
+        emit: Emit = ignore,
+        kept: Callable[[str], bytes | None] | None = None,
+    ) -> None:
         self.llm = LocalLLM(config, emit)
         self.prompt = prompt
         self.depth = depth
         self.emit = emit
+        self.kept = kept
 
     @property
     def description(self) -> Mapping[str, str | int]:
         return {
             "kind": "hidden_states",
             "model": str(self.llm.identity["model"]),
-            "layer": self._layer,
-            "dimensions": int(self._model.config.get_text_config().hidden_size),
+            "layer": self._layer.number,
+            "dimensions": int(self._layer.model.config.get_text_config().hidden_size),
         }
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
@@ -68,11 +78,22 @@ class StatesEmbedder:
         return vectors
 
     def _vector(self, text: str) -> FloatArray:
-        apart = self._state(self._tokens(text)) - self._empty
+        state = self._kept(text)
+        apart = (self._state(self._tokens(text)) if state is None else state) - self._empty
         rooted = np.sign(apart) * np.sqrt(np.abs(apart))
         length = np.linalg.norm(rooted)
         d = len(rooted)  # the empty text itself has no direction: a fixed one
         return rooted / length if length > 0 else np.full(d, d**-0.5, np.float32)
+
+    def _kept(self, text: str) -> FloatArray | None:
+        """(d,) the state that came with the answer about `text`, if it was asked so and one came; not of the empty one.
+
+        From that nothing is left when its own state is taken off, or nothing but what sixteen bits cannot tell.
+        """
+        if self.kept is None or not text:
+            return None
+        key = key_of(self.llm.identity, question_of(self.prompt.request(Example("", text))))
+        return self._layer.state_in(self.kept(key))
 
     def _tokens(self, text: str) -> Tokens:
         """The prompt about `text`, of which so much of the end is left out that the model can read it."""
@@ -82,22 +103,9 @@ class StatesEmbedder:
                 return tokens
             text = text[: len(text) * self.llm.longest // len(tokens)]
 
-    @property
-    def _model(self) -> Any:
-        return self.llm.reader.model.base_model
-
     @cached_property
-    def _layers(self) -> Any:
-        """The layers of the model, in order, whatever its family calls them."""
-        from torch.nn import ModuleList
-
-        count = self._model.config.get_text_config().num_hidden_layers
-        return next(m for m in self._model.modules() if isinstance(m, ModuleList) and len(m) == count)
-
-    @cached_property
-    def _layer(self) -> int:
-        """Which layer is read, counted from nought."""
-        return max(0, min(len(self._layers), round(self.depth * len(self._layers))) - 1)
+    def _layer(self) -> Layer:
+        return Layer(self.llm.reader.model.base_model, self.depth)
 
     @cached_property
     def _empty(self) -> FloatArray:
@@ -133,26 +141,6 @@ class StatesEmbedder:
         import torch
 
         ids = torch.tensor([list(tokens)], device=self.llm.reader.device)
-        with torch.inference_mode(), _up_to(self._layers[self._layer]) as found, suppress(_Enough):
-            self._model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
+        with torch.inference_mode(), self._layer.heard(alone=True) as found:
+            self._layer.model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
         return np.asarray(found[0][0, -1].float().cpu().numpy(), np.float32)
-
-
-class _Enough(Exception):
-    """The layer has been computed; those above it are not needed."""
-
-
-@contextmanager
-def _up_to(layer: Any) -> Iterator[list[Any]]:
-    """What `layer` gives, in a list; the forward pass ends there with `_Enough`."""
-    found: list[Any] = []
-
-    def stop(module: Any, given: Any, output: Any) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
-        raise _Enough
-
-    hook = layer.register_forward_hook(stop)
-    try:
-        yield found
-    finally:
-        hook.remove()

@@ -81,7 +81,10 @@ def test_probabilities_are_those_of_brute_force(llm, shown, labels):
 
 def test_packing_is_used_and_equals_plain_reading(llm):
     prompts = [llm.chats.tokens(ask(text).messages) for text in TEXTS]
-    packed, plain = (np.exp(score(prompts, LABELS)) for score in (llm.reader.score_packed, llm.reader.score_plain))
+    packed, plain = (
+        np.exp([it.logprobs for it in score(prompts, LABELS)])
+        for score in (llm.reader.score_packed, llm.reader.score_plain)
+    )
     assert llm.packed
     np.testing.assert_allclose(packed, plain, atol=1e-5)
 

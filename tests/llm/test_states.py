@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from freeal import build, prompts
+from freeal.annotator import Annotator
 from freeal.cli import app
 from freeal.config import LocalConfig, parse
 from freeal.errors import ConfigError, Unfit
 from freeal.events import Progress, ignore
+from freeal.ledger import Ledger, key_of, question_of
 from freeal.llm.local import LocalLLM
-from freeal.types import Example
+from freeal.llm.states import StatesEmbedder
+from freeal.types import Example, Pool
 
 torch = pytest.importorskip("torch")
 
@@ -26,8 +29,6 @@ def prompt():
 
 
 def embedder(folder, prompt, depth=0.5, emit=ignore, **settings):
-    from freeal.llm.states import StatesEmbedder
-
     return StatesEmbedder(
         LocalConfig(model=str(folder), device="cpu", dtype="float32", **settings), prompt, depth, emit
     )
@@ -137,3 +138,70 @@ def test_a_run_learns_from_them_and_predicts(tmp_path, tiny_chat):
     said = runner.invoke(app, ["predict", str(tmp_path / "run"), str(tmp_path / "pool.csv")])
     assert said.exit_code == 0, said.output
     assert len(said.stdout.splitlines()) == 21
+
+
+def kept_by(folder, prompt, tmp_path, depth=0.5, **settings):
+    """A ledger in which the LLM's answers about TEXTS are kept, with their states."""
+    llm = LocalLLM(LocalConfig(model=str(folder), device="cpu", dtype="float32", **settings), depth=depth)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    pool = Pool(tuple(Example(str(i), text) for i, text in enumerate(TEXTS)))
+    Annotator(prompt, llm, ledger, ignore).annotate(pool, np.arange(len(pool)), [()] * len(pool), "round 0")
+    return ledger
+
+
+@pytest.mark.parametrize("sliding", [False, True], ids=["packed", "whole"])
+def test_states_come_with_the_answers_and_are_not_computed_again(tiny_chat, prompt, tmp_path, monkeypatch, sliding):
+    from freeal.llm.local import _Reader
+
+    if sliding:
+        monkeypatch.setattr(_Reader, "unfit_for_packing", lambda reader: "as if it had layers that forget")
+    with kept_by(tiny_chat, prompt, tmp_path) as ledger:
+        settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
+        made = StatesEmbedder(settings, prompt, 0.5, kept=ledger.hidden)
+        np.testing.assert_allclose(made.encode(TEXTS), embedder(tiny_chat, prompt).encode(TEXTS), atol=0.02)
+        read = []
+        monkeypatch.setattr(made, "_read", lambda *given: read.append(given) or np.zeros(32, np.float32))
+        made.encode([text for text in TEXTS if text])
+        assert not read
+        made.encode(["never asked about"])
+        assert len(read) == 1
+
+
+def test_states_of_another_layer_are_not_taken_for_these(tiny_chat, prompt, tmp_path):
+    with kept_by(tiny_chat, prompt, tmp_path, depth=1.0) as ledger:
+        settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
+        made = StatesEmbedder(settings, prompt, 0.5, kept=ledger.hidden)
+        assert made.encode(TEXTS).tobytes() == embedder(tiny_chat, prompt).encode(TEXTS).tobytes()
+        assert StatesEmbedder(settings, prompt, 1.0, kept=ledger.hidden)._kept(TEXTS[0]) is not None
+
+
+def test_answers_are_the_same_whether_states_are_kept_or_not(tiny_chat, prompt):
+    settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
+    requests = [prompt.request(Example("", text)) for text in TEXTS]
+    plain, kept = (LocalLLM(settings, depth=depth).complete(requests) for depth in (None, 0.5))
+    assert [reply.logprobs for reply in plain] == [reply.logprobs for reply in kept]
+    assert {reply.hidden for reply in plain} == {None}
+    assert all(len(reply.hidden or b"") == 2 + 2 * 32 for reply in kept)
+
+
+def test_states_are_kept_of_the_model_they_are_wanted_of_alone(tmp_path, tiny_chat):
+    local = {"kind": "local", "model": str(tiny_chat), "device": "cpu", "dtype": "float32"}
+    for wanted, kept in (
+        ({"kind": "hidden_states"}, 0.7),
+        ({"kind": "hidden_states", "model": "another"}, None),
+        ({"kind": "tfidf"}, None),
+    ):
+        made = config(tmp_path, local, embedder=wanted)
+        assert build._depth_kept(made, made.llm) == kept
+
+
+def test_what_was_kept_beneath_is_copied_with_its_state(tiny_chat, prompt, tmp_path):
+    with kept_by(tiny_chat, prompt, tmp_path) as first:
+        assert first.usage().calls == len(TEXTS)
+    llm = LocalLLM(LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32"))
+    key = key_of(llm.identity, question_of(prompt.request(Example("", TEXTS[0]))))
+    with Ledger(tmp_path / "second.sqlite", [tmp_path / "ledger.sqlite"]) as second:
+        assert second.hidden(key) is None
+        found = second.find(key, "round 0")
+        second.settle()
+        assert second.hidden(key) == found.hidden is not None
