@@ -123,7 +123,7 @@ class Annotator:
             for place, i in enumerate(places):
                 of_row = tries[place * questions : (place + 1) * questions]
                 read = [self._read(each) for each in of_row]
-                proba[i], scored[i], problems[i] = self._row(read, shape, dropped)
+                proba[i], scored[i], problems[i] = self._row(read, pool[int(rows[i])].text, shape, dropped)
                 named += self._named(of_row, [said for said, _ in read])
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
@@ -238,9 +238,12 @@ class Annotator:
         return Said((weights / weights.sum()).astype(PROBABILITY)), True
 
     def _row(
-        self, answers: Sequence[tuple[Said, bool]], shape: tuple[int, ...], dropped: Counter[str]
+        self, answers: Sequence[tuple[Said, bool]], text: str, shape: tuple[int, ...], dropped: Counter[str]
     ) -> tuple[FloatArray, bool, str | None]:
-        """The distributions of a row, whether they are more than words, and why they are NaN if they are."""
+        """The distributions of a row, whether they are more than words, and why they are NaN if they are.
+
+        Of words that were left out of the question nothing is known: every class of theirs is as likely.
+        """
         for said, _ in answers:
             dropped.update(said.dropped)
         problem = next((said.problem for said, _ in answers if said.proba is None), None)
@@ -250,6 +253,7 @@ class Annotator:
         whole = np.zeros(shape, PROBABILITY)
         whole[..., 0] = 1.0  # behind the last word of a text
         given = found[0] if found[0].ndim == len(shape) else np.stack(found)
+        whole[: self.prompt.task.shape((text,))[0]] = 1.0 / shape[-1]
         whole[: len(given)] = given
         return whole, all(scored for _, scored in answers), None
 

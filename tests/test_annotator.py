@@ -221,3 +221,25 @@ def test_what_has_to_be_whole_is_not_measured_in_part(desk):
     bounded = replace(annotator, llm=Billed(lambda r: "positive"), purse=Purse(max_calls=1))
     with pytest.raises(CallsSpent):
         bounded.annotate(pool_of("a joy", "a bore"), np.arange(2), [(), ()], "test", all_or_none=True)
+
+
+def test_of_words_that_were_not_read_nothing_is_known(tmp_path):
+    prompt = load(Path(__file__).parent.parent / "prompts" / "bc5cdr-chem.md")
+    text = "aspirin was given twice daily for ten days before warfarin and heparin were given"
+
+    def answer(request):
+        asked = request.messages[-1].content
+        if "warfarin" in asked:
+            return Reply(problem="too long: 99 tokens")
+        return "Chemical: aspirin" if "aspirin" in asked else "none"
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        answers = annotate(
+            Annotator(prompt, ScriptedLLM(answer), ledger, lambda event: None), pool_of(text, "nothing was given")
+        )
+    words, half = len(text.split()), len(text.split()) // 2
+    said = answers.proba[0]
+    assert prompt.task.best(answers.proba)[0, 0] > 0, "aspirin is found in the half that was read"
+    assert (said[1:half, 0] > 0.8).all()
+    np.testing.assert_allclose(said[half:words], 1 / 3, atol=1e-6)
+    assert (answers.proba[1, 3:, 0] == 1).all(), "behind the last word of a text there is surely nothing"

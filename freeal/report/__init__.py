@@ -24,6 +24,7 @@ from freeal.report.summary import (
     worth,
 )
 from freeal.select import rounds
+from freeal.select.reasons import believed_by
 from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
@@ -40,7 +41,8 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
     store.choose(chosen, why)
     figures = [store.report(folder) for folder in done]
-    store.write_labels(corpus.pool, states[chosen], speaker(figures))
+    by = believed_by(config.filter.kind, config.belief.kind)
+    store.write_labels(corpus.pool, states[chosen], speaker(figures), by)
     result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
     assert store.task is not None
     meanings = [state.guidelines for state in states]

@@ -122,7 +122,7 @@ def _round(run: History, number: int, state: LoopState, row: int) -> Round:
         clean=bool(state.clean[row]),
         label=_label(run, state.posterior[row], row),
         source=sources(one, run.task.best)[0],
-        reason=reasons(one, run.task.best, run.speaker)[0],
+        reason=reasons(one, run.task.best, run.speaker, run.believed_by)[0],
     )
 
 

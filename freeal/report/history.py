@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from freeal import prompts, rows
+from freeal.config import BeliefConfig, FilterConfig
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
+from freeal.select.reasons import By, believed_by
 from freeal.store import CONFIG, ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
@@ -58,6 +60,15 @@ class History:
     def speaker(self) -> str:
         """Whose words the annotations are, see `speaker`."""
         return speaker(self.figures)
+
+    @property
+    def believed_by(self) -> By:
+        """What made rows believed, see `reasons`."""
+        belief, filter_ = (
+            BeliefConfig(**self.settings.get("belief", {})),
+            FilterConfig(**self.settings.get("filter", {})),
+        )
+        return believed_by(filter_.kind, belief.kind)
 
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""

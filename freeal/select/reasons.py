@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import numpy as np
 
 from freeal.types import Annotations, Best, BoolArray, FloatArray, LoopState, alike, spoken
+
+By = Literal["loss", "confidence", "agreement"]
+"""What makes a row believed on which LLM and student agree: how easily it was learned, how sure the student is of it,
+or nothing else."""
+
+
+def believed_by(filter_kind: str, belief_kind: str) -> By:
+    """By what a run with these settings (`filter.kind`, `belief.kind`) believes rows."""
+    if belief_kind == "confident":
+        return "confidence"
+    return "agreement" if filter_kind == "none" else "loss"
 
 
 def sources(state: LoopState, best: Best) -> list[str]:
@@ -23,27 +37,28 @@ def sources(state: LoopState, best: Best) -> list[str]:
     return [str(name) for name in names]
 
 
-def reasons(state: LoopState, best: Best, speaker: str = "LLM") -> list[str]:
+def reasons(state: LoopState, best: Best, speaker: str = "LLM", by: By = "loss") -> list[str]:
     """Why each row's label is what it is, in one sentence a row.
 
     Args:
         best: what distributions come to.
         speaker: who says what the annotations hold, the LLM or its understudy.
+        by: what else than that both agree makes a row believed.
     """
     rows = zip(
         sources(state, best), silences(state.annotations), mute(state.student), state.clean, spoken(state.posterior),
         strict=True,
     )  # fmt: skip
-    return [_reason(*row, speaker) for row in rows]
+    return [_reason(*row, speaker, by) for row in rows]
 
 
-def _reason(source: str, silence: str | None, alone: bool, believed: bool, given: bool, speaker: str) -> str:
+def _reason(source: str, silence: str | None, alone: bool, believed: bool, given: bool, speaker: str, by: By) -> str:
     """That of one row; `silence`: why the speaker says nothing, `alone`: the student does not."""
     match source:
         case "both" if believed:
-            return f"{speaker} and student agree, and the student found it easy: believed"
+            return f"{speaker} and student agree{_FOUND[by][0]}: believed"
         case "both":
-            return f"{speaker} and student agree, but the student found it hard: not believed"
+            return f"{speaker} and student agree{_FOUND[by][1]}: not believed"
         case "llm" if alone:
             return f"the {speaker}'s word alone: no student has a say"
         case "llm":
@@ -57,6 +72,13 @@ def _reason(source: str, silence: str | None, alone: bool, believed: bool, given
     if given:
         return f"{speaker} and student differ: together they favour a third label"
     return f"no label: the {speaker} {silence}, and no student has a say"
+
+
+_FOUND: Mapping[By, tuple[str, str]] = {
+    "loss": (", and the student found it easy", ", but the student found it hard"),
+    "confidence": (", and it is among those the student is surest of", ", but the student is surer of others"),
+    "agreement": ("", ", but the student did not learn from the row"),
+}
 
 
 def silences(said: Annotations) -> list[str | None]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from freeal.select.reasons import mute, reasons, sources
+from freeal.select.reasons import believed_by, mute, reasons, sources
 from freeal.tasks.tags import decode
 from freeal.types import Annotations, LoopState, argmax
 
@@ -62,6 +62,21 @@ def test_whose_word_entities_are_is_told_by_what_is_decoded():
 )  # fmt: skip
 def test_the_reason_is_what_happened_to_the_row(state, why):
     assert why in reasons(state, argmax)[0]
+
+
+@pytest.mark.parametrize(
+    ("filter_kind", "belief_kind", "believed", "why"),
+    [
+        ("gmm", "agreement", True, "agree, and the student found it easy: believed"),
+        ("quantile", "agreement", False, "agree, but the student found it hard: not believed"),
+        ("none", "agreement", True, "LLM and student agree: believed"),
+        ("gmm", "confident", True, "agree, and it is among those the student is surest of: believed"),
+        ("none", "confident", False, "agree, but the student is surer of others: not believed"),
+    ],
+)
+def test_the_reason_to_believe_is_that_of_the_run(filter_kind, belief_kind, believed, why):
+    state = after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], believed=believed)
+    assert reasons(state, argmax, "LLM", believed_by(filter_kind, belief_kind))[0].endswith(why)
 
 
 def test_an_understudy_is_named_in_the_place_of_the_llm():
