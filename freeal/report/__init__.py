@@ -37,7 +37,7 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     """Choose the round that is the result, and write its labels and both summaries; gives what summary.json holds."""
     done = store.finished()
     states = [store.load(folder) for folder in done]
-    signs = [rounds.signs(state) for state in states]
+    signs = [rounds.signs(state, before) for before, state in zip([None, *states], states, strict=False)]
     chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
     store.choose(chosen, why)
     figures = [store.report(folder) for folder in done]

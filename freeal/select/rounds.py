@@ -9,9 +9,9 @@ import numpy as np
 
 from freeal.select.calibration import FEWEST
 from freeal.select.noise import estimated_error
-from freeal.types import Annotations, FloatArray, IntArray, LoopState, argmax
+from freeal.types import Annotations, FloatArray, IntArray, LoopState, alike, argmax
 
-MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1}
+MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1, "upheld": 0.1}
 """How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
 
 COLLAPSED = 0.25
@@ -28,7 +28,8 @@ class Signs:
     `kappa`: agreement of the LLM with a student that has not seen the row, beyond chance, so that one label for
     everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k. `certainty`: one
     less the estimated noise. `answered`: of the rows asked in the round those with a readable answer. `believed`: of
-    the rows with an answer.
+    the rows with an answer. `upheld`: of the demonstrations that the round was shown those whose labels it
+    left as they were, so that what is one less is how far they drifted; one where none of the pool was shown.
     """
 
     kappa: float | None
@@ -36,10 +37,11 @@ class Signs:
     certainty: float
     answered: float | None
     believed: float | None
+    upheld: float = 1.0
 
 
-def signs(state: LoopState) -> Signs:
-    """Those of the round that led to `state`."""
+def signs(state: LoopState, before: LoopState | None = None) -> Signs:
+    """Those of the round that led from `before` (None: it was the first) to `state`."""
     k = state.posterior.shape[-1]
     said, labelled = state.annotations, state.annotations.labelled
     asked = said.asked_in == state.next_round - 1
@@ -51,7 +53,16 @@ def signs(state: LoopState) -> Signs:
         certainty=0.0 if noise is None else 1.0 - noise,
         answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
         believed=float(state.clean[labelled].mean()) if labelled.any() else None,
+        upheld=1.0 if before is None else upheld(before, state),
     )
+
+
+def upheld(before: LoopState, state: LoopState) -> float:
+    """Share of the demonstrations of `before`, as far as they are rows of the pool, whose labels are still theirs."""
+    shown = [demo.row for demo in before.demos if demo.row is not None]
+    if not shown:
+        return 1.0
+    return float(alike(argmax(before.posterior[shown]), argmax(state.posterior[shown])).mean())
 
 
 def agreement(said: Annotations, student: FloatArray) -> float | None:
@@ -92,8 +103,8 @@ def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:
     """Place of the round that is the result and, if it is not the last, what is wrong with those after it.
 
     Later rounds have seen more and are taken unless they did harm: from the last one back, a round gives way to the one
-    before it where its labels collapsed to one, where student and LLM ceased to agree, or where agreement and most of
-    the signs fell by more than their margin. Sureness alone moves nothing: who repeats himself is sure.
+    before it where its labels collapsed to one, where student and LLM ceased to agree, or where agreement and half of
+    the signs, or more, fell by more than their margin. Sureness alone moves nothing: who repeats himself is sure.
 
     Raises:
         ValueError: no round.
@@ -116,10 +127,10 @@ def _harm(before: Signs, now: Signs) -> str | None:
     pairs = {each.name: (getattr(before, each.name), getattr(now, each.name)) for each in fields(Signs)}
     known = {name: pair for name, pair in pairs.items() if None not in pair}
     fallen = [name for name, (was, is_now) in known.items() if was - is_now > MARGINS[name]]
-    if "kappa" not in fallen or 2 * len(fallen) <= len(known):
+    if "kappa" not in fallen or 2 * len(fallen) < len(known):
         return None
     told = ", ".join(f"{name} {known[name][0]:.2f} to {known[name][1]:.2f}" for name in fallen)
-    return f"later most signs fell: {told}"
+    return f"later signs fell: {told}"
 
 
 def kappa(first: IntArray, second: IntArray, k: int) -> float:

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.select.rounds import NONE, Signs, agreement, best_round, by_chance, evenness, kappa, signs
-from freeal.types import Annotations, LoopState
+from freeal.types import Annotations, Demonstration, LoopState
 
 GOOD = Signs(kappa=0.6, evenness=0.95, certainty=0.8, answered=1.0, believed=0.6)
 BETTER = Signs(kappa=0.7, evenness=0.98, certainty=0.85, answered=1.0, believed=0.7)
 SHARE = st.floats(0.0, 1.0)
-SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE)
+SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE, SHARE)
 
 
 def state(posterior, llm, student, asked_in=0, problems=None, next_round=1):
@@ -42,6 +42,7 @@ def test_the_last_round_is_the_result_unless_it_did_harm():
         (replace(GOOD, evenness=0.1), "one label"),
         (replace(GOOD, kappa=0.0), "no more than by chance"),
         (replace(GOOD, kappa=0.4, answered=0.5, believed=0.2), "kappa 0.60 to 0.40, answered 1.00 to 0.50"),
+        (replace(GOOD, kappa=0.4, believed=0.2, upheld=0.5), "believed 0.60 to 0.20, upheld 1.00 to 0.50"),
     ],
 )
 def test_a_round_that_did_harm_gives_way_to_the_one_before(later, told):
@@ -142,6 +143,27 @@ def test_the_signs_are_those_of_the_rows_that_have_something_to_tell():
     assert found.believed == pytest.approx(1 / 3)
     assert found.certainty == pytest.approx(0.75)
     assert found.evenness == pytest.approx(evenness(np.array([0, 1, 0, 0]), 2))
+
+
+def shown(found, *rows):
+    """The state with these rows of its pool as demonstrations; None: a text that is no row."""
+    return replace(found, demos=tuple(Demonstration("a text", "a", row) for row in rows))
+
+
+def test_demonstrations_drift_where_the_round_that_was_shown_them_takes_their_labels_back():
+    taught = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]
+    learned = [[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7]]
+    before, after = state(taught, taught, taught), state(learned, learned, learned, next_round=2)
+    for rows, share in (
+        ((0, 1), 1.0),
+        ((0, 2), 0.5),
+        ((2, 3), 0.0),
+        ((0, 1, 2, None), 2 / 3),
+        ((None,), 1.0),
+        ((), 1.0),
+    ):
+        assert signs(after, shown(before, *rows)).upheld == pytest.approx(share)
+    assert signs(after).upheld == 1.0
 
 
 def test_nothing_said_is_nothing_to_tell():
