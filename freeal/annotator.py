@@ -110,7 +110,7 @@ class Annotator:
         proba = np.full((len(rows), *shape), np.nan, PROBABILITY)
         scored, problems = np.zeros(len(rows), bool), np.full(len(rows), None, object)
         order = _by_demonstrations(rows, shown)
-        size, done, shortened = max(1, self.llm.capabilities.chunk // questions), 0, 0
+        size, done, shortened, unread = max(1, self.llm.capabilities.chunk // questions), 0, 0, 0
         dropped: Counter[str] = Counter()
         named: list[Named] = []
         for start in range(0, len(order), size):
@@ -125,11 +125,15 @@ class Annotator:
                 read = [self._read(each) for each in of_row]
                 proba[i], scored[i], problems[i] = self._row(read, pool[int(rows[i])].text, shape, dropped)
                 named += self._named(of_row, [said for said, _ in read])
+                unread += sum(said.proba is None for said, _ in read) if problems[i] is None else 0
             shortened += sum(tried.shortened for tried in tries)
             done += len(places)
             self.emit(Progress(work, done, len(rows), self.unit))
         if shortened:
             self.emit(Note(f"{shortened} {self.unit} were too long: asked with fewer demonstrations or cut", work))
+        if unread:
+            told = f"{unread} of {len(rows) * questions} questions got no answer, where others about their rows did"
+            self.emit(Note(told, work))
         if dropped:
             told = ", ".join(f"{count} × {cause}" for cause, count in dropped.most_common())
             self.emit(Note(f"of what the LLM named, this was left out: {told}", work))
@@ -137,7 +141,7 @@ class Annotator:
         alarms = habits.alarms(named, questions if self.prompt.task.answers else None)
         for alarm in alarms:
             self.emit(Note(alarm, work))
-        return Answers(np.asarray(rows), proba, scored, tuple(problems), tuple(alarms))
+        return Answers(np.asarray(rows), proba, scored, tuple(problems), tuple(alarms), dict(dropped.most_common()))
 
     def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
@@ -242,20 +246,24 @@ class Annotator:
     ) -> tuple[FloatArray, bool, str | None]:
         """The distributions of a row, whether they are more than words, and why they are NaN if they are.
 
-        Of words that were left out of the question nothing is known: every class of theirs is as likely.
+        Of words that were left out of the question nothing is known: every class of theirs is as likely. Nor is it of a
+        label that the row was asked about in vain, if there was an answer about another.
         """
         for said, _ in answers:
             dropped.update(said.dropped)
         problem = next((said.problem for said, _ in answers if said.proba is None), None)
         found = [said.proba for said, _ in answers if said.proba is not None]
-        if len(found) < len(answers):
+        if not found:
             return np.full(shape, np.nan, PROBABILITY), False, problem
+        nothing = np.full(shape[-1], 1.0 / shape[-1])
         whole = np.zeros(shape, PROBABILITY)
         whole[..., 0] = 1.0  # behind the last word of a text
-        given = found[0] if found[0].ndim == len(shape) else np.stack(found)
-        whole[: self.prompt.task.shape((text,))[0]] = 1.0 / shape[-1]
+        given = found[0]
+        if given.ndim < len(shape):
+            given = np.stack([nothing if said.proba is None else said.proba for said, _ in answers])
+        whole[: self.prompt.task.shape((text,))[0]] = nothing
         whole[: len(given)] = given
-        return whole, all(scored for _, scored in answers), None
+        return whole, all(scored for said, scored in answers if said.proba is not None), None
 
     def _named(self, tries: Sequence[_Try], answers: Sequence[Said]) -> list[Named]:
         """What the replies to a row's questions named; nothing where one was not read, or gave probabilities."""

@@ -156,6 +156,16 @@ def _check_task(config: Config, task: Task) -> None:
         )
 
 
+def check_reading(config: Config, asked: LLM) -> None:
+    """Make sure that this LLM can be asked as `reading` says, as far as that is known before it is asked anything.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.reading != "written" and not isinstance(config.llm, OpenAIConfig):
+        candidates.check(asked.capabilities, config.reading)
+
+
 def _check_vectors(config: Config) -> None:
     """Make sure that there are vectors of a student, and somebody to compare by them, where they are wanted.
 

@@ -118,11 +118,7 @@ class Candidates:
             ConfigError: it gives no probabilities.
         """
         self.annotator.prepare()
-        if not self.capabilities.probabilities or self.capabilities.by_uid:
-            raise ConfigError(
-                f"reading: {self.kind} needs an LLM that gives the probability of each label; this one gives none: set "
-                "reading: written"
-            )
+        check(self.capabilities, self.kind)
         return self
 
     def told(self, meanings: Mapping[str, str] | None) -> Candidates:
@@ -293,6 +289,19 @@ class Candidates:
                 proba[place] = composed(found, said.proba[mine[place]], slots, TRUST_IN_A_WORD)
                 proba[place, len(split_words(pool[int(row)].text)) :] = np.eye(1, classes)
         return Answers(np.asarray(rows), proba, np.zeros(len(rows), bool), tuple(problems), said.alarms)
+
+
+def check(capabilities: Capabilities, kind: Kind) -> None:
+    """Make sure that an LLM can judge candidates.
+
+    Raises:
+        ConfigError: it gives no probabilities.
+    """
+    if not capabilities.probabilities or capabilities.by_uid:
+        raise ConfigError(
+            f"reading: {kind} needs an LLM that gives the probability of each label; this one gives none: set "
+            "reading: written"
+        )
 
 
 def prompt_of(prompt: Prompt) -> Prompt:

@@ -99,6 +99,7 @@ class Scorekeeper:
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
             "alarms": list(answers.alarms),
+            "dropped": dict(answers.dropped),
             "understudy": stand_in,
             "usage": asdict(self.annotator.ledger.usage(all_works_of(number))),
             "pool": _plain(pool),

@@ -100,7 +100,7 @@ class Answers:
     """What one pass of the LLM gave: `rows` (a,), `proba` (a, k) with NaN where it abstained, and why it did.
 
     `scored` (a,): the LLM gave real probabilities; False where it gave a mere word. `alarms`: what is wrong with the
-    answers as a whole, see `select/habits.py`.
+    answers as a whole, see `select/habits.py`. `dropped`: how much of what the LLM named was left out, by cause.
     """
 
     rows: IntArray
@@ -108,6 +108,7 @@ class Answers:
     scored: BoolArray
     problems: tuple[str | None, ...]
     alarms: tuple[str, ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

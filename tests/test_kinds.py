@@ -912,3 +912,51 @@ def test_gold_of_sets_is_none_or_names(tmp_path, told):
     assert said.code == 2
     assert "line 2" in said.err
     assert f"gold {told!r} in column 'topics' has 'none' beside labels; leave out one or the other" in said.err
+
+
+def test_a_label_without_an_answer_takes_no_other_of_its_row_along(tmp_path):
+    student = {"kind": "linear"}
+    job = configured(tmp_path, reviews(64), reviews(96)[64:], SETS, "topics", TOPICS, student=student, rounds=1)
+    some = ("--set", "llm.probabilities=false", "--set", "llm.unreadable=0.3")
+    said = freeal("run", job, "--out", tmp_path / "run", *some)
+    assert said.code in (0, 3), said.err
+    told = re.search(r"(\d+) of 192 questions got no answer, where others about their rows did", said.err)
+    assert told, said.err
+    read = read_table(tmp_path / "run" / "rounds" / "00" / "annotations.parquet")
+    unread = (np.array(list(read["first"])) == 0.5).sum()
+    assert unread == 2 * int(told[1]) > 40, "nothing is known of them"
+    silent = sum(problem is not None for problem in read["problem"])
+    assert silent < 10, "a row abstains where none of its labels was read"
+    states = json.loads(freeal("status", tmp_path / "run", "--json").out)
+    assert sum(states["rows"].values()) == 64
+    assert states["works"]["round 0"].get("labelled") == states["rows"]["labelled"] == 64 - silent
+
+
+def test_replies_that_are_no_lists_of_entities_have_failed(tmp_path):
+    job = configured(tmp_path, sentences(20), [], TOKENS, "tags", {"PER": PEOPLE}, student={"kind": "none"})
+    settings = ("--set", "llm.unreadable=1.0", "--set", "data.test=null", "--set", "rounds=1")
+    assert freeal("run", job, "--out", tmp_path / "run", *settings).code == 4
+    rows = json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"]
+    assert list(rows) == ["failed: not a list of entities"], rows
+
+
+def test_an_llm_that_cannot_judge_candidates_is_refused_before_it_is_asked(tmp_path):
+    job = configured(tmp_path, sentences(20), sentences(8), TOKENS, "tags", {"PER": PEOPLE}, student={"kind": "none"})
+    for verb in ("check", "plan"):
+        said = freeal(verb, job, "--set", "reading=phrases")
+        assert said.code == 2
+        assert "needs an LLM that gives the probability" in said.err
+
+
+def test_what_was_left_out_of_what_the_llm_named_is_counted_by_cause(tmp_path):
+    replies = [{"id": row["id"], "label": "PER: Nobody Here | Ann"} for row in sentences(20)]
+    (tmp_path / "said.jsonl").write_text("\n".join(map(json.dumps, replies)), encoding="utf-8")
+    rows = [{**row, "tokens": ["Ann", "slept"], "tags": ["B-PER", "O"]} for row in sentences(20)]
+    job = configured(tmp_path, rows, rows[:1], TOKENS, "tags", {}, student={"kind": "none"}, rounds=1)
+    said = {"kind": "recorded", "replies": str(tmp_path / "said.jsonl")}
+    settings = ("--set", f"llm={json.dumps(said)}", "--set", "data.test=null")
+    assert freeal("run", job, "--out", tmp_path / "run", *settings).code in (0, 3)
+    assert summary(tmp_path / "run")["rounds"][0]["dropped"] == {"invented": 20}
+    told = (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert "Round 0, left out of what the LLM named: 20 × invented." in told
+    assert "left out: 'Nobody Here', invented" in freeal("explain", tmp_path / "run", rows[0]["id"]).out

@@ -44,6 +44,7 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     with listening() as emit:
         reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
+        build.check_reading(chosen, reader)
         found = estimate(chosen, prompt, corpus, reader)
     if as_json:
         typer.echo(json.dumps(found, indent=2))

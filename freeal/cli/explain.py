@@ -62,6 +62,7 @@ def lines(found: Explanation) -> list[str]:
         shown = sum(role == "assistant" for role, _ in question.messages)
         answer = question.problem or repr(question.reply)
         told.append(f"{_question(question)}: asked with {shown} demonstrations; reply: {answer}")
+        told += [f"  left out: {words!r}, {cause}" for words, cause in question.left_out]
     return told
 
 

@@ -59,6 +59,7 @@ def plan(
     with listening() as emit:
         reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
         build.calibrator(chosen, tuple(prompt.labels))
+        build.check_reading(chosen, reader)
         found = estimate(chosen, prompt, corpus, reader)
     asking, questions = build.as_asked(chosen, prompt, corpus.pool)
     found |= {"cost": cost(chosen, found, asking), "seconds": seconds(chosen, found)}

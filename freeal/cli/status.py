@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from freeal.cli.options import AsJson, RunFolder
 from freeal.errors import RunError
+
+if TYPE_CHECKING:
+    from freeal.types import Annotations
 
 
 def status(run: RunFolder, as_json: AsJson = False) -> None:
@@ -64,7 +67,11 @@ def account(run: Path) -> dict[str, Any]:
             if work.startswith("round ") and uid in of_row and of_row[uid] != "labelled":
                 of_row[uid] = state
         usage, in_doubt = ledger.usage(), ledger.in_doubt()
-    last = RunStore(run, prompt.task, tuple(pool)).resume()
+    store = RunStore(run, prompt.task, tuple(pool))
+    if prompt.task.questions > 1:  # of several questions a row the ledger tells one apart
+        for number, folder in enumerate(store.finished()):
+            works[f"round {number}"] = _of_round(store.load(folder).annotations, number)
+    last = store.resume()
     if last is not None:
         said, several = last.annotations, prompt.task.kind != "classification"
         for uid, labelled, problem in zip(pool, said.labelled, said.problems, strict=True):
@@ -76,7 +83,7 @@ def account(run: Path) -> dict[str, Any]:
                 of_row[uid] = "labelled"
     by_state = Counter(of_row.values())
     by_state["skipped: empty"] = len(environment.get("empty", ()))
-    whole = len(RunStore(run).finished())
+    whole = len(store.finished())
     done = "finished" if (run / "summary.json").is_file() else "interrupted"
     return {
         "schema_version": 1,
@@ -90,6 +97,15 @@ def account(run: Path) -> dict[str, Any]:
         "usage": {"calls": usage.calls, "reused": usage.reused, "tokens_in": usage.tokens_in,
                   "tokens_out": usage.tokens_out, "cost": usage.cost, "doubt": usage.doubt},
     }  # fmt: skip
+
+
+def _of_round(said: Annotations, number: int) -> Counter[str]:
+    """What became of the rows that round `number` asked about, when it was done."""
+    asked = said.asked_in == number
+    return Counter(
+        "labelled" if labelled or not problem else f"failed: {problem.partition(':')[0]}"
+        for labelled, problem in zip(said.labelled[asked], said.problems[asked], strict=True)
+    )
 
 
 def _written(reply: Any) -> str:
@@ -108,7 +124,8 @@ def _state(prompt: Any, reply: Any) -> str:
         return "pending"
     if reply.problem is None and reply.logprobs is not None:
         return "labelled"
-    if prompt.task.kind == "tokens" and reply.problem is None:
-        return "answered"  # whether what it names is in the text is for the run to say
     said = prompt.read(reply, "")
+    named = reply.problem is None and said.named  # whether that is in the text is for the run to say
+    if prompt.task.kind == "tokens" and (named or said.proba is not None):
+        return "answered"
     return "labelled" if said.proba is not None else f"failed: {said.problem.partition(':')[0]}"

@@ -9,10 +9,11 @@ import numpy as np
 
 from freeal import candidates, verification
 from freeal.ledger import FILE, Ledger, Unread
-from freeal.llm import Message
+from freeal.llm import Message, Reply, Request
 from freeal.prompts import Prompt
 from freeal.report.history import History
 from freeal.select.reasons import mute, reasons, sources
+from freeal.tasks.grounding import ground
 from freeal.tasks.tokens import NONE
 from freeal.types import Annotations, FloatArray, LoopState, surest
 
@@ -24,7 +25,8 @@ Said = Mapping[str, float]
 class Question:
     """One request about the row: the work it belongs to, the chat as sent, and the reply as it was read.
 
-    `about`: which label it asks about, or which words of the text; None where there is one question a row.
+    `about`: which label it asks about, or which words of the text; None where there is one question a row. `left_out`:
+    what it names that is no entity of the text as it stands, and why, in lists of entities.
     """
 
     work: str
@@ -32,6 +34,7 @@ class Question:
     messages: Sequence[tuple[str, str]]
     reply: str | None
     problem: str | None
+    left_out: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,21 @@ def explain(run: History, uid: str) -> Explanation:
             work, _about(asking, request.messages), [(m.role, m.content) for m in request.messages],
             None if reply is None or isinstance(reply, Unread) else reply.text,
             None if reply is None or isinstance(reply, Unread) else reply.problem,
+            _left_out(run, row, request, reply),
         )
         for work, request, reply in asked if work.startswith("round ")
     ]  # fmt: skip
     teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run, run.states[0].annotations.first[row], row)
     return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
+
+
+def _left_out(run: History, row: int, request: Request, reply: Reply | Unread | None) -> list[tuple[str, str]]:
+    """(words, cause) of what a written list of entities names in vain."""
+    text = run.text(row)
+    if text is None or run.task.kind != "tokens" or request.choices or not isinstance(reply, Reply):
+        return []
+    return [(each.words, each.cause) for each in ground(reply.text, text, list(run.task.labels)).dropped]
 
 
 def _asking(prompt: Prompt) -> list[Prompt]:

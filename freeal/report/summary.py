@@ -142,6 +142,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         *rounds_table(found),
         "",
+        *left_out(found),
     ]
     if members := members_table(found):
         lines += ["## Members of the panel", "", *members, ""]
@@ -169,6 +170,17 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def left_out(found: Mapping[str, Any]) -> list[str]:
+    """What the LLM named that is no entity of its text, by cause, round by round; nothing where nothing was."""
+    dropped = [(figures["round"], figures.get("dropped")) for figures in found["rounds"]]
+    told = []
+    for number, causes in dropped:
+        if causes:
+            counts = ", ".join(f"{count:,} × {cause}" for cause, count in causes.items())
+            told.append(f"Round {number}, left out of what the LLM named: {counts}.")
+    return [*told, ""] if told else []
 
 
 def _anew(number: int, each: Guidelines) -> dict[str, Any]:
