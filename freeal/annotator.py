@@ -46,6 +46,8 @@ class Annotator:
     """Of its LLM, where a panel has several; None for the first, or only, one."""
     unit: str = "rows"
     """What the rows of its pools are, to be told."""
+    states: bool = False
+    """Whether the LLM's hidden states of rows are wanted that are asked about without demonstrations."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -302,6 +304,7 @@ class _Try:
 
     def request(self, annotator: Annotator) -> Request:
         request = annotator.prompt.request(self.example, self.shown, self.question)
+        request = replace(request, state=annotator.states and not self.shown)
         if self._more_tokens:
             request = replace(request, max_tokens=4 * request.max_tokens)
         if self._correction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -204,6 +204,7 @@ def reader(config: Config, prompt: Prompt, pool: Pool, ledger: Ledger, emit: Emi
         Annotator(wording, each, ledger, emit, purse, name)
         for (each, purse, name), wording in product(llms, prompt.wordings)
     ]
+    members[0] = replace(members[0], states=_depth_kept(config, config.llm) is not None)  # of others nobody asks
     if config.reading != "written":
         calls = int(np.ceil(worth_asking(config, prompt) * len(as_asked(config, prompt, pool)[1]) / max(1, len(pool))))
         return Candidates(
@@ -400,8 +401,7 @@ def embedder(config: Config, prompt: Prompt, emit: Emit, ledger: Ledger | None =
         case StatesConfig() as states:
             from freeal.llm.states import StatesEmbedder
 
-            kept = ledger.hidden if ledger else None
-            made = StatesEmbedder(_states_of(config, states), prompt, states.depth, emit, kept)
+            made = StatesEmbedder(_states_of(config, states), prompt, states.depth, emit, ledger)
             return RememberingEmbedder(made, most=STATES_IN_MEMORY)
 
 

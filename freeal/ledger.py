@@ -42,13 +42,14 @@ CREATE TABLE IF NOT EXISTS requests (
   state TEXT NOT NULL, sent INTEGER NOT NULL, raw TEXT, text TEXT, logprobs TEXT,
   tokens_in INTEGER NOT NULL DEFAULT 0, tokens_out INTEGER NOT NULL DEFAULT 0, problem TEXT,
   seconds REAL NOT NULL DEFAULT 0, cost REAL NOT NULL DEFAULT 0, reused INTEGER NOT NULL DEFAULT 0,
-  tokens_cached INTEGER, doubtful INTEGER NOT NULL DEFAULT 0, doubt REAL NOT NULL DEFAULT 0, hidden BLOB
+  tokens_cached INTEGER, doubtful INTEGER NOT NULL DEFAULT 0, doubt REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_question ON requests (question);
 CREATE TABLE IF NOT EXISTS asked_rows (
   work TEXT NOT NULL, uid TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (work, uid)
 );
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS states (key TEXT PRIMARY KEY, hidden BLOB NOT NULL);
 """
 
 
@@ -159,10 +160,19 @@ class Ledger:
         found = "SELECT 1 FROM requests WHERE key = ? AND state IN ('received', 'read')"
         return any(self._one(found, (key,), ledger) for ledger in (self._own, *self._beneath))
 
-    def hidden(self, key: str) -> bytes | None:
-        """The hidden state that came with the reply kept under `key`, if one did (`llm.hidden`)."""
-        found = self._one("SELECT hidden FROM requests WHERE key = ? AND state = 'read'", (key,))
-        return found["hidden"] if found else None
+    def state(self, key: str) -> bytes | None:
+        """The hidden state (`llm.hidden`) of a model that is asked what goes by `key`; None if it is not known."""
+        for ledger in (self._own, *self._beneath):
+            if row := self._one("SELECT hidden FROM states WHERE key = ?", (key,), ledger):
+                if ledger is not self._own:
+                    self._write(_states({key: row["hidden"]}))
+                hidden: bytes = row["hidden"]
+                return hidden
+        return None
+
+    def keep_states(self, states: Mapping[str, bytes]) -> None:
+        """Commit hidden states by key; what is known of a key stays, so that who was told of it is told the same."""
+        self._write(_states(states)).result()
 
     def note_rows(self, work: str, rows: Iterable[tuple[str, str]]) -> None:
         """Which (id of the example, key) belong to `work`, each answered or not: what `status` accounts for.
@@ -196,9 +206,11 @@ class Ledger:
 
     def keep(self, replies: Iterable[tuple[Entry, Reply]], seconds: float) -> None:
         """Commit (request, reply) all together, as one; `seconds` is what they took as a whole."""
-        rows = [{**entry.values, **_reply(reply)} for entry, reply in replies]
-        share = seconds / max(1, len(rows))
-        self._write([(_KEEP, {**row, "seconds": share}) for row in rows]).result()
+        told = list(replies)
+        share = seconds / max(1, len(told))
+        rows = [(_KEEP, {**entry.values, **_reply(reply), "seconds": share}) for entry, reply in told]
+        states = _states({entry.key: reply.hidden for entry, reply in told if reply.hidden is not None})
+        self._write([*rows, *states]).result()
 
     def remember(self, name: str, value: object) -> None:
         """A fact about this run that must not change under it, such as what the server can do."""
@@ -408,13 +420,13 @@ class _Writer:
         failpoint("ledger.after_commit")
 
 
-_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached, hidden, reused"
+_FOUND = "state, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached, reused"
 _NAMES = (
     "key, question, work, uid, asked, state, sent, raw, text, logprobs, tokens_in, tokens_out, problem, tokens_cached,"
-    " hidden, seconds"
+    " seconds"
 )
 _REQUEST = ":key, :question, :work, :uid, :asked"
-_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached, :hidden"
+_MEANING = ":text, :logprobs, :tokens_in, :tokens_out, :problem, :tokens_cached"
 _SENT = (
     f"INSERT INTO requests (key, question, work, uid, asked, state, sent) VALUES ({_REQUEST}, 'sent', 1)"
     " ON CONFLICT (key) DO UPDATE SET state = 'sent', sent = sent + 1 WHERE state IN ('sent', 'failed')"
@@ -437,7 +449,7 @@ _REREAD = _READ.replace(", cost = :cost", "")
 _UNLESS_ANSWERED = (
     " ON CONFLICT (key) DO UPDATE SET state = excluded.state, raw = excluded.raw, text = excluded.text,"
     " logprobs = excluded.logprobs, tokens_in = excluded.tokens_in, tokens_out = excluded.tokens_out,"
-    " problem = excluded.problem, tokens_cached = excluded.tokens_cached, hidden = excluded.hidden,"
+    " problem = excluded.problem, tokens_cached = excluded.tokens_cached,"
     " seconds = excluded.seconds, reused = excluded.reused WHERE requests.state IN ('sent', 'failed')"
 )
 _KEEP = (
@@ -450,8 +462,17 @@ _COPY = (
 )
 
 
+_STATE = (
+    "INSERT INTO states VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET hidden = excluded.hidden"
+    " WHERE substr(hidden, 1, 2) != substr(excluded.hidden, 1, 2)"
+)
 _REFUSED = "problem IS NOT NULL AND raw IS NULL AND tokens_in = 0"
 """A row that holds a server's refusal, which cost nothing and is no call."""
+
+
+def _states(states: Mapping[str, bytes]) -> list[_Statement]:
+    """What keeps hidden states by key; one that is known of the same layer, which its first two bytes tell, stays."""
+    return [(_STATE, each) for each in states.items()]
 
 
 def _among(works: Iterable[str] | None) -> tuple[list[str], str]:
@@ -471,7 +492,7 @@ def _reply(reply: Reply) -> dict[str, object]:
     logprobs = None if reply.logprobs is None else json.dumps(reply.logprobs)
     return {
         "text": reply.text, "logprobs": logprobs, "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out,
-        "problem": reply.problem, "tokens_cached": reply.tokens_cached, "hidden": reply.hidden,
+        "problem": reply.problem, "tokens_cached": reply.tokens_cached,
     }  # fmt: skip
 
 
@@ -479,8 +500,7 @@ def _found(row: sqlite3.Row) -> Reply | Unread:
     if row["state"] == "received":
         return Unread(row["raw"], bool(row["reused"]))
     logprobs = None if row["logprobs"] is None else tuple(json.loads(row["logprobs"]))
-    counts = row["tokens_in"], row["tokens_out"]
-    return Reply(row["text"], logprobs, *counts, row["problem"], row["tokens_cached"], row["hidden"])
+    return Reply(row["text"], logprobs, row["tokens_in"], row["tokens_out"], row["problem"], row["tokens_cached"])
 
 
 def _for_writing(path: Path) -> sqlite3.Connection:
@@ -509,24 +529,24 @@ def _for_reading(path: Path) -> sqlite3.Connection:
 _SCHEMA_1_AS_NOW = (
     "SELECT key, question, work, uid, json_object('messages', json(messages)) AS asked, 'read' AS state, 1 AS sent,"
     " NULL AS raw, text, logprobs, tokens_in, tokens_out, problem, seconds, 0.0 AS cost, reused,"
-    " NULL AS tokens_cached, 0 AS doubtful, 0.0 AS doubt, NULL AS hidden FROM replies"
+    " NULL AS tokens_cached, 0 AS doubtful, 0.0 AS doubt FROM replies"
 )
 _MIGRATIONS = {  # schema: what is done before, and what after the tables of now are made
     1: ("", f"INSERT OR IGNORE INTO requests {_SCHEMA_1_AS_NOW}; DROP TABLE replies;"),
     2: (
         "ALTER TABLE requests ADD COLUMN tokens_cached INTEGER;"
         " ALTER TABLE requests ADD COLUMN doubtful INTEGER NOT NULL DEFAULT 0;"
-        " ALTER TABLE requests ADD COLUMN doubt REAL NOT NULL DEFAULT 0; ALTER TABLE requests ADD COLUMN hidden BLOB;",
+        " ALTER TABLE requests ADD COLUMN doubt REAL NOT NULL DEFAULT 0;",
         "",
     ),
-    3: ("ALTER TABLE requests ADD COLUMN hidden BLOB;", ""),
 }
+_NO_STATES = "CREATE TEMP TABLE states (key TEXT, hidden BLOB);"
 _VIEWS = {  # schema: how a file that may not be changed is read as one of now
     1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_NOW}; CREATE TEMP TABLE facts (name TEXT, value TEXT);"
-    " CREATE TEMP TABLE asked_rows (work TEXT, uid TEXT, key TEXT);",
-    2: "CREATE TEMP VIEW requests AS"
-    " SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt, NULL AS hidden FROM main.requests;",
-    3: "CREATE TEMP VIEW requests AS SELECT *, NULL AS hidden FROM main.requests;",
+    f" CREATE TEMP TABLE asked_rows (work TEXT, uid TEXT, key TEXT); {_NO_STATES}",
+    2: "CREATE TEMP VIEW requests AS SELECT *, NULL AS tokens_cached, 0 AS doubtful, 0 AS doubt FROM main.requests;"
+    f" {_NO_STATES}",
+    3: _NO_STATES,
 }
 
 

@@ -15,7 +15,7 @@ from freeal import ledger
 from freeal.errors import RunError
 from freeal.store import RESULT, RunStore, damaged_files
 
-TABLES = ("requests", "asked_rows", "facts")
+TABLES = ("requests", "asked_rows", "facts", "states")
 
 
 @dataclass(frozen=True, slots=True)

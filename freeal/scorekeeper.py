@@ -146,13 +146,14 @@ class Scorekeeper:
         test = self.corpus.test
         if test is None or self.corpus.test_gold is None:
             return {}
+        answers = None
+        if self._may_ask(test):
+            try:
+                answers = self._read_test(test)  # before the student reads it: hidden states come along
+            except BudgetError as error:  # measuring is no reason to lose a round
+                self.annotator.emit(Note(f"the LLM is not asked about all of the test: {error}", TEST))
         read = student.view(test.inputs()).proba
-        if not self._may_ask(test):
-            return {"student": read}
-        try:
-            answers = self._read_test(test)
-        except BudgetError as error:  # measuring is no reason to lose a round
-            self.annotator.emit(Note(f"the LLM is not asked about all of the test: {error}", TEST))
+        if answers is None:
             return {"student": read}
         calibrated = self._zero_shot_correction(state.annotations)(answers.proba, answers.scored)
         settings = self.config.fusion

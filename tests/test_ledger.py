@@ -258,7 +258,7 @@ def test_a_ledger_of_the_first_schema_is_understood(tmp_path, beneath):
         assert ledger.usage().calls == (0 if beneath else 1)
 
 
-NEW_SINCE = {2: ("tokens_cached", "doubtful", "doubt", "hidden"), 3: ("hidden",)}
+NEW_SINCE: dict[int, tuple[str, ...]] = {2: ("tokens_cached", "doubtful", "doubt"), 3: ()}
 """Schema -> columns that it has not."""
 
 
@@ -271,18 +271,34 @@ def test_a_ledger_of_an_earlier_schema_is_understood(tmp_path, schema, beneath):
     with sqlite3.connect(path) as old:
         for column in NEW_SINCE[schema]:
             old.execute(f"ALTER TABLE requests DROP COLUMN {column}")
+        old.execute("DROP TABLE states")
         old.execute(f"PRAGMA user_version = {schema}")
     old.close()
     with Ledger(tmp_path / "new.sqlite" if beneath else path, [path] if beneath else []) as ledger:
         assert ledger.find(kept, "round 0") == Reply("positive", None, 9, 1)
         assert ledger.usage().calls == (0 if beneath else 1)
+        assert ledger.state(kept) is None
+        ledger.keep_states({kept: LAYER_1})
+        assert ledger.state(kept) == LAYER_1
 
 
-def test_a_hidden_state_is_kept_with_its_reply(tmp_path):
+LAYER_1, AGAIN, LAYER_2 = b"\x01\x00ab", b"\x01\x00cd", b"\x02\x00ab"
+
+
+def test_a_hidden_state_is_kept_with_its_reply_and_the_first_of_its_layer_stays(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        with_, without = keep(ledger, Reply("a", (0.0,), hidden=b"\x00\x01"), Reply("b"))
-        assert ledger.find(with_, "round 0") == Reply("a", (0.0,), hidden=b"\x00\x01")
-        assert (ledger.hidden(with_), ledger.hidden(without), ledger.hidden("nobody")) == (b"\x00\x01", None, None)
+        with_, without = keep(ledger, Reply("a", (0.0,), hidden=LAYER_1), Reply("b"))
+        assert ledger.find(with_, "round 0") == Reply("a", (0.0,))
+        assert (ledger.state(with_), ledger.state(without), ledger.state("nobody")) == (LAYER_1, None, None)
+        ledger.keep_states({with_: AGAIN, without: AGAIN})
+        assert (ledger.state(with_), ledger.state(without)) == (LAYER_1, AGAIN)
+        ledger.keep_states({with_: LAYER_2})
+        assert ledger.state(with_) == LAYER_2
+    with Ledger(tmp_path / "second.sqlite", [tmp_path / "ledger.sqlite"]) as second:
+        assert second.state(with_) == LAYER_2
+        second.settle()
+    with Ledger(tmp_path / "second.sqlite") as second:
+        assert second.state(with_) == LAYER_2, "what was beneath is copied"
 
 
 def test_what_the_prefix_cache_saved_is_added_up(tmp_path):

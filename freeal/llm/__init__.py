@@ -26,7 +26,7 @@ class Request:
     to be generated (at most `max_tokens`, at `temperature`, from `seed`), as JSON that keeps to `schema` if there is
     one and the client has `Capabilities.structured`. `uid` is the id of the example
     asked about and `question` the number of the question about it: recorded replies are found by them; they are no part
-    of what the LLM reads.
+    of what the LLM reads. `state`: its hidden state is wanted as well, where it can give that.
     """
 
     messages: tuple[Message, ...]
@@ -37,6 +37,7 @@ class Request:
     uid: str = ""
     question: int = 0
     schema: Mapping[str, Any] | None = None
+    state: bool = False
 
 
 FRAME = 16
@@ -60,8 +61,7 @@ class Reply:
     `logprobs` holds one natural logarithm a choice: of the event that the reply begins like this choice and
     like no other (they need not add up to one; -inf is allowed). None means the client cannot tell. A
     failed item has `problem` set and is never an exception. `tokens_cached` of the `tokens_in` were in the server's
-    prefix cache; None where it does not tell. `hidden`: what the model made of the question, if it was to be kept
-    (`llm.hidden`).
+    prefix cache; None where it does not tell. `hidden`: what the model made of the question (`llm.hidden`).
     """
 
     text: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal.types import FloatArray, IntArray
+from freeal.types import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -61,11 +61,9 @@ class Layer:
         finally:
             hook.remove()
 
-    def kept(self, states: torch.Tensor, places: IntArray) -> list[bytes]:
-        """States (tokens, d) at `places` as they are kept: the layer's number, then d numbers of sixteen bits."""
-        chosen = states[list(map(int, places))].float().clamp(-_LARGEST, _LARGEST).half().cpu().numpy()
-        mark = _LAYER.pack(self.number)
-        return [mark + state.tobytes() for state in chosen]
+    def kept(self, state: FloatArray) -> bytes:
+        """A state (d,) as it is kept: the layer's number, then d numbers of sixteen bits."""
+        return _LAYER.pack(self.number) + np.clip(state, -_LARGEST, _LARGEST).astype(np.float16).tobytes()
 
     def state_in(self, kept: bytes | None) -> FloatArray | None:
         """(d,) float32 what was kept; None if that is nothing, or of another layer."""

@@ -27,11 +27,12 @@ from freeal import models
 from freeal.config import LocalConfig
 from freeal.errors import ConfigError
 from freeal.events import Emit, Note, ignore
-from freeal.llm import Capabilities, Message, Reply, Request
+from freeal.llm import UNHEARD, Capabilities, Journal, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
 from freeal.llm.hidden import Layer
 from freeal.llm.packing import ChoiceTree, Tokens, branches, pack, packs, shared_length
 from freeal.processor import multiplies_bfloat16
+from freeal.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class LocalLLM(InProcessModel):
     Args:
         config: model, device, precision and the size of a forward pass.
         emit: hears of downloads and fallbacks.
-        depth: with each scored reply comes the hidden state of the layer there, a share of all; None: it comes not.
+        depth: with a scored reply comes, if it is wanted, the hidden state of the layer there, a share of all.
 
     Raises:
         ModelError: the model cannot be found or loaded.
@@ -74,6 +75,14 @@ class LocalLLM(InProcessModel):
         if unfit:
             self.emit(Note(f"{self.config.model} reads each prompt whole, which is slower: {unfit}", "llm"))
         return unfit is None
+
+    def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
+        """As every client does; hidden states are left out where they are not wanted."""
+        replies = super().complete(requests, journal)
+        return [
+            reply if request.state else replace(reply, hidden=None)
+            for request, reply in zip(requests, replies, strict=True)
+        ]
 
     def _score(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[Reply]:
         score = self.reader.score_packed if self.packed else self.reader.score_plain
@@ -224,7 +233,7 @@ class _Reader:
         self._shrink(depth)
         hidden: Sequence[bytes | None] = [None] * len(tails)
         if self.layer:
-            hidden = self.layer.kept(heard[0][0], packed.readout[:, 0])
+            hidden = [self.layer.kept(state) for state in _at(heard[0], packed.readout[:, 0])]
         return list(map(_Scored, _path_scores(logits, tree, len(tails)), hidden))
 
     def _hearing(self) -> AbstractContextManager[list[torch.Tensor]]:
@@ -243,7 +252,7 @@ class _Reader:
                     for tail in tree.spelt():
                         ids = torch.tensor([[*prompt, *tail]], device=self.device)
                         ends.append(self.model(input_ids=ids, use_cache=False, **self._last_only).logits[0, -1])
-                (hidden,) = self.layer.kept(heard[0][0], np.array([-1])) if self.layer else (None,)
+                hidden = self.layer.kept(_at(heard[0], np.array([-1]))[0]) if self.layer else None
                 scores += [_Scored(each, hidden) for each in _path_scores(torch.stack(ends), tree, 1)]
         return scores
 
@@ -313,6 +322,12 @@ class _Reader:
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(times)
         return cache
+
+
+def _at(states: torch.Tensor, places: IntArray) -> FloatArray:
+    """(p, d) float32 of `states` (1, tokens, d) at `places` (p,)."""
+    found: FloatArray = states[0, list(map(int, places))].float().cpu().numpy()
+    return found
 
 
 def _path_scores(logits: torch.Tensor, tree: ChoiceTree, prompts: int) -> list[list[float]]:

@@ -7,7 +7,7 @@ these vectors learns in seconds what a small encoder would have to be fine-tuned
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from freeal.config import LocalConfig
 from freeal.events import Emit, Progress, ignore
-from freeal.ledger import key_of, question_of
+from freeal.ledger import Ledger, key_of, question_of
 from freeal.llm.hidden import Layer
 from freeal.llm.local import LocalLLM
 from freeal.llm.packing import Tokens, shared_length
@@ -31,15 +31,16 @@ class StatesEmbedder:
 
     From each state that of the empty text is taken off, asked in the same way, and of each coordinate the root is
     drawn, its sign kept (Perronnin et al., ECCV 2010): a few coordinates of such states are a hundred times as large as
-    the others. A text's vector depends on no other text. Layers above the one read are not computed, and what all
-    prompts begin with is read once.
+    the others. A text's vector depends on no other text. States that came with the answers of the run are in its
+    ledger; for the others, layers above the one read are not computed, what all prompts begin with is read once, and
+    they are kept there, too: whoever goes on with the run has the same.
 
     Args:
         config: the model.
         prompt: what it is asked; columns besides the text are empty.
         depth: which layer, as a share of all.
         emit: hears of downloads and progress.
-        kept: the state that came with the answer to a question, by the key under which the ledger keeps it.
+        ledger: that of the run.
 
     Raises:
         LLMError: the model cannot be loaded.
@@ -51,13 +52,13 @@ class StatesEmbedder:
         prompt: Prompt,
         depth: float,
         emit: Emit = ignore,
-        kept: Callable[[str], bytes | None] | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.llm = LocalLLM(config, emit)
         self.prompt = prompt
         self.depth = depth
         self.emit = emit
-        self.kept = kept
+        self.ledger = ledger
 
     @property
     def description(self) -> Mapping[str, str | int]:
@@ -71,29 +72,42 @@ class StatesEmbedder:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(n, d) float32 of length one each; of a text that is too long for the model the end is left out."""
         vectors = np.zeros((len(texts), int(self.description["dimensions"])), np.float32)
-        for i, text in enumerate(texts):
-            vectors[i] = self._vector(text)
-            if len(texts) > TOLD_EVERY and ((i + 1) % TOLD_EVERY == 0 or i + 1 == len(texts)):
-                self.emit(Progress("reading hidden states", i + 1, len(texts), "texts"))
+        for start in range(0, len(texts), TOLD_EVERY):
+            some = texts[start : start + TOLD_EVERY]
+            for i, state in enumerate(self._states(some), start):
+                vectors[i] = self._vector(state)
+            if len(texts) > TOLD_EVERY:
+                self.emit(Progress("reading hidden states", start + len(some), len(texts), "texts"))
         return vectors
 
-    def _vector(self, text: str) -> FloatArray:
-        state = self._kept(text)
-        apart = (self._state(self._tokens(text)) if state is None else state) - self._empty
+    def _states(self, texts: Sequence[str]) -> list[FloatArray]:
+        """(d,) of each text: as it is kept, and if it is not yet, it is computed and kept.
+
+        Of the empty text nothing is kept: when its own state is taken off, nothing must be left, nor what sixteen bits
+        cannot tell.
+        """
+        if self.ledger is None:
+            return [self._state(self._tokens(text)) for text in texts]
+        keys = [self._key(text) if text else "" for text in texts]
+        known = {key: self._layer.state_in(self.ledger.state(key)) for key in dict.fromkeys(keys) if key}
+        new = {
+            key: self._layer.kept(self._state(self._tokens(text)))
+            for key, text in zip(keys, texts, strict=True) if key and known[key] is None
+        }  # fmt: skip
+        if new:
+            self.ledger.keep_states(new)
+        known |= {key: self._layer.state_in(hidden) for key, hidden in new.items()}
+        return [self._empty if (state := known.get(key)) is None else state for key in keys]
+
+    def _vector(self, state: FloatArray) -> FloatArray:
+        apart = state - self._empty
         rooted = np.sign(apart) * np.sqrt(np.abs(apart))
         length = np.linalg.norm(rooted)
         d = len(rooted)  # the empty text itself has no direction: a fixed one
         return rooted / length if length > 0 else np.full(d, d**-0.5, np.float32)
 
-    def _kept(self, text: str) -> FloatArray | None:
-        """(d,) the state that came with the answer about `text`, if it was asked so and one came; not of the empty one.
-
-        From that nothing is left when its own state is taken off, or nothing but what sixteen bits cannot tell.
-        """
-        if self.kept is None or not text:
-            return None
-        key = key_of(self.llm.identity, question_of(self.prompt.request(Example("", text))))
-        return self._layer.state_in(self.kept(key))
+    def _key(self, text: str) -> str:
+        return key_of(self.llm.identity, question_of(self.prompt.request(Example("", text))))
 
     def _tokens(self, text: str) -> Tokens:
         """The prompt about `text`, of which so much of the end is left out that the model can read it."""

@@ -1,9 +1,12 @@
 """Hidden states of a tiny causal model: those transformers gives, whatever else is read before or beside."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from freeal import build, prompts
 from freeal.annotator import Annotator
@@ -11,10 +14,10 @@ from freeal.cli import app
 from freeal.config import LocalConfig, parse
 from freeal.errors import ConfigError, Unfit
 from freeal.events import Progress, ignore
-from freeal.ledger import Ledger, key_of, question_of
+from freeal.ledger import Ledger
 from freeal.llm.local import LocalLLM
 from freeal.llm.states import StatesEmbedder
-from freeal.types import Example, Pool
+from freeal.types import Demonstration, Example, Pool
 
 torch = pytest.importorskip("torch")
 
@@ -66,8 +69,6 @@ def test_a_vector_depends_on_no_other_text_to_the_last_bit(tiny_chat, prompt):
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama", "Mistral", "Gemma2"])
 def test_other_families_are_read_too(tiny_chat, prompt, tmp_path, family):
-    import shutil
-
     import transformers
 
     shutil.copytree(tiny_chat, tmp_path / "model")
@@ -124,7 +125,6 @@ def test_several_questions_a_text_have_no_one_state(tmp_path):
 
 def test_a_run_learns_from_them_and_predicts(tmp_path, tiny_chat):
     import yaml
-    from typer.testing import CliRunner
 
     from freeal.config import to_yaml
 
@@ -140,51 +140,72 @@ def test_a_run_learns_from_them_and_predicts(tmp_path, tiny_chat):
     assert len(said.stdout.splitlines()) == 21
 
 
-def kept_by(folder, prompt, tmp_path, depth=0.5, **settings):
+def kept_by(folder, prompt, path, depth=0.5, shown=()):
     """A ledger in which the LLM's answers about TEXTS are kept, with their states."""
-    llm = LocalLLM(LocalConfig(model=str(folder), device="cpu", dtype="float32", **settings), depth=depth)
-    ledger = Ledger(tmp_path / "ledger.sqlite")
+    llm = LocalLLM(LocalConfig(model=str(folder), device="cpu", dtype="float32"), depth=depth)
+    ledger = Ledger(path / "ledger.sqlite")
     pool = Pool(tuple(Example(str(i), text) for i, text in enumerate(TEXTS)))
-    Annotator(prompt, llm, ledger, ignore).annotate(pool, np.arange(len(pool)), [()] * len(pool), "round 0")
+    annotator = Annotator(prompt, llm, ledger, ignore, states=True)
+    annotator.annotate(pool, np.arange(len(pool)), [tuple(shown)] * len(pool), "round 0")
     return ledger
 
 
-@pytest.mark.parametrize("sliding", [False, True], ids=["packed", "whole"])
-def test_states_come_with_the_answers_and_are_not_computed_again(tiny_chat, prompt, tmp_path, monkeypatch, sliding):
+def reader(folder, prompt, ledger=None, depth=0.5):
+    settings = LocalConfig(model=str(folder), device="cpu", dtype="float32")
+    return StatesEmbedder(settings, prompt, depth, ledger=ledger)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["packed", "whole"])
+def test_states_come_with_the_answers_and_are_not_computed_again(tiny_chat, prompt, tmp_path, monkeypatch, whole):
     from freeal.llm.local import _Reader
 
-    if sliding:
+    if whole:
         monkeypatch.setattr(_Reader, "unfit_for_packing", lambda reader: "as if it had layers that forget")
     with kept_by(tiny_chat, prompt, tmp_path) as ledger:
-        settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
-        made = StatesEmbedder(settings, prompt, 0.5, kept=ledger.hidden)
-        np.testing.assert_allclose(made.encode(TEXTS), embedder(tiny_chat, prompt).encode(TEXTS), atol=0.02)
+        made = reader(tiny_chat, prompt, ledger)
+        found = made.encode(TEXTS)
+        np.testing.assert_allclose(found, reader(tiny_chat, prompt).encode(TEXTS), atol=0.02)
         read = []
         monkeypatch.setattr(made, "_read", lambda *given: read.append(given) or np.zeros(32, np.float32))
-        made.encode([text for text in TEXTS if text])
+        assert made.encode(TEXTS).tobytes() == found.tobytes()
         assert not read
         made.encode(["never asked about"])
         assert len(read) == 1
 
 
+def test_states_that_were_computed_are_the_same_for_who_goes_on(tiny_chat, prompt, tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        first = reader(tiny_chat, prompt, ledger).encode(TEXTS)
+    with kept_by(tiny_chat, prompt, tmp_path) as ledger:
+        again = reader(tiny_chat, prompt, ledger).encode(TEXTS)
+    assert again.tobytes() == first.tobytes(), "also where answers, with states of their own, came afterwards"
+
+
 def test_states_of_another_layer_are_not_taken_for_these(tiny_chat, prompt, tmp_path):
     with kept_by(tiny_chat, prompt, tmp_path, depth=1.0) as ledger:
-        settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
-        made = StatesEmbedder(settings, prompt, 0.5, kept=ledger.hidden)
-        assert made.encode(TEXTS).tobytes() == embedder(tiny_chat, prompt).encode(TEXTS).tobytes()
-        assert StatesEmbedder(settings, prompt, 1.0, kept=ledger.hidden)._kept(TEXTS[0]) is not None
+        known = reader(tiny_chat, prompt, ledger).encode(TEXTS)
+        np.testing.assert_allclose(known, reader(tiny_chat, prompt).encode(TEXTS), atol=0.02)
 
 
-def test_answers_are_the_same_whether_states_are_kept_or_not(tiny_chat, prompt):
+def test_states_are_kept_of_texts_that_are_asked_about_alone(tiny_chat, prompt, tmp_path):
+    shown = (Demonstration("a joy", "positive"),)
+    with kept_by(tiny_chat, prompt, tmp_path, shown=shown) as ledger:
+        assert ledger.usage().calls == len(TEXTS)
+        assert next(ledger._select("SELECT count(*) AS n FROM states"))["n"] == 0
+
+
+def test_answers_are_the_same_whether_states_are_wanted_or_not(tiny_chat, prompt):
     settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
     requests = [prompt.request(Example("", text)) for text in TEXTS]
-    plain, kept = (LocalLLM(settings, depth=depth).complete(requests) for depth in (None, 0.5))
+    wanted = [replace(request, state=True) for request in requests]
+    plain, unwanted = (LocalLLM(settings, depth=depth).complete(requests) for depth in (None, 0.5))
+    kept = LocalLLM(settings, depth=0.5).complete(wanted)
     assert [reply.logprobs for reply in plain] == [reply.logprobs for reply in kept]
-    assert {reply.hidden for reply in plain} == {None}
+    assert {reply.hidden for reply in (*plain, *unwanted)} == {None}
     assert all(len(reply.hidden or b"") == 2 + 2 * 32 for reply in kept)
 
 
-def test_states_are_kept_of_the_model_they_are_wanted_of_alone(tmp_path, tiny_chat):
+def test_states_are_kept_of_the_model_they_are_wanted_of_alone(tmp_path, tiny_chat, prompt):
     local = {"kind": "local", "model": str(tiny_chat), "device": "cpu", "dtype": "float32"}
     for wanted, kept in (
         ({"kind": "hidden_states"}, 0.7),
@@ -192,16 +213,27 @@ def test_states_are_kept_of_the_model_they_are_wanted_of_alone(tmp_path, tiny_ch
         ({"kind": "tfidf"}, None),
     ):
         made = config(tmp_path, local, embedder=wanted)
-        assert build._depth_kept(made, made.llm) == kept
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            assert build._depth_kept(made, made.llm) == kept
+            assert build.reader(made, prompt, Pool(()), ledger, ignore).states == (kept is not None)
 
 
-def test_what_was_kept_beneath_is_copied_with_its_state(tiny_chat, prompt, tmp_path):
-    with kept_by(tiny_chat, prompt, tmp_path) as first:
-        assert first.usage().calls == len(TEXTS)
-    llm = LocalLLM(LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32"))
-    key = key_of(llm.identity, question_of(prompt.request(Example("", TEXTS[0]))))
-    with Ledger(tmp_path / "second.sqlite", [tmp_path / "ledger.sqlite"]) as second:
-        assert second.hidden(key) is None
-        found = second.find(key, "round 0")
-        second.settle()
-        assert second.hidden(key) == found.hidden is not None
+def test_a_run_that_goes_on_has_the_same_states(tmp_path, tiny_chat):
+    """Killed behind its first round: the same bytes as one that was not."""
+    from freeal.config import to_yaml
+
+    local = {"kind": "local", "model": str(tiny_chat), "device": "cpu", "dtype": "float32"}
+    settings = {"embedder": {"kind": "hidden_states"}, "student": {"kind": "linear"}, "stop": {"min_change": 0.0}}
+    made = config(tmp_path, local, **settings, demos={"kind": "none"}, query={"kind": "all"})
+    (tmp_path / "run.yaml").write_text(to_yaml(made))
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    said = CliRunner().invoke(app, ["run", str(tmp_path / "run.yaml"), "--out", str(whole)])
+    assert said.exit_code in (0, 3), said.output
+    shutil.copytree(whole, again)
+    shutil.rmtree(again / "rounds" / "01")
+    for name in ("result.json", "summary.json", "labels.csv"):
+        (again / name).unlink()
+    said = CliRunner().invoke(app, ["run", "--resume", str(again)])
+    assert said.exit_code in (0, 3), said.output
+    for name in ("labels.csv", "rounds/01/posterior.parquet", "rounds/01/student/head.safetensors"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
