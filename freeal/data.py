@@ -431,7 +431,7 @@ def _take_in(place: str, split: str, config: DataConfig, task: Task) -> _Intake:
     for number, row in table.rows:
         if not intake.rows and len(row) == 1 and config.text == "text":
             intake.text_column = next(iter(row))  # a file with one column has no other text
-        if not intake.rows and task.kind == "tokens" and config.text == "text" and "text" not in row:
+        elif not intake.rows and task.kind == "tokens" and config.text == "text" and "text" not in row:
             intake.text_column = "tokens"
         intake.add(number, row)
     intake.check()

@@ -548,6 +548,20 @@ def test_cells_of_a_csv_may_hold_tokens_and_tags(tmp_path):
     assert spans_of(entities(path, "tags", text="words")) == [[(0, 3)]]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.csv", "sentence\nAnn met Bob\n"), ("p.jsonl", '{"s": "Ann met Bob"}\n')]
+)
+def test_the_only_column_is_the_text_with_entities_too(tmp_path, name, content):
+    first = entities(written(tmp_path / name, content)).pool[0]
+    assert (first.text, first.tokenized, dict(first.fields)) == ("Ann met Bob", False, {})
+
+
+@pytest.mark.parametrize("column", ["tokens", "words"])
+def test_the_only_column_may_hold_tokens(tmp_path, column):
+    first = entities(as_jsonl(tmp_path / "p.jsonl", [{column: ["Ann", "met"]}])).pool[0]
+    assert (first.text, first.tokenized) == ("Ann met", True)
+
+
 def test_a_row_without_text_and_tokens_is_told(tmp_path):
     path = as_jsonl(tmp_path / "p.jsonl", [{"text": "Ann", "spans": None}, {"texts": "Bob", "spans": []}])
     assert entities_fault(path, "spans") == (
