@@ -180,6 +180,10 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": "a", "spans": [[0, "1", "PER"]]}, "[0, '1', 'PER'] is no span; expected {\"start\": 0,"),
         ({"text": "a", "spans": [{"start": 0, "end": 1, "type": "PER"}]}, "is no span; expected"),
         ({"text": "a", "spans": ["PER"]}, "PER is no span"),
+        ({"text": "Ann in Rome", "spans": [{"start": 0, "end": 3, "label": "PER", "text": "Bob"}]},
+         "span 0:3 'PER' is 'Ann' by its offsets and 'Bob' by its text; offsets count code points"),
+        ({"text": "👍 Ann", "spans": [{"start": 3, "end": 5, "label": "PER", "text": "Ann"}]},
+         "span 3:5 'PER' is 'nn' by its offsets and 'Ann' by its text"),
         ({"text": "a b", "spans": [[1, 2, "PER"]]}, "span 1:2 'PER' touches no word"),
         ({"text": "a b", "spans": [[2, 3, "LOC"], [0, 3, "PER"]]}, "spans 0:3 'PER' and 2:3 'LOC' overlap"),
         ({"text": "a b", "spans": [[0, 1, "PRE"]]}, "'PRE' is no type; did you mean 'PER'?"),
@@ -364,6 +368,11 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
         ({"text": "Ann sings", "gold": " "}, None),
         ({"text": "Ann sings", "gold": "null"}, None),
         ({"text": "Ann sings", "gold": []}, ()),
+        (
+            {"text": "Ann\n Lee", "gold": [{"start": 0, "end": 8, "label": "PER", "text": "Ann Lee"}]},
+            (Span(0, 8, "PER"),),
+        ),
+        ({"text": "Ann", "gold": [{"start": 0, "end": 3, "label": "PER", "text": None}]}, (Span(0, 3, "PER"),)),
     ],
 )
 def test_labels_are_known_by_what_they_hold(row, spans):
