@@ -38,7 +38,8 @@ class DataReport:
     `empty` are ids (or places) of rows without text, which are skipped; `duplicates` counts rows whose text
     an earlier row of the pool has too; `leaked` are ids of pool rows whose text is also in the test; `cut`
     counts texts shortened to `max_words`. Where entities are marked, `long` counts texts of pool and test with more
-    words than are read, and `lost` the entities of gold that end behind what is read: no figure counts them.
+    words than are read, `lost` the entities of gold that no figure counts, as they end behind what is read or share a
+    word with a longer one, and `moved` those that do not begin and end where words do, and count as whole words.
     """
 
     rows: int
@@ -50,6 +51,7 @@ class DataReport:
     test_empty: tuple[str, ...] = ()
     long: int = 0
     lost: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,10 @@ def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
 
 
 def _unread(intake: _Intake, rows: IntArray) -> Counter[str]:
-    """How many of `rows` are `long`, and how many entities of their gold are `lost`, see `DataReport`."""
+    """How many of `rows` are `long`, and how many entities of their gold `lost` and `moved`, see `DataReport`."""
     long = [len(split_words(intake.examples[row].text)) > MOST_WORDS for row in rows if intake.task.kind == "tokens"]
-    return Counter(long=sum(long), lost=sum(intake.lost[row] for row in rows))
+    lost, moved = (sum(of[row] for row in rows) for of in (intake.lost, intake.moved))
+    return Counter(long=sum(long), lost=lost, moved=moved)
 
 
 def _report(
@@ -124,6 +127,7 @@ def _report(
         test_empty=() if tested is None else tuple(tested.empty),
         long=unread["long"],
         lost=unread["lost"],
+        moved=unread["moved"],
     )
 
 
@@ -148,6 +152,7 @@ class _Intake:
     examples: list[Example] = field(default_factory=list)
     gold: list[Any] = field(default_factory=list)
     lost: Counter[int] = field(default_factory=Counter)
+    moved: Counter[int] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
@@ -246,7 +251,7 @@ class _Intake:
         return bool(tokens) and not any(" " in token for token in tokens or ())
 
     def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
-        """What gold says of a row, None where it says nothing: a class, classes, or spans within its `text`."""
+        """What gold says of a row, None where it says nothing: a class, classes, or spans of words that are read."""
         if isinstance(self.config.gold, tuple):
             return self._flagged(number, {each: row.get(each) for each in self.config.gold})
         told = self.config.gold or ""
@@ -259,13 +264,15 @@ class _Intake:
             return None
         types = {fold(name): name for name in self.task.labels}
         try:
-            spans = sentence_of(self.table, row, types, column, told).spans
-            within, words = tuple(span for span in spans or () if span.end <= len(text)), split_words(text)
-            widened(within, words)  # each has a word of freeal's, too
+            spans, words = sentence_of(self.table, row, types, column, told).spans, split_words(text)
+            within = [span for span in spans or () if span.end <= len(text)]
+            unread = behind(words, within)
+            whole = widened([span for span in within if span not in unread], words)
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
-        self.lost[len(self.gold)] = len(spans or ()) - len(within) + len(behind(words, within))
-        return None if spans is None else within
+        self.lost[len(self.gold)] = len(spans or ()) - len(whole)
+        self.moved[len(self.gold)] = len(set(whole) - set(within))
+        return None if spans is None else whole
 
     def _flagged(self, number: int, cells: Mapping[str, object]) -> list[int] | None:
         """The labels with a 1 in their column; None where all are blank."""

@@ -15,6 +15,7 @@ from freeal.data import Corpus, load
 from freeal.errors import DataError
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.spans import Span
 from freeal.tasks.tokens import MOST_WORDS, Tokens
 
 LABELS = ("negative", "positive")
@@ -243,6 +244,32 @@ def test_texts_longer_than_what_is_read_and_the_gold_behind_are_counted(tmp_path
     short = load(DataConfig(pool=str(path), max_words=127, **config), task, 0)
     assert (short.report.cut, short.report.long, short.report.lost) == (2, 0, 3)
     assert load(DataConfig(pool=str(path), sample=1, **config), task, 1).report.lost in (0, 2)
+
+
+def test_gold_within_words_counts_as_whole_words_and_is_counted(tmp_path):
+    task, text = Tokens({"DOSE": "", "UNIT": ""}), "take 10mg daily"
+    rows = [
+        {"text": text, "spans": [[5, 7, "DOSE"], [7, 9, "UNIT"]]},
+        {"text": text, "spans": [[5, 9, "DOSE"], [10, 15, "UNIT"]]},
+        {"text": text, "spans": [[5, 10, "DOSE"], [10, 13, "UNIT"]]},
+        {"tokens": ["take", "10mg"], "spans": ["O", "B-DOSE"]},
+    ]
+    path = as_jsonl(tmp_path / "p.jsonl", rows)
+    corpus = load(DataConfig(pool=str(path), gold="spans"), task, 0)
+    assert task.spans(text, corpus.gold[0]) == (Span(5, 9, "DOSE"),)
+    assert (corpus.report.lost, corpus.report.moved) == (1, 3)
+    both = load(DataConfig(pool=str(path), test=str(path), gold="spans"), task, 0)
+    assert (both.report.lost, both.report.moved) == (2, 6)
+
+
+def test_an_entity_that_is_not_read_takes_no_word_from_one_that_is(tmp_path):
+    text = " ".join(["ab"] * (MOST_WORDS + 2))
+    last = 3 * (MOST_WORDS - 1)
+    row = {"text": text, "spans": [[last, last + 1, "X"], [last + 1, len(text), "X"]]}
+    task = Tokens({"X": ""})
+    corpus = load(DataConfig(pool=str(as_jsonl(tmp_path / "p.jsonl", [row])), gold="spans"), task, 0)
+    assert task.spans(text, corpus.gold[0]) == (Span(last, last + 2, "X"),)
+    assert (corpus.report.lost, corpus.report.moved) == (1, 1)
 
 
 def test_a_text_without_a_word_is_empty_where_words_are_labelled(tmp_path):

@@ -867,18 +867,26 @@ def test_check_and_run_say_what_of_long_texts_is_not_read(tmp_path):
     long = {"id": "long", "tokens": [*["word"] * 140, "Bob"], "tags": [*["O"] * 140, "B-PER"]}
     blank = {"id": "blank", "tokens": ["\u200b"], "tags": ["O"]}
     settings = {"student": {"kind": "none"}, "rounds": 1}
-    job = configured(tmp_path, [*sentences(9), long, blank], sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
+    within = {"id": "within", "text": "Bobby", "tokens": ["Bob", "by"], "tags": ["B-PER", "O"]}
+    rows = [*sentences(9), long, blank, within]
+    job = configured(tmp_path, rows, sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
     checked = freeal("check", job)
     assert "1 empty texts skipped" in checked.out
     assert "1 texts longer than what is read, and labelled, of them" in checked.out
-    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in checked.out
+    lost = "1 entities of gold end behind what is read, or share a word with a longer one: no figure"
+    moved = "1 entities of gold do not begin and end where words do: they count as whole words"
+    assert lost in checked.out
+    assert moved in checked.out
     said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
     assert "of 1 texts nothing behind word 128 is read, nor labelled" in said.err
-    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in said.err
+    assert lost in said.err
+    assert moved in said.err
     assert "1 × behind the last word read" in said.err
     found = summary(tmp_path / "run")
-    assert (found["data"]["empty"], found["data"]["long"], found["data"]["lost"]) == (1, 1, 1)
-    assert "1 entities of gold behind what is read" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert [found["data"][key] for key in ("empty", "long", "lost", "moved")] == [1, 1, 1, 1]
+    page = (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert "1 entities of gold behind what is read" in page
+    assert "1 entities of gold that do not begin and end where words do, counted as whole words" in page
     assert {row["id"]: row["spans"] for row in labels(tmp_path / "run")}["long"] == "", "it is no text without entities"
 
 
