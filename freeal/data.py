@@ -35,15 +35,17 @@ from freeal.types import Example, IntArray, Pool
 class DataReport:
     """What was read: `rows` in the file of the pool, and what a user should know about them.
 
-    `empty` are ids (or places) of rows without text, which are skipped; `duplicates` counts rows whose text
-    an earlier row of the pool has too; `leaked` are ids of pool rows whose text is also in the test; `cut`
-    counts texts shortened to `max_words`. Where entities are marked, `long` counts texts of pool and test with more
-    words than are read, `lost` the entities of gold that no figure counts, as they end behind what is read or share a
-    word with a longer one, and `moved` those that do not begin and end where words do, and count as whole words.
+    `empty` are ids (or places) of rows without text, which are skipped, and `before` how many rows of the file with a
+    text stand before each; `duplicates` counts rows whose text an earlier row of the pool has too; `leaked` are ids of
+    pool rows whose text is also in the test; `cut` counts texts shortened to `max_words`. Where entities are marked,
+    `long` counts texts of pool and test with more words than are read, `lost` the entities of gold that no figure
+    counts, as they end behind what is read or share a word with a longer one, and `moved` those that do not begin and
+    end where words do, and count as whole words.
     """
 
     rows: int
     empty: tuple[str, ...] = ()
+    before: tuple[int, ...] = ()
     duplicates: int = 0
     leaked: tuple[str, ...] = ()
     cut: int = 0
@@ -120,6 +122,7 @@ def _report(
     return DataReport(
         rows=intake.rows,
         empty=tuple(intake.empty),
+        before=tuple(intake.before),
         duplicates=len(pool) - len(set(pool.texts)),
         leaked=tuple(example.id for example in pool.examples if seen and _same_text(example.text) in seen),
         cut=intake.cut,
@@ -154,6 +157,7 @@ class _Intake:
     lost: Counter[int] = field(default_factory=Counter)
     moved: Counter[int] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     hashed: Counter[str] = field(default_factory=Counter)
@@ -167,7 +171,8 @@ class _Intake:
         short = self._short(text, count=True)
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
         if self._is_empty(short):
-            self.empty.append(given.strip() or f"{self.table.unit} {number}")
+            self.empty.append(given if given.strip() else f"{self.table.unit} {number}")
+            self.before.append(len(self.examples))
             return
         name = given if given.strip() else self._hash(text)
         if name in self.lines:

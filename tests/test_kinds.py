@@ -437,6 +437,18 @@ def test_new_texts_get_entities(marked, tmp_path):
     assert all(words_of(words, s["start"], s["end"]) == s["text"].split(" ") for s in json.loads(said.out)["spans"])
 
 
+def test_new_texts_may_be_the_only_column_and_blank(marked, sorted_, tmp_path):
+    (tmp_path / "new.csv").write_text('sentence\nBob came to Peru\n""\nNobody spoke\n', encoding="utf-8")
+    for run, nothing in ((marked[1], {"spans": None}), (sorted_[1], {"labels": None, "probabilities": None})):
+        said = freeal("predict", run, tmp_path / "new.csv", "--json")
+        assert said.code == 0, said.err
+        first, blank, last = map(json.loads, said.out.splitlines())
+        assert blank == {"id": "line 3", **nothing}
+        assert None not in (*first.values(), *last.values())
+        table = freeal("predict", run, tmp_path / "new.csv").out
+        assert list(csv.reader(table.splitlines()))[2] == ["line 3", *[""] * len(nothing), ""]
+
+
 def test_new_texts_may_come_as_conll_under_any_name(marked, tmp_path):
     (tmp_path / "eng.testa").write_text("Bob B-PER\nslept O\n\nNobody O\n", encoding="utf-8")
     said = freeal("predict", marked[1], tmp_path / "eng.testa", "--json")
