@@ -293,7 +293,7 @@ class _Intake:
         return [self._classes[fold(column)] for column, value in cells.items() if _flag(value)]
 
     def _set(self, number: int, column: str, value: object) -> list[int] | None:
-        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank.
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of blanks alone.
 
         A list may also have a 0 or 1 for each label. The name `none` alone is the empty set.
         """
@@ -311,7 +311,14 @@ class _Intake:
                 number, f"gold {value!r} in column {column!r} has {NONE!r} beside labels; leave out one or the other"
             )
         found = [self._class(number, column, name) for name in labels]
-        return [index for index in found if index >= 0]
+        if found and max(found) < 0:
+            return None
+        if -1 in found:
+            raise self.table.fault(
+                number,
+                f"gold {value!r} in column {column!r} has a blank beside labels; leave it out, or name the label",
+            )
+        return found
 
     def _one_hot(self, told: Sequence[object]) -> list[int] | None:
         """Classes of a 0 or 1 for each label; None of other lists, and of [0, 1], which may be numbers of labels."""
@@ -347,7 +354,7 @@ class _Intake:
         if fold(told) in self._classes:
             return [told]
         between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-        return [name.strip() for name in told.split(between) if name.strip()]
+        return [name.strip() for name in told.split(between) if name.strip()] or [None]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]

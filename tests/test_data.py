@@ -400,6 +400,25 @@ def test_a_blank_cell_of_several_labels_is_unknown_and_none_is_the_empty_set(tmp
     assert gold_of(path, ("a", "b")) == [[-1, -1], [0, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("told", [[None], [""], [" ", None], "[null]", '[""]', ";", [float("nan")]])
+def test_blanks_alone_are_unknown_labels(tmp_path, told):
+    assert gold_of(topic_rows(tmp_path, told, [])) == [[-1, -1, -1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("told", [["price", None], ["price", ""], '["price", null]'])
+def test_a_blank_beside_labels_is_told(tmp_path, told):
+    message = gold_fault(topic_rows(tmp_path, ["price"], told))
+    assert f"line 2: gold {told!r} in column 'topics' has a blank beside labels; leave it out" in message
+
+
+def test_missing_classes_of_a_data_set_are_unknown_labels(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    topics = datasets.Sequence(datasets.ClassLabel(names=list(TOPICS)))
+    features = datasets.Features(text=datasets.Value("string"), topics=topics)
+    datasets.Dataset.from_dict({"text": ["x"], "topics": [[-1]]}, features).save_to_disk(tmp_path / "saved")
+    assert gold_of(tmp_path / "saved") == [[-1, -1, -1]]
+
+
 @pytest.mark.parametrize(
     "told", [[1, 0, 0], [1.0, 0.0, 0.0], [True, False, False], "[1, 0, 0]", "1;0;0", ["1", "0", "0"]]
 )
