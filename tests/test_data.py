@@ -491,6 +491,16 @@ def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_pa
     )
 
 
+def test_choices_of_label_studio_are_gold(tmp_path):
+    tasks = [
+        {"id": i, "data": {"text": f"text {i}"}, "annotations": [{"result": [{"type": "choices", "value": value}]}]}
+        for i, value in enumerate([{"choices": ["price"]}, {"choices": ["speed"]}])
+    ]
+    path = written(tmp_path / "p.json", json.dumps([*tasks, {"data": {"text": "new"}, "annotations": []}]))
+    assert gold_of(path, gold="labels") == [[1, 0, 0], [0, 1, 0], [-1, -1, -1]]
+    assert read(path, labels=TOPICS, gold="label").gold.tolist() == [0, 1, -1]
+
+
 # --- texts with entities
 
 

@@ -464,7 +464,7 @@ def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
     assert set(found["labels"]) == {name for name, p in found["probabilities"].items() if p > 0.5}
 
 
-@pytest.mark.parametrize("name", ["names.conll", "names.jsonl"])
+@pytest.mark.parametrize("name", ["names.conll", "names.jsonl", "names.json"])
 def test_exported_entities_are_read_back(marked, tmp_path, name):
     _, run, _ = marked
     assert freeal("export", run, tmp_path / name).code == 0
