@@ -35,14 +35,17 @@ from freeal.types import Example, IntArray, Pool
 class DataReport:
     """What was read: `rows` in the file of the pool, and what a user should know about them.
 
-    `empty` are ids (or places) of rows without text, which are skipped; `duplicates` counts rows whose text
-    an earlier row of the pool has too; `leaked` are ids of pool rows whose text is also in the test; `cut`
-    counts texts shortened to `max_words`. Where entities are marked, `long` counts texts of pool and test with more
-    words than are read, and `lost` the entities of gold that end behind what is read: no figure counts them.
+    `empty` are ids (or places) of rows without text, which are skipped, and `before` how many rows of the file with a
+    text stand before each; `duplicates` counts rows whose text an earlier row of the pool has too; `leaked` are ids of
+    pool rows whose text is also in the test; `cut` counts texts shortened to `max_words`. Where entities are marked,
+    `long` counts texts of pool and test with more words than are read, `lost` the entities of gold that no figure
+    counts, as they end behind what is read or share a word with a longer one, and `moved` those that do not begin and
+    end where words do, and count as whole words.
     """
 
     rows: int
     empty: tuple[str, ...] = ()
+    before: tuple[int, ...] = ()
     duplicates: int = 0
     leaked: tuple[str, ...] = ()
     cut: int = 0
@@ -50,6 +53,7 @@ class DataReport:
     test_empty: tuple[str, ...] = ()
     long: int = 0
     lost: int = 0
+    moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,10 @@ def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
 
 
 def _unread(intake: _Intake, rows: IntArray) -> Counter[str]:
-    """How many of `rows` are `long`, and how many entities of their gold are `lost`, see `DataReport`."""
+    """How many of `rows` are `long`, and how many entities of their gold `lost` and `moved`, see `DataReport`."""
     long = [len(split_words(intake.examples[row].text)) > MOST_WORDS for row in rows if intake.task.kind == "tokens"]
-    return Counter(long=sum(long), lost=sum(intake.lost[row] for row in rows))
+    lost, moved = (sum(of[row] for row in rows) for of in (intake.lost, intake.moved))
+    return Counter(long=sum(long), lost=lost, moved=moved)
 
 
 def _report(
@@ -117,6 +122,7 @@ def _report(
     return DataReport(
         rows=intake.rows,
         empty=tuple(intake.empty),
+        before=tuple(intake.before),
         duplicates=len(pool) - len(set(pool.texts)),
         leaked=tuple(example.id for example in pool.examples if seen and _same_text(example.text) in seen),
         cut=intake.cut,
@@ -124,6 +130,7 @@ def _report(
         test_empty=() if tested is None else tuple(tested.empty),
         long=unread["long"],
         lost=unread["lost"],
+        moved=unread["moved"],
     )
 
 
@@ -148,7 +155,9 @@ class _Intake:
     examples: list[Example] = field(default_factory=list)
     gold: list[Any] = field(default_factory=list)
     lost: Counter[int] = field(default_factory=Counter)
+    moved: Counter[int] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)
+    before: list[int] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     hashed: Counter[str] = field(default_factory=Counter)
@@ -162,7 +171,8 @@ class _Intake:
         short = self._short(text, count=True)
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
         if self._is_empty(short):
-            self.empty.append(given.strip() or f"{self.table.unit} {number}")
+            self.empty.append(given if given.strip() else f"{self.table.unit} {number}")
+            self.before.append(len(self.examples))
             return
         name = given if given.strip() else self._hash(text)
         if name in self.lines:
@@ -246,7 +256,7 @@ class _Intake:
         return bool(tokens) and not any(" " in token for token in tokens or ())
 
     def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
-        """What gold says of a row, None where it says nothing: a class, classes, or spans within its `text`."""
+        """What gold says of a row, None where it says nothing: a class, classes, or spans of words that are read."""
         if isinstance(self.config.gold, tuple):
             return self._flagged(number, {each: row.get(each) for each in self.config.gold})
         told = self.config.gold or ""
@@ -259,13 +269,15 @@ class _Intake:
             return None
         types = {fold(name): name for name in self.task.labels}
         try:
-            spans = sentence_of(self.table, row, types, column, told).spans
-            within, words = tuple(span for span in spans or () if span.end <= len(text)), split_words(text)
-            widened(within, words)  # each has a word of freeal's, too
+            spans, words = sentence_of(self.table, row, types, column, told).spans, split_words(text)
+            within = [span for span in spans or () if span.end <= len(text)]
+            unread = behind(words, within)
+            whole = widened([span for span in within if span not in unread], words)
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
-        self.lost[len(self.gold)] = len(spans or ()) - len(within) + len(behind(words, within))
-        return None if spans is None else within
+        self.lost[len(self.gold)] = len(spans or ()) - len(whole)
+        self.moved[len(self.gold)] = len(set(whole) - set(within))
+        return None if spans is None else whole
 
     def _flagged(self, number: int, cells: Mapping[str, object]) -> list[int] | None:
         """The labels with a 1 in their column; None where all are blank."""
@@ -281,7 +293,7 @@ class _Intake:
         return [self._classes[fold(column)] for column, value in cells.items() if _flag(value)]
 
     def _set(self, number: int, column: str, value: object) -> list[int] | None:
-        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of a blank.
+        """Classes of a list, of one written as JSON, or of names with `;`, `,` or `|` between; None of blanks alone.
 
         A list may also have a 0 or 1 for each label. The name `none` alone is the empty set.
         """
@@ -299,7 +311,14 @@ class _Intake:
                 number, f"gold {value!r} in column {column!r} has {NONE!r} beside labels; leave out one or the other"
             )
         found = [self._class(number, column, name) for name in labels]
-        return [index for index in found if index >= 0]
+        if found and max(found) < 0:
+            return None
+        if -1 in found:
+            raise self.table.fault(
+                number,
+                f"gold {value!r} in column {column!r} has a blank beside labels; leave it out, or name the label",
+            )
+        return found
 
     def _one_hot(self, told: Sequence[object]) -> list[int] | None:
         """Classes of a 0 or 1 for each label; None of other lists, and of [0, 1], which may be numbers of labels."""
@@ -335,7 +354,7 @@ class _Intake:
         if fold(told) in self._classes:
             return [told]
         between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-        return [name.strip() for name in told.split(between) if name.strip()]
+        return [name.strip() for name in told.split(between) if name.strip()] or [None]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -431,7 +450,7 @@ def _take_in(place: str, split: str, config: DataConfig, task: Task) -> _Intake:
     for number, row in table.rows:
         if not intake.rows and len(row) == 1 and config.text == "text":
             intake.text_column = next(iter(row))  # a file with one column has no other text
-        if not intake.rows and task.kind == "tokens" and config.text == "text" and "text" not in row:
+        elif not intake.rows and task.kind == "tokens" and config.text == "text" and "text" not in row:
             intake.text_column = "tokens"
         intake.add(number, row)
     intake.check()

@@ -204,11 +204,23 @@ def _span(found: object, text: str, types: Mapping[str, str] | None, names: Sequ
         case [int(start), int(end), str(label)] if not isinstance(start, bool) and not isinstance(end, bool):
             if end > len(text):
                 raise ValueError(f"span {start}:{end} {label!r} ends after the text, which has {len(text)} characters")
-            return Span(start, end, _type(label, types))
+            span = Span(start, end, _type(label, types))
+            _check_words(span, text, found.get("text") if isinstance(found, dict) else None)
+            return span
     mend = "; tags need a column 'tokens' beside the text" if isinstance(found, (str, int)) else ""
     raise ValueError(
         f'{str(found)[:80]} is no span; expected {{"start": 0, "end": 5, "label": "PER"}} or [0, 5, "PER"]{mend}'
     )
+
+
+def _check_words(span: Span, text: str, words: object) -> None:
+    """Raise ValueError where `words`, which stand beside the offsets of `span`, differ by more than white space."""
+    there = span.of(text)
+    if isinstance(words, str) and "".join(words.split()) != "".join(there.split()):
+        raise ValueError(
+            f"span {span.start}:{span.end} {span.type!r} is {there!r} by its offsets and {words!r} by its text; "
+            "offsets count code points, from 0 to behind the last: correct them, or leave out 'text'"
+        )
 
 
 def _type(written: str, types: Mapping[str, str] | None) -> str:

@@ -170,8 +170,8 @@ def _json(path: Path, encoding: str) -> Rows:
     found = _parsed(path, "".join(_lines(path, encoding)), 1)
     if not isinstance(found, list):
         raise DataError(f"{path}: expected a list of objects, found {type(found).__name__}")
-    for number, item in enumerate(found, 1):
-        yield number, _object(item, f"{path}: object {number}")
+    rows = [_object(item, f"{path}: object {number}") for number, item in enumerate(found, 1)]
+    yield from enumerate(_of_tasks(rows) if rows and all(map(_is_task, rows)) else rows, 1)
 
 
 def _conll(path: Path, encoding: str) -> Rows:
@@ -350,6 +350,70 @@ def _hub(name: str, subset: str | None, split: str) -> Table:
 
 def _features(name: str, dataset: Any) -> Table:
     return Table(name, "row", enumerate(dataset, 1), _classes(dataset.features.to_dict()))
+
+
+# --- tasks of Label Studio -> rows
+
+
+def _is_task(row: Mapping[str, object]) -> bool:
+    marked = (row.get("annotations"), row.get("predictions"))
+    return isinstance(row.get("data"), dict) and any(isinstance(each, list) for each in marked)
+
+
+def _of_tasks(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, object]]:
+    """A row for each task of Label Studio: its `id`, its data, and what is marked in it.
+
+    Entities are in `spans`. Where any text has choices, all of them are in `labels`, and `label` is the one, if there
+    are not several. They are what people said; only where nobody has annotated any task, what was predicted. All are
+    None where nothing is known: the task has no such annotation, or was skipped.
+    """
+    by = "annotations" if any(task.get("annotations") for task in tasks) else "predictions"
+    told = [_results(task.get(by)) for task in tasks]
+    kinds = {result.get("type") for results in told for result in results or ()}
+    rows: list[Mapping[str, object]] = []
+    for task, results in zip(tasks, told, strict=True):
+        row = {"id": task.get("id"), **task["data"]}
+        if "choices" in kinds:
+            names = None if results is None else _choices(results)
+            row |= {"labels": names, "label": names[0] if names and len(names) == 1 else names or None}
+        if "labels" in kinds or not kinds:
+            row["spans"] = None if results is None else _marked(results)
+        rows.append(row)
+    return rows
+
+
+def _results(said: object) -> list[Mapping[str, Any]] | None:
+    """Those of the ground truth, else of the first that was not skipped; None where there is none."""
+    whole = [each for each in _objects(said) if not each.get("was_cancelled")]
+    if not whole:
+        return None
+    return _objects(next((each for each in whole if each.get("ground_truth")), whole[0]).get("result"))
+
+
+def _objects(found: object) -> list[Mapping[str, Any]]:
+    """The objects of a list; exports may have numbers in place of predictions."""
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _values(results: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    values = [result.get("value") for result in results if result.get("type") == kind]
+    return [value if isinstance(value, dict) else {} for value in values]
+
+
+def _choices(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names chosen for the whole text; choices for a part of it have a start."""
+    whole = [value for value in _values(results, "choices") if "start" not in value]
+    return [name for value in whole for name in value.get("choices") or ()]
+
+
+def _marked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, object]]:
+    """Entities as spans; one whose text has line breaks, which are written there as two characters, without it."""
+    spans: list[Mapping[str, object]] = []
+    for value in _values(results, "labels"):
+        parts = ("start", "end") if "\\n" in str(value.get("text")) else ("start", "end", "text")
+        names = value.get("labels") or [None]
+        spans += [{**{part: value.get(part) for part in parts}, "label": name} for name in names]
+    return spans
 
 
 # --- bytes -> lines

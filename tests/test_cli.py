@@ -327,6 +327,21 @@ def test_predict_reads_as_the_run_did(tmp_path):
     assert [next(csv.DictReader(io.StringIO(each)))["id"] for each in told] == ["n7", "a"]
 
 
+def test_predict_keeps_rows_without_text_in_their_places(ran, tmp_path):
+    lines = ["", "film 90 was lovely", " ", "", "film 91 was dull", ""]
+    (tmp_path / "new.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    said = freeal("predict", ran[0], tmp_path / "new.txt")
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [row["label"] for row in rows] == ["", "good", "", "", "bad", ""]
+    assert [row["id"] for row in rows if not row["label"]] == ["line 1", "line 3", "line 4", "line 6"]
+    assert [row["probability"] == "" for row in rows] == [not line.strip() for line in lines]
+    assert "note: 4 rows without text have blank cells, first line 1" in said.err
+    (tmp_path / "new.csv").write_text("id,text\na,film 90 was lovely\nb,\n", encoding="utf-8")
+    said = freeal("predict", ran[0], tmp_path / "new.csv", "--json")
+    blank = json.loads(said.out.splitlines()[1])
+    assert blank == {"id": "b", "label": None, "probabilities": None}
+
+
 def test_predict_in_json_gives_every_probability(ran, tmp_path):
     (tmp_path / "new.txt").write_text("film 90 was lovely\n", encoding="utf-8")
     line = json.loads(freeal("predict", ran[0], tmp_path / "new.txt", "--json").out)

@@ -15,6 +15,7 @@ from freeal.data import Corpus, load
 from freeal.errors import DataError
 from freeal.tasks.classification import Classification
 from freeal.tasks.multilabel import Multilabel
+from freeal.tasks.spans import Span
 from freeal.tasks.tokens import MOST_WORDS, Tokens
 
 LABELS = ("negative", "positive")
@@ -245,6 +246,32 @@ def test_texts_longer_than_what_is_read_and_the_gold_behind_are_counted(tmp_path
     assert load(DataConfig(pool=str(path), sample=1, **config), task, 1).report.lost in (0, 2)
 
 
+def test_gold_within_words_counts_as_whole_words_and_is_counted(tmp_path):
+    task, text = Tokens({"DOSE": "", "UNIT": ""}), "take 10mg daily"
+    rows = [
+        {"text": text, "spans": [[5, 7, "DOSE"], [7, 9, "UNIT"]]},
+        {"text": text, "spans": [[5, 9, "DOSE"], [10, 15, "UNIT"]]},
+        {"text": text, "spans": [[5, 10, "DOSE"], [10, 13, "UNIT"]]},
+        {"tokens": ["take", "10mg"], "spans": ["O", "B-DOSE"]},
+    ]
+    path = as_jsonl(tmp_path / "p.jsonl", rows)
+    corpus = load(DataConfig(pool=str(path), gold="spans"), task, 0)
+    assert task.spans(text, corpus.gold[0]) == (Span(5, 9, "DOSE"),)
+    assert (corpus.report.lost, corpus.report.moved) == (1, 3)
+    both = load(DataConfig(pool=str(path), test=str(path), gold="spans"), task, 0)
+    assert (both.report.lost, both.report.moved) == (2, 6)
+
+
+def test_an_entity_that_is_not_read_takes_no_word_from_one_that_is(tmp_path):
+    text = " ".join(["ab"] * (MOST_WORDS + 2))
+    last = 3 * (MOST_WORDS - 1)
+    row = {"text": text, "spans": [[last, last + 1, "X"], [last + 1, len(text), "X"]]}
+    task = Tokens({"X": ""})
+    corpus = load(DataConfig(pool=str(as_jsonl(tmp_path / "p.jsonl", [row])), gold="spans"), task, 0)
+    assert task.spans(text, corpus.gold[0]) == (Span(last, last + 2, "X"),)
+    assert (corpus.report.lost, corpus.report.moved) == (1, 1)
+
+
 def test_a_text_without_a_word_is_empty_where_words_are_labelled(tmp_path):
     path = written(tmp_path / "p.csv", "id,text\na,Ann\nb,\u200b\nc,\u00ad \u2060\n")
     assert load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0).report.empty == ("b", "c")
@@ -373,6 +400,25 @@ def test_a_blank_cell_of_several_labels_is_unknown_and_none_is_the_empty_set(tmp
     assert gold_of(path, ("a", "b")) == [[-1, -1], [0, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("told", [[None], [""], [" ", None], "[null]", '[""]', ";", [float("nan")]])
+def test_blanks_alone_are_unknown_labels(tmp_path, told):
+    assert gold_of(topic_rows(tmp_path, told, [])) == [[-1, -1, -1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("told", [["price", None], ["price", ""], '["price", null]'])
+def test_a_blank_beside_labels_is_told(tmp_path, told):
+    message = gold_fault(topic_rows(tmp_path, ["price"], told))
+    assert f"line 2: gold {told!r} in column 'topics' has a blank beside labels; leave it out" in message
+
+
+def test_missing_classes_of_a_data_set_are_unknown_labels(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    topics = datasets.Sequence(datasets.ClassLabel(names=list(TOPICS)))
+    features = datasets.Features(text=datasets.Value("string"), topics=topics)
+    datasets.Dataset.from_dict({"text": ["x"], "topics": [[-1]]}, features).save_to_disk(tmp_path / "saved")
+    assert gold_of(tmp_path / "saved") == [[-1, -1, -1]]
+
+
 @pytest.mark.parametrize(
     "told", [[1, 0, 0], [1.0, 0.0, 0.0], [True, False, False], "[1, 0, 0]", "1;0;0", ["1", "0", "0"]]
 )
@@ -443,6 +489,16 @@ def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_pa
     assert fault(path, gold=LABELS).endswith(
         "several columns are for several labels a text; a task of kind classification takes one"
     )
+
+
+def test_choices_of_label_studio_are_gold(tmp_path):
+    tasks = [
+        {"id": i, "data": {"text": f"text {i}"}, "annotations": [{"result": [{"type": "choices", "value": value}]}]}
+        for i, value in enumerate([{"choices": ["price"]}, {"choices": ["speed"]}])
+    ]
+    path = written(tmp_path / "p.json", json.dumps([*tasks, {"data": {"text": "new"}, "annotations": []}]))
+    assert gold_of(path, gold="labels") == [[1, 0, 0], [0, 1, 0], [-1, -1, -1]]
+    assert read(path, labels=TOPICS, gold="label").gold.tolist() == [0, 1, -1]
 
 
 # --- texts with entities
@@ -546,6 +602,20 @@ def test_cells_of_a_csv_may_hold_tokens_and_tags(tmp_path):
     assert (corpus.pool[0].text, corpus.pool[0].tokenized, spans_of(corpus)) == ("Ann x", True, [[(0, 3)]])
     path = as_csv(tmp_path / "q.csv", [{"words": cells["tokens"], "tags": cells["tags"]}])
     assert spans_of(entities(path, "tags", text="words")) == [[(0, 3)]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("p.csv", "sentence\nAnn met Bob\n"), ("p.jsonl", '{"s": "Ann met Bob"}\n')]
+)
+def test_the_only_column_is_the_text_with_entities_too(tmp_path, name, content):
+    first = entities(written(tmp_path / name, content)).pool[0]
+    assert (first.text, first.tokenized, dict(first.fields)) == ("Ann met Bob", False, {})
+
+
+@pytest.mark.parametrize("column", ["tokens", "words"])
+def test_the_only_column_may_hold_tokens(tmp_path, column):
+    first = entities(as_jsonl(tmp_path / "p.jsonl", [{column: ["Ann", "met"]}])).pool[0]
+    assert (first.text, first.tokenized) == ("Ann met", True)
 
 
 def test_a_row_without_text_and_tokens_is_told(tmp_path):

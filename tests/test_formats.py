@@ -180,6 +180,10 @@ def test_columns_may_have_other_names(tmp_path):
         ({"text": "a", "spans": [[0, "1", "PER"]]}, "[0, '1', 'PER'] is no span; expected {\"start\": 0,"),
         ({"text": "a", "spans": [{"start": 0, "end": 1, "type": "PER"}]}, "is no span; expected"),
         ({"text": "a", "spans": ["PER"]}, "PER is no span"),
+        ({"text": "Ann in Rome", "spans": [{"start": 0, "end": 3, "label": "PER", "text": "Bob"}]},
+         "span 0:3 'PER' is 'Ann' by its offsets and 'Bob' by its text; offsets count code points"),
+        ({"text": "👍 Ann", "spans": [{"start": 3, "end": 5, "label": "PER", "text": "Ann"}]},
+         "span 3:5 'PER' is 'nn' by its offsets and 'Ann' by its text"),
         ({"text": "a b", "spans": [[1, 2, "PER"]]}, "span 1:2 'PER' touches no word"),
         ({"text": "a b", "spans": [[2, 3, "LOC"], [0, 3, "PER"]]}, "spans 0:3 'PER' and 2:3 'LOC' overlap"),
         ({"text": "a b", "spans": [[0, 1, "PRE"]]}, "'PRE' is no type; did you mean 'PER'?"),
@@ -210,7 +214,12 @@ def as_dataset(folder: Path, sentences: list[Sentence]) -> Path:
     return folder / "saved"
 
 
-@pytest.mark.parametrize("write", [as_jsonl, as_dataset])
+def as_label_studio(folder: Path, sentences: list[Sentence]) -> Path:
+    formats.write_label_studio(folder / "x.json", sentences)
+    return folder / "x.json"
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_dataset, as_label_studio])
 def test_texts_and_spans_are_read_back_to_the_letter(tmp_path, write):
     found = read(write(tmp_path, ALL))
     assert [(each.id, each.text, each.spans) for each in found] == [(each.id, each.text, each.spans) for each in ALL]
@@ -269,6 +278,95 @@ def test_what_conll_cannot_say_is_told_and_leaves_the_old_file(tmp_path):
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match=r"x\.jsonl: cannot be written"):
         formats.write_jsonl(tmp_path / "nowhere" / "x.jsonl", [ANN])
+
+
+# --- what is corrected in Label Studio
+
+
+def region(start: int, end: int, text: str, *labels: str) -> dict[str, object]:
+    value = {"start": start, "end": end, "text": text, "labels": list(labels)}
+    return {"value": value, "id": "Dx_aB91ISN", "from_name": "ner", "to_name": "text", "type": "labels"}
+
+
+def choice(*names: str, **place: int) -> dict[str, object]:
+    value = {**place, "choices": list(names)}
+    return {"value": value, "id": "x", "from_name": "topic", "to_name": "text", "type": "choices", "origin": "manual"}
+
+
+def annotation(*results: dict[str, object], **said: bool) -> dict[str, object]:
+    head = {"id": 9, "completed_by": 1, "result": list(results), "was_cancelled": False, "ground_truth": False}
+    return {**head, **said, "created_at": "2021-03-09T22:16:08.728353Z", "lead_time": 4.288}
+
+
+def task(number: int, text: str, *annotations: dict[str, object], predictions: tuple[object, ...] = (), **data: str):
+    head = {"id": number, "file_upload": "x.json", "drafts": [], "meta": {}, "project": 1}
+    return {**head, "annotations": list(annotations), "predictions": list(predictions), "data": {"text": text, **data}}
+
+
+def tasks(folder: Path, *found: dict[str, object]) -> Path:
+    return written(folder / "project-1-at-2021.json", json.dumps(found, ensure_ascii=False))
+
+
+ANN_IN_ROME = [region(0, 3, "Ann", "PER"), region(7, 11, "Rome", "LOC")]
+
+
+def test_entities_corrected_in_label_studio_are_read(tmp_path):
+    guess = {"model_version": "freeal", "score": 0.5, "result": [region(0, 3, "Ann", "LOC")]}
+    relation = {"from_id": "a", "to_id": "b", "type": "relation", "direction": "right"}
+    path = tasks(
+        tmp_path,
+        task(1, "Ann in Rome", annotation(*ANN_IN_ROME, relation), predictions=(guess,), id="a"),
+        task(2, "Ann in Rome", annotation(), predictions=(guess,)),
+        task(3, "Ann in Rome", annotation(*ANN_IN_ROME, was_cancelled=True), predictions=(guess,)),
+        task(4, "Ann in Rome", predictions=(guess,)),
+        task(5, "Ann in Rome", annotation(), annotation(*ANN_IN_ROME, ground_truth=True)),
+        task(6, "Ann\nLee", annotation(region(0, 7, "Ann\\nLee", "PER"))),
+    )
+    found, both = read(path), (Span(0, 3, "PER"), Span(7, 11, "LOC"))
+    assert [each.id for each in found] == ["a", "2", "3", "4", "5", "6"]
+    assert [each.spans for each in found] == [both, (), None, None, both, (Span(0, 7, "PER"),)]
+
+
+def test_predictions_of_label_studio_count_where_nobody_annotated(tmp_path):
+    guess = {"model_version": "freeal", "result": ANN_IN_ROME}
+    found = read(tasks(tmp_path, task(1, "Ann in Rome", predictions=(guess,)), task(2, "Ann", predictions=(3,))))
+    assert [each.spans for each in found] == [(Span(0, 3, "PER"), Span(7, 11, "LOC")), None]
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (region(1, 4, "Ann", "PER"), "object 1: span 1:4 'PER' is 'nn ' by its offsets and 'Ann' by its text"),
+        (region(0, 3, "Ann", "PER", "LOC"), "object 1: spans 0:3 'LOC' and 0:3 'PER' overlap"),
+        (region(0, 3, "Ann"), "is no span; expected"),
+        ({"type": "labels"}, "is no span; expected"),
+    ],
+)
+def test_what_is_no_entity_in_label_studio_is_told(tmp_path, result, message):
+    assert message in fault(tasks(tmp_path, task(1, "Ann in Rome", annotation(result))))
+
+
+def test_choices_of_label_studio_are_labels(tmp_path):
+    path = tasks(
+        tmp_path,
+        task(1, "one", annotation(choice("price"), choice("looks", start=0, end=2))),
+        task(2, "two", annotation(choice("price", "speed"))),
+        task(3, "none", annotation()),
+        task(4, "unknown"),
+    )
+    rows = [row for _, row in table(path).rows]
+    assert [(row["labels"], row["label"]) for row in rows] == [
+        (["price"], "price"),
+        (["price", "speed"], ["price", "speed"]),
+        ([], None),
+        (None, None),
+    ]
+    assert set(rows[0]) == {"id", "text", "labels", "label"}
+
+
+def test_other_objects_with_data_are_no_tasks(tmp_path):
+    rows = [{"text": "x", "data": {"a": 1}}, {"text": "y", "data": {}, "predictions": "none"}]
+    assert [row for _, row in table(written(tmp_path / "x.json", json.dumps(rows))).rows] == rows
 
 
 # --- what others read
@@ -364,6 +462,11 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
         ({"text": "Ann sings", "gold": " "}, None),
         ({"text": "Ann sings", "gold": "null"}, None),
         ({"text": "Ann sings", "gold": []}, ()),
+        (
+            {"text": "Ann\n Lee", "gold": [{"start": 0, "end": 8, "label": "PER", "text": "Ann Lee"}]},
+            (Span(0, 8, "PER"),),
+        ),
+        ({"text": "Ann", "gold": [{"start": 0, "end": 3, "label": "PER", "text": None}]}, (Span(0, 3, "PER"),)),
     ],
 )
 def test_labels_are_known_by_what_they_hold(row, spans):

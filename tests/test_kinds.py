@@ -437,6 +437,18 @@ def test_new_texts_get_entities(marked, tmp_path):
     assert all(words_of(words, s["start"], s["end"]) == s["text"].split(" ") for s in json.loads(said.out)["spans"])
 
 
+def test_new_texts_may_be_the_only_column_and_blank(marked, sorted_, tmp_path):
+    (tmp_path / "new.csv").write_text('sentence\nBob came to Peru\n""\nNobody spoke\n', encoding="utf-8")
+    for run, nothing in ((marked[1], {"spans": None}), (sorted_[1], {"labels": None, "probabilities": None})):
+        said = freeal("predict", run, tmp_path / "new.csv", "--json")
+        assert said.code == 0, said.err
+        first, blank, last = map(json.loads, said.out.splitlines())
+        assert blank == {"id": "line 3", **nothing}
+        assert None not in (*first.values(), *last.values())
+        table = freeal("predict", run, tmp_path / "new.csv").out
+        assert list(csv.reader(table.splitlines()))[2] == ["line 3", *[""] * len(nothing), ""]
+
+
 def test_new_texts_may_come_as_conll_under_any_name(marked, tmp_path):
     (tmp_path / "eng.testa").write_text("Bob B-PER\nslept O\n\nNobody O\n", encoding="utf-8")
     said = freeal("predict", marked[1], tmp_path / "eng.testa", "--json")
@@ -452,7 +464,7 @@ def test_new_texts_get_sets_of_labels(sorted_, tmp_path):
     assert set(found["labels"]) == {name for name, p in found["probabilities"].items() if p > 0.5}
 
 
-@pytest.mark.parametrize("name", ["names.conll", "names.jsonl"])
+@pytest.mark.parametrize("name", ["names.conll", "names.jsonl", "names.json"])
 def test_exported_entities_are_read_back(marked, tmp_path, name):
     _, run, _ = marked
     assert freeal("export", run, tmp_path / name).code == 0
@@ -867,18 +879,26 @@ def test_check_and_run_say_what_of_long_texts_is_not_read(tmp_path):
     long = {"id": "long", "tokens": [*["word"] * 140, "Bob"], "tags": [*["O"] * 140, "B-PER"]}
     blank = {"id": "blank", "tokens": ["\u200b"], "tags": ["O"]}
     settings = {"student": {"kind": "none"}, "rounds": 1}
-    job = configured(tmp_path, [*sentences(9), long, blank], sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
+    within = {"id": "within", "text": "Bobby", "tokens": ["Bob", "by"], "tags": ["B-PER", "O"]}
+    rows = [*sentences(9), long, blank, within]
+    job = configured(tmp_path, rows, sentences(2), TOKENS, "tags", {"PER": PEOPLE}, **settings)
     checked = freeal("check", job)
     assert "1 empty texts skipped" in checked.out
     assert "1 texts longer than what is read, and labelled, of them" in checked.out
-    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in checked.out
+    lost = "1 entities of gold end behind what is read, or share a word with a longer one: no figure"
+    moved = "1 entities of gold do not begin and end where words do: they count as whole words"
+    assert lost in checked.out
+    assert moved in checked.out
     said = freeal("run", job, "--out", tmp_path / "run", "--set", "llm.noise=0.0")
     assert "of 1 texts nothing behind word 128 is read, nor labelled" in said.err
-    assert "1 entities of gold end behind what is read of their texts: no figure counts them" in said.err
+    assert lost in said.err
+    assert moved in said.err
     assert "1 × behind the last word read" in said.err
     found = summary(tmp_path / "run")
-    assert (found["data"]["empty"], found["data"]["long"], found["data"]["lost"]) == (1, 1, 1)
-    assert "1 entities of gold behind what is read" in (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert [found["data"][key] for key in ("empty", "long", "lost", "moved")] == [1, 1, 1, 1]
+    page = (tmp_path / "run" / "summary.md").read_text(encoding="utf-8")
+    assert "1 entities of gold behind what is read" in page
+    assert "1 entities of gold that do not begin and end where words do, counted as whole words" in page
     assert {row["id"]: row["spans"] for row in labels(tmp_path / "run")}["long"] == "", "it is no text without entities"
 
 

@@ -23,7 +23,8 @@ TOLD = {
     "skipped_empty": "empty texts skipped",
     "leaked": "pool texts also in the test",
     "long": "texts longer than what is read, and labelled, of them",
-    "lost": "entities of gold end behind what is read of their texts: no figure counts them",
+    "lost": "entities of gold end behind what is read, or share a word with a longer one: no figure counts them",
+    "moved": "entities of gold do not begin and end where words do: they count as whole words",
 }
 """What is told of the data where it is not 0."""
 
@@ -116,6 +117,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "leaked": len(corpus.report.leaked),
         "long": corpus.report.long,
         "lost": corpus.report.lost,
+        "moved": corpus.report.moved,
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +27,17 @@ def predict(
 ) -> None:
     """Label the texts of FILE with the student of RUN: id, label and probability on stdout.
 
+    A row of FILE without text has blank cells (in JSON null), and its place for an id where it has none.
+
     Example: freeal predict runs/quickstart-local-20261122-034700 new.csv > labelled.csv
     """
+    import numpy as np
     import yaml
 
     from freeal import build, data, prompts
     from freeal import config as settings
     from freeal.cli.console import listening
+    from freeal.events import Note
     from freeal.store import STUDENT, RunStore, damaged_files, spreadsheet_cell
     from freeal.types import surest
 
@@ -47,19 +52,26 @@ def predict(
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
     wanted = _with_ids(settings.DataConfig(pool=file, **kept | ({"text": text} if text else {})), task)
-    pool = data.load(wanted, task, 0).pool
+    corpus = data.load(wanted, task, 0)
+    pool, empty, before = corpus.pool, corpus.report.empty, corpus.report.before
     with listening() as emit:
+        if empty:
+            emit(Note(f"{len(empty)} rows without text have blank cells, first {empty[0]}"))
         proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
-    best, sure = task.best(proba), surest(proba)
+    ids = np.insert(np.array([example.id for example in pool.examples], object), before, empty)
+    texts = np.insert(np.array(pool.texts, object), before, "")
+    proba = np.insert(proba, before, np.nan, axis=0)
     writer = csv.writer(sys.stdout)
-    for number, (example, said, row) in enumerate(zip(pool.examples, best, proba, strict=True)):
-        cells = task.cells(example.text, said, row)
+    found = zip(ids, texts, task.best(proba), proba, surest(proba), strict=True)
+    for number, (uid, words, said, row, sure) in enumerate(found):
+        cells = task.cells(words, said, row)
         if as_json:
-            typer.echo(json.dumps({"id": example.id, **cells, **_probabilities(task, row)}, ensure_ascii=False))
+            typer.echo(json.dumps({"id": uid, **cells, **_probabilities(task, row)}, ensure_ascii=False))
             continue
         if number == 0:
             writer.writerow(["id", *cells, "probability"])
-        writer.writerow([example.id, *map(spreadsheet_cell, cells.values()), f"{sure[number]:.4f}"])
+        told = "" if np.isnan(sure) else f"{sure:.4f}"
+        writer.writerow([uid, *map(spreadsheet_cell, cells.values()), told])
 
 
 def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:
@@ -74,7 +86,9 @@ def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:
 
 
 def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:
-    """Of each label, where there is one label a text; the cells of other kinds have theirs."""
+    """Of each label, where there is one label a text, None for an abstention; the cells of other kinds have theirs."""
     if task.kind != "classification":
         return {}
+    if math.isnan(proba[0]):
+        return {"probabilities": None}
     return {"probabilities": {label: round(float(p), 6) for label, p in zip(task.labels, proba, strict=True)}}

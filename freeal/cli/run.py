@@ -202,7 +202,12 @@ def data_notes(found: Any) -> list[str]:
     if found.long:
         notes.append(f"of {found.long} texts nothing behind word {MOST_WORDS} is read, nor labelled")
     if found.lost:
-        notes.append(f"{found.lost} entities of gold end behind what is read of their texts: no figure counts them")
+        notes.append(
+            f"{found.lost} entities of gold end behind what is read, or share a word with a longer one: no figure "
+            "counts them"
+        )
+    if found.moved:
+        notes.append(f"{found.moved} entities of gold do not begin and end where words do: they count as whole words")
     return notes
 
 

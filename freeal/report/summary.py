@@ -361,7 +361,8 @@ FACTS = {
     "leaked": "texts that are also in the test",
     "cut": "texts cut to data.max_words",
     "long": "texts longer than what is read, and labelled, of them",
-    "lost": "entities of gold behind what is read of their texts, in no figure",
+    "lost": "entities of gold behind what is read, or in a word with a longer one, in no figure",
+    "moved": "entities of gold that do not begin and end where words do, counted as whole words",
 }
 
 
@@ -374,6 +375,7 @@ def _data(report: DataReport) -> dict[str, int]:
         "cut": report.cut,
         "long": report.long,
         "lost": report.lost,
+        "moved": report.moved,
     }
 
 
