@@ -6,7 +6,8 @@ with prose around it that names nothing:
 - JSON: a list of `{"text": ..., "type": ...}`, one such object after the other, `{"entities": [...]}`, or an object
   type -> list of words. Trailing commas are forgiven, anything else that is no JSON is not.
 - lines `type: words`, with or without a bullet; bullets `words (type)`; a line `type:`, and a bullet for each entity.
-  Several names on a line are a JSON list, or have ` | ` or `;` between them.
+  Several names on a line are a JSON list, or have ` | ` or `;` between them. Where one of the types and a colon stand
+  behind a `|`, `;` or comma, what follows is of that type, unless the text has that part just so: then it is a name.
 - `none`, `no entities`, `n/a`, `[]`: an honest "there are none". A `type: none` says it of one type.
 
 Anything else is an abstention. What is named is looked for in the text as it stands there; nothing is guessed.
@@ -25,11 +26,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice, pairwise
 from typing import Literal, NamedTuple
 
 from freeal.tasks.classification import fold
-from freeal.tasks.spans import Span, Word, flat, held, split_words
+from freeal.tasks.spans import FUNCTION, Span, Word, flat, held, split_words
 
 Cause = Literal["invented", "inside a word", "wrong type", "ambiguous", "overlap"]
 """Why a named entity is dropped: it is not in the text; only as a part of longer words; its type is none of the types;
@@ -62,13 +63,15 @@ def ground(reply: str | None, text: str, types: Sequence[str], words: Sequence[W
     """The spans of `text` that `reply` names.
 
     - Words are matched as they stand; else without case; else besides without differences of Unicode form, quotes,
-      dashes and of spaces next to punctuation; else without punctuation at their ends and an article before them. The
-      first of these ways that finds any wins.
+      dashes and of spaces next to punctuation; else without punctuation at their ends and an article before them; else
+      `US` as `U.S.`, and the other way round; else without accents, if all that is found so is written alike. The first
+      of these ways that finds any wins. An acronym is never the word that it looks like: `WHO` is not `who`.
     - A match begins and ends at borders of `words` (default: `split_words`); `Ann` is not found in `Anna`.
     - A part of a word with hyphens is meant only if the words stand nowhere else: `Ann` is in `Ann met Ann-Marie` once.
     - Words named once stand for all of their occurrences, and naming them again adds nothing. Words named under
-      several types are dropped as ambiguous, unless they occur exactly as often as they were named and the form of the
-      reply has an order (not type -> list): then the first name is that of the first occurrence, and so on.
+      several types are dropped as ambiguous, unless they occur exactly as often as they were named and the reply is not
+      sorted by type (it is a list of objects, or its lines come back to a type that they had left): then the first name
+      is that of the first occurrence, and so on.
     - Of overlapping entities the longer is kept, else the one named first.
     - Where entities were named and none could be kept, the answer is an abstention: it never becomes "no entities".
 
@@ -106,7 +109,8 @@ def listed(names: Sequence[str]) -> str:
     line = BETWEEN.join(names)
     alone = len(names) > 1 or len(_by_commas(line)) == 1
     told = not _is_blank(line) and not _says_none(line) and (line[0], line[-1]) != ("[", "]")
-    plain = alone and told and _SEPARATOR.split(line) == list(names)
+    untyped = not any(":" in part for part in _BEFORE_A_TYPE.split(line)[1:])
+    plain = alone and told and untyped and _SEPARATOR.split(line) == list(names)
     return line if plain else json.dumps(list(names), ensure_ascii=False)
 
 
@@ -159,6 +163,8 @@ _TYPE_BEHIND = re.compile(_BULLET.pattern + r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
 BETWEEN = " | "
 _SEPARATOR = re.compile(r"\s\|\s|;")
 _COMMA = re.compile(r"(?<!\d)(?<!\d\s),\s+|,\s+(?![\s\d])")
+_BEFORE_A_TYPE = re.compile(r"[|;,]")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?')
 _IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _JSON_LINE = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
 _INTRODUCTION = re.compile(r"([^\n:\[{]*):\s*(?=[\[{])")
@@ -284,17 +290,24 @@ def _read_lines(body: str, known: _Types, finder: _Finder) -> _Answer | None:
     unclear: list[_Named] = []
     heading, meant = None, False
     for line in lines:
-        found = _line(line, known, heading)
-        if found is None:
+        whole = _line(line, known, heading)
+        if whole is None:
             return None
-        meant |= known.find(found.type) is not None
-        heading = heading if found.words.strip("*_") else found.type
-        nothing = found.words.strip(_EDGES)
-        if _says_none(found.words) and not (found.words.startswith("[") and finder.has(nothing)):
-            unclear += [found] if nothing != nothing.lower() and finder.has(nothing) else []
-        elif not _is_blank(found.words):
-            named += [_Named(words, found.type) for words in _names(found.words, finder)]
-    return _Answer(tuple(named), True, tuple(unclear)) if named or meant else None
+        for found in _sections(whole, known, finder):
+            meant |= known.find(found.type) is not None
+            heading = heading if found.words.strip("*_") else found.type
+            nothing = found.words.strip(_EDGES)
+            if _says_none(found.words) and not (found.words.startswith("[") and finder.has(nothing)):
+                unclear += [found] if nothing != nothing.lower() and finder.has(nothing) else []
+            elif not _is_blank(found.words):
+                named += [_Named(words, found.type) for words in _names(found.words, finder)]
+    return _Answer(tuple(named), _comes_back(named, known), tuple(unclear)) if named or meant else None
+
+
+def _comes_back(named: Sequence[_Named], known: _Types) -> bool:
+    """Whether a type is left and named again: lines that are sorted by type say nothing of the order of the text."""
+    types = [type_ for each in named if (type_ := known.find(each.type))]
+    return len(list(groupby(types))) > len(set(types))
 
 
 def _line(line: str, known: _Types, heading: str | None) -> _Named | None:
@@ -311,6 +324,21 @@ def _typed(line: str, known: _Types) -> _Named | None:
     behind = _TYPE_BEHIND.fullmatch(line.strip())
     found = [*reversed(list(_cuts(line))), *([_Named(behind[1], behind[2])] if behind else [])]
     return next((each for each in found if known.find(each.type)), None)
+
+
+def _sections(line: _Named, known: _Types, finder: _Finder) -> list[_Named]:
+    """`line` cut where another of the types begins within it; a part that the text has just so is a name."""
+    words = line.words
+    shown = _QUOTED.sub(lambda found: found[0] if found[1] else "x" * len(found[0]), words)  # a key, or a name
+    marks = [mark.start() for mark in _BEFORE_A_TYPE.finditer(shown)]
+    cuts = [
+        start
+        for start, end in pairwise([*marks, len(words)])
+        if any(known.find(each.type) for each in _cuts(shown[start + 1 : end]))
+        and not finder.has(words[start + 1 : end].strip())
+    ]
+    first, *others = [words[start + 1 : end] for start, end in pairwise([-1, *cuts, len(words)])]
+    return [_Named(first.strip(), line.type), *filter(None, (_typed(other, known) for other in others))]
 
 
 def _bare(line: str) -> str:
@@ -451,14 +479,22 @@ class _Finder:
             (_caseless, str.strip),
             (_plain_caseless, str.strip),
             (_plain, _trimmed),
+            (_without_points, str.strip),
+            (_without_accents, str.strip),
         ):
             sought = trim(look(words).form)
             if any(unicodedata.category(c)[0] in "LNS" for c in sought):  # punctuation alone is no entity
                 found = self._matches(self._view(look), sought)
                 inside |= found.inside
-                if found.places:
-                    return found
+                places = tuple(place for place in found.places if not self._mistakes(words, place))
+                if places and (look is not _without_accents or len({self._text[slice(*each)] for each in places}) == 1):
+                    return _Found(places, inside)
         return _Found((), inside)
+
+    def _mistakes(self, words: str, place: Word) -> bool:
+        """Whether `words` are an acronym and at `place` is a mere function word: `US` and `us`."""
+        there = re.sub(r"^\W+|\W+$", "", self._text[slice(*place)])
+        return words.strip().isupper() and not there.isupper() and there.casefold() in FUNCTION
 
     def _view(self, look: Callable[[str], _View]) -> _View:
         if look not in self._views:
@@ -475,7 +511,7 @@ class _Finder:
             whole = not cut and start in self._starts and end in self._ends
             if whole:
                 places.append(Word(start, end))
-            inside |= not whole
+            inside |= not whole and not cut
             i = view.form.find(sought, j if whole else i + 1)
         apart = [place for place in places if not held(self._text, place.start - 1) and not held(self._text, place.end)]
         return _Found(tuple(apart or places), inside)
@@ -486,7 +522,7 @@ def _as_it_is(text: str) -> _View:
 
 
 def _caseless(text: str) -> _View:
-    return _mapped(text, str.casefold)
+    return _mapped(text, _small)
 
 
 def _plain(text: str) -> _View:
@@ -494,7 +530,34 @@ def _plain(text: str) -> _View:
 
 
 def _plain_caseless(text: str) -> _View:
-    return _tight(_mapped(text, lambda part: _plain_form(_plain_form(part).casefold())))
+    return _tight(_mapped(text, lambda part: _small(_plain_form(_plain_form(part).casefold()))))
+
+
+def _without_points(text: str) -> _View:
+    """Runs of capital letters with points behind them without these, each run whole: `U.S.` is `US`, and no part of
+    `U.S.A.` is."""
+    parts = list(_INITIALS.finditer(text))
+    forms = [part[0].replace(".", "") if len(part[0]) > 1 and part[0].isupper() else part[0] for part in parts]
+    starts = [part.start() for part, form in zip(parts, forms, strict=True) for _ in form]
+    ends = [part.end() for part, form in zip(parts, forms, strict=True) for _ in form]
+    return _View("".join(forms), starts, ends)
+
+
+_INITIALS = re.compile(r"(?<!\w)(?:[^\W\d_]\.)+[^\W\d_](?:\.|(?!\w))|.", re.DOTALL)
+"""A run of letters with points behind them, else any one character."""
+
+
+def _without_accents(text: str) -> _View:
+    return _tight(_mapped(text, lambda part: _ACCENTS.sub("", _plain_form(part))))
+
+
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+"""Marks of Latin, Greek and Cyrillic letters; those of other scripts are vowels, or make another letter."""
+
+
+def _small(part: str) -> str:
+    """Without case; a small i has its dot already, so that `İ` is `i`."""
+    return part.casefold().replace("i\u0307", "i")
 
 
 def _plain_form(part: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
-from freeal.tasks.spans import HYPHENS, Word, held, split_words
+from freeal.tasks.spans import FUNCTION, HYPHENS, Word, held, split_words
 from freeal.tasks.tokens import MOST_WORDS
 from freeal.types import Example
 
@@ -27,19 +27,6 @@ _LINKS = "of de del della di da du des la le van von der den ter bin ibn al el &
 
 LINKS = frozenset(_LINKS.split())
 """What stands between two parts of one name: Bank of England, J. Smith, AT&T."""
-
-_FUNCTION = """
-a about above after again against all also although am an and any are as at be because been before being below between
-both but by can could did do does doing down during each either else ever every few for from further had has have having
-he her here hers him his how however i if in into is it its itself just less may me might more most much must my neither
-no nor not now of off on once one only or other our out over own per same she should since so some still such than that
-the their them then there these they this those though through thus to too two under until up upon us very via was we
-were what when where whether which while who whom whose why will with within without would yet you your
-"""
-
-FUNCTION = frozenset(_FUNCTION.split())
-"""English words that belong to no name by themselves."""
-
 
 APOSTROPHES = frozenset("'’")
 """What stands before an English `s`."""

@@ -21,6 +21,18 @@ OUTSIDE = "O"
 HYPHENS = frozenset("-‐‑")
 """What may hold two words together."""
 
+_FUNCTION = """
+a about above after again against all also although am an and any are as at be because been before being below between
+both but by can could did do does doing down during each either else ever every few for from further had has have having
+he her here hers him his how however i if in into is it its itself just less may me might more most much must my neither
+no nor not now of off on once one only or other our out over own per same she should since so some still such than that
+the their them then there these they this those though through thus to too two under until up upon us very via was we
+were what when where whether which while who whom whose why will with within without would yet you your
+"""
+
+FUNCTION = frozenset(_FUNCTION.split())
+"""English words that belong to no name by themselves."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:

@@ -169,22 +169,17 @@ class Tokens:
         return said is None or (said.proba is not None and not said.dropped)
 
     def _written(self, named: Sequence[tuple[str, str]]) -> str:
-        """A reply that names these words, each with its type, in the order of the text."""
-        if self.as_json:
+        """A reply that names these words, each with its type, in the order of the text.
+
+        Where the same words have several types it is JSON in any case: lines would not tell which is where.
+        """
+        namesakes = len(set(named)) > len({words for words, _ in named})
+        if self.as_json or namesakes:
             return json.dumps(
                 {"entities": [{"text": words, "type": type_} for words, type_ in named]}, ensure_ascii=False
             )
-        if self._needs_order(named):
-            return "\n".join(f"{type_}: {listed([words])}" for words, type_ in named)
         of_type = {type_: dict.fromkeys(words for words, each in named if each == type_) for type_ in self.labels}
         return "\n".join(f"{type_}: {listed(list(words))}" for type_, words in of_type.items() if words) or NONE
-
-    def _needs_order(self, named: Sequence[tuple[str, str]]) -> bool:
-        """Whether words have several types, and not in the order of these: a line for each type would say it wrong."""
-        types: dict[str, list[str]] = {}
-        for words, type_ in named:
-            types.setdefault(words, []).append(type_)
-        return any(len(set(of)) > 1 and of != [label for label in self.labels if label in of] for of in types.values())
 
     def commission(self, group: str) -> str:
         types = "; ".join(with_meaning(self.labels, label) for label in self.labels)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal.tasks.grounding import Dropped, Grounded, ground
-from freeal.tasks.spans import Span, join_tokens, split_words
+from freeal.tasks.spans import Span, held, join_tokens, split_words
 
 TYPES = ("PER", "ORG", "LOC")
 
@@ -69,7 +69,25 @@ KEPT = {
     "sharp s in the text": ("Herr Straße", named(("STRASSE", "PER")), p("Straße")),
     "dotted capital I": ("in İZMİR now", named(("İzmİr", "LOC")), [("İZMİR", "LOC")]),
     "final sigma": ("ΟΔΥΣΣΕΥΣ", named(("Οδυσσευς", "PER")), p("ΟΔΥΣΣΕΥΣ")),
+    "dotted capital I in the text": ("in İstanbul now", named(("istanbul", "LOC")), [("İstanbul", "LOC")]),
+    "dotted capital I in the reply": ("in istanbul, now", named(("İstanbul", "LOC")), [("istanbul", "LOC")]),
+    "dotted capital I for a plain one": ("in Istanbul", named(("İstanbul", "LOC")), [("Istanbul", "LOC")]),
+    "dotted capital I in two characters": ("in I\u0307zmir.", named(("izmir", "LOC")), [("I\u0307zmir", "LOC")]),
+    # acronyms are not the words that they look like
+    "an acronym beside a pronoun": ("He told us about the U.S. yesterday", "LOC: US", [("U.S.", "LOC")]),
+    "an acronym with points in the reply": ("in the US, it rained", "LOC: U.S.", [("US", "LOC")]),
+    "an acronym without its last point": ("in the U.S, he said", "LOC: US", [("U.S", "LOC")]),
+    "a part of a longer acronym": ("The US, not the U.S.A.", "LOC: U.S. | USA", [("U.S.A.", "LOC")]),
+    "an acronym that stands there, too": ("It is IT that it needs", "ORG: IT", [("IT", "ORG")]),
+    "an acronym in small letters": ("the nato summit", "ORG: NATO", [("nato", "ORG")]),
+    "a shouted word": ("WHO came", "ORG: who", [("WHO", "ORG")]),
     # Unicode
+    "accents left out": ("San José grew", named(("San Jose", "LOC")), [("San José", "LOC")]),
+    "accents left out, decomposed": ("Jose\u0301's house", named(("Jose", "PER")), p("Jose\u0301")),
+    "an accent that is not there": ("Zoe came", named(("Zoë", "PER")), p("Zoe")),
+    "accents left out, twice": ("José met José", named(("Jose", "PER")), p("José", "José")),
+    "accents that differ, and one is as it was named": ("Resumé or Resume", named(("Resume", "ORG")),
+                                                        [("Resume", "ORG")]),
     "composed in the text": ("Zo\u00eb came", named(("Zoe\u0308", "PER")), p("Zo\u00eb")),
     "decomposed in the text": ("Zoe\u0308 came", named(("Zo\u00eb", "PER")), p("Zoe\u0308")),
     "fullwidth in the text": ("ＩＢＭ grew", named(("IBM", "ORG")), [("ＩＢＭ", "ORG")]),
@@ -157,6 +175,32 @@ KEPT = {
     "a semicolon of a name": ("the Smith; Jones LLP firm", 'ORG: ["Smith; Jones LLP"]', [("Smith; Jones LLP", "ORG")]),
     "a bar of a name": ("the A | B firm", 'ORG: ["A | B"]', [("A | B", "ORG")]),
     "a bar without spaces": ("the A|B firm", "ORG: A|B", [("A|B", "ORG")]),
+    # several types on one line
+    "types between semicolons": ("Ann Lee met Carla Diaz in Rome", "PER: Ann Lee | Carla Diaz; LOC: Rome",
+                                 [*p("Ann Lee", "Carla Diaz"), ("Rome", "LOC")]),
+    "types between bars": ("Ann in Rome", "PER: Ann | LOC: Rome", [("Ann", "PER"), ("Rome", "LOC")]),
+    "types between bars without spaces": ("Ann in Rome", "PER: Ann|LOC: Rome", [("Ann", "PER"), ("Rome", "LOC")]),
+    "types between commas": ("Ann in Rome", "PER: Ann, LOC: Rome", [("Ann", "PER"), ("Rome", "LOC")]),
+    "types and names between commas": ("Ann met Bob in Rome, Oslo", "- per: Ann, Bob, **loc**: Rome, Oslo",
+                                       [*p("Ann", "Bob"), ("Rome", "LOC"), ("Oslo", "LOC")]),
+    "a type behind a comma behind a bar": ("Ann met Bob in Rome", "PER: Ann | Bob, LOC: Rome",
+                                           [*p("Ann", "Bob"), ("Rome", "LOC")]),
+    "several types, and nothing of some": ("in Rome", "PER: none; ORG: -; LOC: Rome", [("Rome", "LOC")]),
+    "several types, and lists": ("Ann met Bob in Rome", 'PER: ["Ann", "Bob"], LOC: ["Rome"]',
+                                 [*p("Ann", "Bob"), ("Rome", "LOC")]),
+    "a bullet that ends with another type": ("Ann in Rome", "PER:\n- Ann; LOC: Rome",
+                                             [("Ann", "PER"), ("Rome", "LOC")]),
+    "a heading at the end of a line": ("Ann in Rome", "PER: Ann; LOC:\n- Rome", [("Ann", "PER"), ("Rome", "LOC")]),
+    "a name with a colon that is no type": ("Acme, Re: Zero", "ORG: Acme | Re: Zero",
+                                            [("Acme", "ORG"), ("Re: Zero", "ORG")]),
+    "a name that begins like a type": ("Ann sang LOC: Rome", "PER: Ann | LOC: Rome", p("Ann", "LOC: Rome")),
+    "names in a list that begin like a type": ("Ann sang LOC: Rome ; PER: x", 'PER: ["Ann", "LOC: Rome ; PER: x"]',
+                                               p("Ann", "LOC: Rome ; PER: x")),
+    "names in a list, one of them like a type": ("Ann sang LOC: LOC", 'PER: ["Ann", "LOC:"]', p("Ann", "LOC:")),
+    "types and lists between quotes": ("Ann in Rome", '"PER": "Ann", "LOC": "Rome"', [("Ann", "PER"), ("Rome", "LOC")]),
+    # words of two types
+    "lines that come back to a type": ("Ann left Jordan for Jordan, Bob", "PER: Ann | Jordan\nLOC: Jordan\nPER: Bob",
+                                       [*p("Ann", "Jordan"), ("Jordan", "LOC"), *p("Bob")]),
     # the word for nothing
     "none of a type, and the word in the text": ("none met Ann", "PER: Ann\nLOC: none", p("Ann")),
     "somebody called None": ("Mr None came", 'PER: ["None"]', p("None")),
@@ -200,11 +244,17 @@ DROPPED = {
     "not in the text": ("Ann", [("Bob", "PER")], [("invented", "Bob")]),
     "only within a word": ("Anna", [("Ann", "PER")], [("inside a word", "Ann")]),
     "only within a word with an underscore": ("UK_based", [("UK", "LOC")], [("inside a word", "UK")]),
-    "a letter without its mark": ("Zoe\u0308", [("Zoe", "PER")], [("inside a word", "Zoe")]),
-    "a letter without its composed mark": ("Zo\u00eb", [("Zoe", "PER")], [("inside a word", "Zoe")]),
-    "half a sharp s": ("ß", [("s", "PER")], [("inside a word", "s")]),
-    "dotted capital I for a plain one": ("Istanbul", [("İstanbul", "LOC")], [("invented", "İstanbul")]),
-    "an accent that is not there": ("Zoe", [("Zoë", "PER")], [("invented", "Zoë")]),
+    "accents left out in two ways": ("Resumé, Résumé", [("Resume", "ORG")], [("invented", "Resume")]),
+    "accents left out within a word": ("Josés", [("Jose", "PER")], [("inside a word", "Jose")]),
+    "a vowel mark of another letter": ("\u304c", [("\u304b", "PER")], [("invented", "\u304b")]),
+    "half a sharp s": ("ß", [("s", "PER")], [("invented", "s")]),
+    "a pronoun for a country": ("He told us", [("US", "LOC")], [("invented", "US")]),
+    "a pronoun for a field": ("it rained", [("IT", "ORG")], [("invented", "IT")]),
+    "a pronoun with a capital": ("It rained", [("IT", "ORG")], [("invented", "IT")]),
+    "a pronoun in quotes": ("the man “who” left", [("“WHO”", "ORG")], [("invented", "“WHO”")]),
+    "a pronoun before a full stop": ("He told us.", [("US.", "LOC")], [("invented", "US.")]),
+    "a pronoun for an organisation": ("the man who left", [("WHO", "ORG")], [("invented", "WHO")]),
+    "a part of a longer acronym": ("the U.S.A.", [("US", "LOC")], [("invented", "US")]),
     "a type that is none": ("Ann", [("Ann", "PERSON")], [("wrong type", "Ann")]),
     "a tag for a type": ("Ann", [("Ann", "B-PER")], [("wrong type", "Ann")]),
     "two types, one place": ("Ann", [("Ann", "PER"), ("Ann", "LOC")], [("ambiguous", "Ann"), ("ambiguous", "Ann")]),
@@ -291,6 +341,15 @@ LINES = {
     "commas, and one name is within another": ("in New York", "LOC: New York, York", [("invented", "New York, York")]),
     "an and alone": ("Ann met Bob", "PER: Ann and Bob", [("invented", "Ann and Bob")]),
     "bullets below an unknown type": ("Ann came", "PER: none\nDOG:\n- Ann", [("wrong type", "Ann")]),
+    "two types, a line for each": ("Jordan left Jordan", "PER: Jordan\nLOC: Jordan", [("ambiguous", "Jordan")] * 2),
+    "two types, lines sorted by type": (
+        "Jordan left Jordan",
+        "PER: Jordan\nPER: none\nLOC: Jordan\nORG: none",
+        [("ambiguous", "Jordan")] * 2,
+    ),
+    "two types, on one line": ("Jordan left Jordan", "PER: Jordan; LOC: Jordan", [("ambiguous", "Jordan")] * 2),
+    "two types, bullets": ("Jordan left Jordan", "PER:\n- Jordan\nLOC:\n- Jordan", [("ambiguous", "Jordan")] * 2),
+    "an unknown type on the line": ("Zed", "PER: Ann; DOG: Zed", [("invented", "Ann"), ("invented", "DOG: Zed")]),
     "more in brackets than the type": ("Ann came", "PER: Ann (her)", [("invented", "Ann (her)")]),
 }
 
@@ -327,6 +386,14 @@ def test_a_long_list_of_what_was_dropped_is_told_in_short():
     assert problem == ("nothing that was named can be kept: 'x0' (invented), 'x1' (invented), 'x2' (invented), ...")
 
 
+def test_a_type_with_a_separator_in_it_is_not_cut():
+    assert ground("place, time: x", "x", ["place, time", "time"]).spans == (Span(0, 1, "place, time"),)
+
+
+def test_thousands_of_types_on_a_line_are_read_in_a_moment():
+    assert len(ground("PER: Ann; LOC: Rome; " * 5_000, "Ann in Rome", TYPES).spans) == 2
+
+
 def test_an_object_by_type_has_no_order_and_decides_nothing():
     found = ground('{"PER": ["Jordan"], "LOC": ["Jordan"]}', "Jordan left Jordan", TYPES)
     assert causes(found) == [("ambiguous", "Jordan")] * 2
@@ -360,7 +427,7 @@ def test_a_very_long_repeat_is_found_in_a_moment():
 
 
 LETTERS = st.sampled_from(
-    [*"abAB  .-'’\n", "\u0301", "ß", "İ", "ﬁ", "é", "👍", "\u200d", "\u00a0", "東", "s", "\u00ad"]
+    [*"abAB  .-'’\n", "\u0301", "ß", "İ", "ﬁ", "é", "👍", "\u200d", "\u00a0", "東", "s", "\u00ad", "i"]
 )
 TEXTS = st.one_of(st.text(max_size=40), st.lists(LETTERS, max_size=40).map("".join))
 TYPE = st.sampled_from([*TYPES, "per", "DOG", "o r g"])
@@ -398,6 +465,16 @@ def binds(character):
     return unicodedata.category(character)[0] in "LNM"
 
 
+def loosely(words):
+    """`words` folded, without points and accents."""
+    return re.sub("[.\u0300-\u036f]", "", folded(words))
+
+
+def means(words, there):
+    """Whether `words` may be named where the text has `there`."""
+    return folded(there) in forms(words) or loosely(there) == loosely(words)
+
+
 def forms(words):
     """What `words` may be in a text, folded: as they are, or without punctuation at their ends and an article."""
     bare = folded(words).strip(" .,;:!?\"'`*_()[]{}<>").removesuffix("'s")
@@ -409,9 +486,9 @@ def check(found, text, pairs=None):
     assert (found.spans is None) == (found.problem is not None)
     words = split_words(text)
     for span in found.spans or ():
-        assert any(folded(text[span.start : span.end]) in forms(each) for each in found.named)
+        assert any(means(each, text[span.start : span.end]) for each in found.named)
         if pairs is not None:
-            types = {type_.upper() for each, type_ in pairs if folded(text[span.start : span.end]) in forms(each)}
+            types = {type_.upper() for each, type_ in pairs if means(each, text[span.start : span.end])}
             assert span.type in types
         assert span.type in TYPES
         assert span.start in {word.start for word in words}
@@ -439,7 +516,8 @@ def test_any_reply_to_any_text_is_spans_or_a_problem(text, reply):
 
 @given(TEXTS, st.data())
 def test_whole_words_named_as_they_stand_are_found_where_they_stand(text, data):
-    words = [word for word in split_words(text) if any(c.isalpha() for c in text[word.start : word.end])]
+    apart = [word for word in split_words(text) if not held(text, word.start - 1) and not held(text, word.end)]
+    words = [word for word in apart if any(c.isalpha() for c in text[word.start : word.end])]
     if words:
         word = data.draw(st.sampled_from(words))
         found = ground(named((text[word.start : word.end], "PER")), text, TYPES)

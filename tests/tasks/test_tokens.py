@@ -111,7 +111,7 @@ def test_gold_behind_the_last_word_read_is_left_out_whole():
 NASTY = [
     "Smith; Jones LLP", "A | B", "|", "| x", "x |", "a | | b", "None", "none", "N/A", "No entities", "Portland, Oregon",
     "A, B and C", '["Ann"]', "[1]", "[", "PER: x", "LOC:", "1. x", "N - acetyl", "* x", "x (LOC)", '"', "-", "*", ".",
-    "``` x", "1 , 2 - DMH", "3,  4", "[ 3H ] - x", "[a] [b]",
+    "``` x", "x, LOC: y", "x | PER: y", "U.S.", "US", "us", "1 , 2 - DMH", "3,  4", "[ 3H ] - x", "[a] [b]",
 ]  # fmt: skip
 
 
@@ -143,6 +143,12 @@ def test_a_name_that_has_no_line_of_its_own_is_in_json():
     )
 
 
+def test_a_name_that_begins_like_a_type_is_read_back_over_a_line_break():
+    text = "Ann sang LOC:\nRome"
+    spans = (Span(0, 3, "PER"), Span(9, 18, "PER"))
+    assert written_and_read(LINES, text, spans) == spans
+
+
 @given(st.lists(st.sampled_from([*NASTY, "Ann", "Bob", "in", ",", ";"]), min_size=1, max_size=6), st.data())
 def test_what_is_written_of_names_with_marks_in_them_is_read_as_it_was(names, data):
     starts = [sum(len(name) + 1 for name in names[:i]) for i in range(len(names))]
@@ -159,10 +165,12 @@ def test_what_is_written_of_names_with_marks_in_them_is_read_as_it_was(names, da
         assert found == spans or (found is None and not sayable)
 
 
-def test_words_of_two_types_are_written_in_the_order_of_the_text():
-    best = LINES.tagged(TEXT, SPANS[3:])
-    assert LINES.write(TEXT, best) == "LOC: Paris\nPER: Paris"
-    assert written_and_read(LINES, TEXT, SPANS[3:]) == tuple(SPANS[3:])
+@pytest.mark.parametrize("types", [("LOC", "PER"), ("PER", "LOC")])
+def test_words_of_two_types_are_written_in_the_order_of_the_text(types):
+    spans = tuple(Span(span.start, span.end, kind) for span, kind in zip(SPANS[3:], types, strict=True))
+    named = [{"text": "Paris", "type": kind} for kind in types]
+    assert json.loads(LINES.write(TEXT, LINES.tagged(TEXT, spans))) == {"entities": named}
+    assert written_and_read(LINES, TEXT, spans) == spans
     assert LINES.write(TEXT, LINES.tagged(TEXT, SPANS[:3])) == "PER: Ann | Bob"
 
 
