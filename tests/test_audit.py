@@ -4,8 +4,14 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 from commandline import films, freeal, opinions
+
+from freeal.certificate import certify
+from freeal.report import audit as audits
+from freeal.report import history
+from freeal.types import argmax, surest
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +61,20 @@ def test_all_answers_give_the_accuracy_itself(run, finished):
     assert found["answered"] == 80
     assert found["certificates"]["final labels"]["estimate"] == pytest.approx(sum(right) / 80)
     assert set(found["certificates"]) == {"final labels", "LLM", "student"}
+
+
+def test_each_source_is_judged_by_its_own_probabilities(run):
+    found = history.read(run)
+    student, sure = found.final.student, surest(found.final.student)
+    right = sure > np.median(sure)
+    truth = np.where(right, argmax(student), 1 - argmax(student))
+    freeal("audit", run, "--n", 40)
+    fill(run, {uid: found.labels[c] for uid, c in zip(found.ids, truth, strict=True)})
+    drawn = audits.sample(found, None, 0)
+    told = audits.judge(found, drawn, 0.9).certificates["student"]
+    by_row = np.array(list(audits.answers(found, drawn)))
+    assert told == certify(by_row, right[by_row], sure, drawn.strata)
+    assert told.estimate != certify(by_row, right[by_row], np.full(len(sure), 0.9), drawn.strata).estimate
 
 
 def test_more_rows_may_be_drawn_and_answers_stay(run, finished):

@@ -39,10 +39,10 @@ def audit(
     For tasks of one label a text. The first call writes the sheet; fill in its column `label`, and call again. More may
     be drawn later.
 
-    Rows are drawn more often where the labels are unsure. Their probabilities steer that alone, and are in no figure;
-    but errors that are all among the surest rows are found less surely: there the interval held in 86 to 99 of 100
-    simulated audits (mean 95), elsewhere in 94 to 99. It is for a number of rows fixed beforehand: who looks again and
-    again until it pleases will be wrong more often than the interval says.
+    Rows are drawn from the sure and the unsure alike. The labels' probabilities stand in for the rows that you do not
+    label, corrected by those that you do, and count for as much as these show them to tell: wrong ones bias nothing. In
+    simulated audits the interval held in 93 of 100 or more, wherever the errors were (mean 97). It is for a number of
+    rows fixed beforehand: who looks again and again until it pleases will be wrong more often than the interval says.
 
     Examples:
 

@@ -16,7 +16,7 @@ from freeal.errors import DataError, RunError, did_you_mean
 from freeal.report.history import History
 from freeal.store import spreadsheet_cell
 from freeal.tables import Table, open_sheet
-from freeal.types import IntArray, argmax
+from freeal.types import IntArray, argmax, surest
 
 SHEET, DESIGN = "audit.csv", "audit.json"
 ID, TEXT, ANSWER = "id", "text", "label"
@@ -35,10 +35,6 @@ class Sample:
         """Rows of the pool, in the order of the sheet."""
         return draw(self.drawn, self.strata, self.seed)
 
-    @property
-    def sizes(self) -> list[int]:
-        return [int(size) for size in np.bincount(self.strata)]
-
 
 def sample(run: History, total: int | None, seed: int) -> Sample:
     """The rows that were drawn of `run`, and as many more as make `total`; the sheet is written, its answers kept.
@@ -56,9 +52,9 @@ def sample(run: History, total: int | None, seed: int) -> Sample:
     before = _read_design(run)
     if before is not None and (total is None or total <= before.drawn.sum()):
         return before
-    sure = np.nan_to_num(run.final.posterior.astype(np.float64)).max(axis=1)
+    sure = np.nan_to_num(surest(run.final.posterior))
     stratum = strata(sure) if before is None else before.strata
-    wanted = allocate(min(total or FIRST, len(sure)), stratum, sure)
+    wanted = allocate(min(total or FIRST, len(sure)), stratum)
     if before is not None:
         wanted = np.maximum(wanted, before.drawn)
     if before is None and (run.folder / SHEET).is_file():  # somebody's work may be in it
@@ -161,12 +157,13 @@ def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFID
         sources["student"] = (final.student, everywhere)
     certificates = {}
     for name, (proba, among) in sources.items():
-        if not among[rows].any():
+        judged = among[rows]
+        if not judged.any():
             continue
-        right = argmax(proba[rows]) == truth
-        sizes = np.bincount(drawn.strata[among], minlength=len(drawn.drawn))
-        by_stratum = [right[among[rows] & (drawn.strata[rows] == h)].tolist() for h in np.flatnonzero(sizes)]
-        certificates[name] = certify(by_stratum, sizes[sizes > 0].tolist(), confidence)
+        right = argmax(proba[rows[judged]]) == truth[judged]
+        places = np.cumsum(among)[rows[judged]] - 1  # among the rows that have a label of this source
+        sure = np.nan_to_num(surest(proba[among]))
+        certificates[name] = certify(places, right, sure, drawn.strata[among], confidence)
     return Audit(
         total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted, len(run.ids))
     )

@@ -24,7 +24,9 @@ def warnings(
     min_information: float,
     understudy: Mapping[str, float] | None = None,
 ) -> list[str]:
-    """Reasons for doubt, none for a run that went well.
+    """Reasons for doubt, none where nothing is seen to be amiss.
+
+    Errors that are consistent, so that the student learns them, cannot be seen without gold; `freeal audit` finds them.
 
     Args:
         posterior: (n, k) final distributions, NaN for rows without a label.
