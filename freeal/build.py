@@ -364,10 +364,8 @@ def purses(config: Config, ledger: Ledger) -> list[Purse]:
         Purse(price, *limits, each.votes if isinstance(each, OpenAIConfig) else 1, account)
         for price, each in zip(prices, llms, strict=True)
     ]
-    names = names_of(llms, config.prompts)
     for key, work, request in list(ledger.unanswered()):
-        member = work.partition(MEMBER)[2]
-        place = names.index(member) // len(config.prompts) if member in names else 0
+        place = _asked_in(config, work)
         asked, purse = llms[place], found[place]
         worst = purse.worst(request)
         purse.await_answer(worst)
@@ -376,6 +374,26 @@ def purses(config: Config, ledger: Ledger) -> list[Purse]:
             ledger.failed(key, True, worst)
     ledger.settle()
     return found
+
+
+def cost_alone(config: Config, ledger: Ledger, works: Sequence[str]) -> float:
+    """US dollars for the replies of `works`, each at the price of its LLM, whichever run paid for it.
+
+    An LLM whose price is not known adds nothing.
+    """
+    llms = [config.llm, *config.panel]
+    costs = [
+        price.of(*tokens)
+        for work, tokens in ledger.tokens(works).items() if (price := price_of(llms[_asked_in(config, work)]))
+    ]  # fmt: skip
+    return sum(costs, 0.0)
+
+
+def _asked_in(config: Config, work: str) -> int:
+    """Which LLM was asked in `work`, as the ledger names it: its place among `llm` and the panel."""
+    names = names_of([config.llm, *config.panel], config.prompts)
+    member = work.partition(MEMBER)[2]
+    return names.index(member) // len(config.prompts) if member in names else 0
 
 
 def price_of(llm: LLMConfig) -> Price | None:

@@ -462,8 +462,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
-    price = build.price_of(settings.llm)
-    dollars = price.of(alone.tokens_in, alone.tokens_out) if price and not settings.panel else alone.cost
+        dollars = build.cost_alone(settings, ledger, works)
     return {
         "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars,
         "seconds": summary["seconds"],

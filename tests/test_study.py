@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from commandline import films, freeal, opinions
+from loopback import completion, serve
 
 from freeal import study
 from freeal.report import charts
@@ -60,6 +61,25 @@ def test_a_reply_that_one_method_has_is_asked_for_by_no_other(studied):
     assert summary["usage"]["reused"] == 80
     assert summary["student"] == "none", "whatever the configuration says of students"
     assert found["methods"]["calibrated"]["runs"][0]["calls"] == 50, "the pool, and not what was only measured"
+
+
+def test_a_method_of_a_panel_costs_as_if_alone_each_member_by_its_own_price(tmp_path):
+    rows = opinions(12)
+    place = films(tmp_path, rows, data={"gold": "gold"})
+    some = [word for name in ("zero-shot", "calibrated") for word in ("--method", name)]
+    with serve(lambda text, tries: completion("good" if "fine" in text or "lovely" in text else "bad")) as server:
+        llms = [
+            {"kind": "openai", "model": f"m{price}", "base_url": server.url, "price_in": price, "price_out": price}
+            for price in (1000, 3000)
+        ]
+        said = freeal(
+            "study", place, "--seeds", 1, "--out", tmp_path / "study", *some, "--set", f"llm={json.dumps(llms)}", "--json"
+        )
+    assert said.code == 0, said.err
+    found = json.loads(said.out)["methods"]
+    assert found["calibrated"]["tokens"]["mean"] == 12 * 2 * 9, "a reply has 7 tokens in and 2 out"
+    for name in ("zero-shot", "calibrated"):
+        assert found[name]["dollars"]["mean"] == pytest.approx(12 * 9 * (1000 + 3000) / 1e6)
 
 
 def test_gold_teaches_the_ceiling_and_nobody_else(studied):
