@@ -211,6 +211,14 @@ ABLATED = (
         student=True,
         again=True,
     ),
+    Method(
+        "default, last round whatever it did",
+        "a round that did harm is not taken back",
+        ("stop.rollback=false",),
+        "final",
+        student=True,
+        again=True,
+    ),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(
         "default, linear judge",

@@ -73,7 +73,16 @@ def test_a_method_of_a_panel_costs_as_if_alone_each_member_by_its_own_price(tmp_
             for price in (1000, 3000)
         ]
         said = freeal(
-            "study", place, "--seeds", 1, "--out", tmp_path / "study", *some, "--set", f"llm={json.dumps(llms)}", "--json"
+            "study",
+            place,
+            "--seeds",
+            1,
+            "--out",
+            tmp_path / "study",
+            *some,
+            "--set",
+            f"llm={json.dumps(llms)}",
+            "--json",
         )
     assert said.code == 0, said.err
     found = json.loads(said.out)["methods"]
@@ -263,9 +272,36 @@ def test_parts_stand_in_a_table_of_their_own_and_in_no_drawing(budgeted):
     main, _, parts = said.out.partition("| what a part is worth |")
     assert "hard labels" not in main
     assert f"| default, hard labels | {pages.points(found['differences']['default, hard labels'])} |" in parts
+    assert "calibration error, by which the default is worse without it" in said.out
     page = (folder / "study.html").read_text(encoding="utf-8")
     assert page.index("<figure>") < page.index("<h2>Methods</h2>") < page.index("What each part of default is worth")
     assert set(pages._curves(found, "pool", "calls")) == {"zero-shot", "default"}
+
+
+def test_a_part_that_sets_sureness_is_worth_what_the_calibration_error_would_be_more_without_it(budgeted):
+    found, said, folder = budgeted
+    page = (folder / "study.html").read_text(encoding="utf-8").partition("What each part of default is worth")[2]
+    table = said.out.partition("| what a part is worth |")[2]
+    for at in ("", " at 0.5", " at 1"):
+        without, whole = (
+            found["methods"][name + at]["calibration"]["mean"] for name in ("default, hard labels", "default")
+        )
+        told = f"{without - whole + 0.0:+.3f}"
+        assert pages.sureness(found, "default, hard labels" + at) in (told, told.replace("-0.000", "+0.000"))
+        assert f"| {pages.sureness(found, 'default, hard labels' + at)} | " in table
+        assert f'"calibration error, pool">{pages.sureness(found, "default, hard labels" + at)}</td>' in page
+    assert "the calibration error of its labels on the pool is larger so: above zero, the part pays" in page
+
+
+def test_sureness_is_compared_seed_by_seed():
+    def ran(*errors):
+        return {"runs": [{"seed": seed, "calibration": error} for seed, error in enumerate(errors) if error]}
+
+    methods = {"default": ran(0.10, 0.30), "part": ran(0.15, 0.33, 0.9), "one": ran(None, 0.20), "none": ran()}
+    found = {"methods": methods, "differences": {name: {"reference": "default"} for name in methods}}
+    assert pages.sureness(found, "part") == "+0.040 ± 0.014"
+    assert pages.sureness(found, "one") == "-0.100"
+    assert pages.sureness(found, "none") == pages.sureness(found, "unknown") == ""
 
 
 def test_the_page_tells_macro_f1_and_differences_on_the_test(budgeted):

@@ -223,11 +223,16 @@ class _Study:
 
 
 def _about(found: dict[str, Any], seeds: int) -> str:
+    parts = (
+        "; what a part is worth: points, and calibration error, by which the default is worse without it"
+        if any(method["part"] for method in found["methods"].values())
+        else ""
+    )
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
     rows = " of rows right throughout" if found["measure"] == "F1" else ""
     return (
         f"{found['measure']} on the pool (transductive) and the test (inductive){spread}; the last columns: "
         f"points{rows} more than {found['reference']} with the same budget, with 95 % intervals of a paired bootstrap; "
         "calls and tokens are those of labelling the pool, as if each method were alone, seconds as they were with "
-        "shared replies"
+        f"shared replies{parts}"
     )
