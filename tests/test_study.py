@@ -312,6 +312,52 @@ def test_the_page_tells_macro_f1_and_differences_on_the_test(budgeted):
     assert pages.points(found["differences_test"]["zero-shot"], -1) in cell
 
 
+def test_a_narrower_command_in_the_same_folder_keeps_what_others_have_made_there(configuration, tmp_path):
+    folder, small = tmp_path / "study", ("--seeds", 1, "--set", "data.sample=20")
+    words = ("study", configuration, "--out", folder, *small)
+    wide = [word for name in ("zero-shot", "default", "default, hard labels") for word in ("--method", name)]
+    assert freeal(*words, *wide, "--budgets", "0.5").code == 0
+    before = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    said = freeal(*words, "--method", "calibrated")
+    after = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    assert list(after["methods"]) == [
+        "zero-shot", "zero-shot at 0.5", "calibrated", "default", "default at 0.5", "default, hard labels",
+        "default, hard labels at 0.5",
+    ]  # fmt: skip
+    assert after["earlier"] == [name for name in after["methods"] if name != "calibrated"]
+    assert {name: after["methods"][name] for name in before["methods"]} == before["methods"]
+    assert {name: after["differences"][name] for name in before["differences"]} == before["differences"]
+    assert after["unfinished"] == []
+    assert "not in this table" not in said.err
+    page = (folder / "study.html").read_text(encoding="utf-8")
+    assert "Made in this folder by an earlier command, with the same settings: zero-shot; zero-shot at 0.5;" in page
+
+
+def test_finished_methods_of_other_settings_or_too_few_seeds_are_told_and_not_in_the_table(configuration, tmp_path):
+    folder = tmp_path / "study"
+    words = ("study", configuration, "--out", folder, "--set", "data.sample=20", "--method")
+    assert freeal(*words, "zero-shot", "--seeds", 1).code == 0
+    assert freeal(*words, "distilled", "--seeds", 2, "--set", "student.c=3.0").code == 0
+    said = freeal(*words, "calibrated", "--seeds", 2)
+    assert said.code == 0
+    told = f"not in this table, as {folder} has them "
+    assert f"{told}not with all of 2 seeds (--method NAME adds them): zero-shot\n" in said.err
+    assert f"{told}with other settings: distilled\n" in said.err
+    assert list(json.loads((folder / "study.json").read_text(encoding="utf-8"))["methods"]) == ["calibrated"]
+
+
+def test_runs_about_other_rows_stand_in_no_table_together(tmp_path):
+    rows = opinions(40)
+    words = ("study", films(tmp_path, rows, data={"gold": "gold"}), "--out", tmp_path / "study", "--seeds", 1)
+    assert freeal(*words, "--method", "zero-shot").code == 0
+    films(tmp_path, rows[1:], data={"gold": "gold"})
+    study._finished.cache_clear()  # the next command is a process of its own
+    said = freeal(*words, "--method", "calibrated")
+    assert said.code == 7
+    assert "its pool has changed since: 1 removed (r0)" in said.err
+    assert not (tmp_path / "study" / "calibrated").exists()
+
+
 def test_dollars_are_told_where_anything_costs_any(budgeted):
     found = json.loads(json.dumps(budgeted[0]))
     assert "dollars" not in pages.shown(found)
