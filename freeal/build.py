@@ -135,6 +135,8 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
     if task.kind == "multilabel" and _objective(config) == "freeal":
         raise Unfit("student.objective: freeal is for one label a text; set plain, candidates or coteaching")
+    if _objective(config) == "coteaching" and config.filter.kind == "none":
+        raise Unfit("student.objective: coteaching weighs rows by the filter; set filter.kind to gmm or quantile")
     if task.kind != "classification" and (config.panel or config.paraphrases):
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
     if task.questions > 1 and isinstance(config.embedder, StatesConfig):
@@ -525,6 +527,13 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     if _objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
+    if getattr(config.student, "objective", None) == "freeal" and config.filter.kind == "none":
+        emit(
+            Note(
+                "filter.kind none: all rows count as clean; none is left for the consistency term of FreeAL's loss",
+                "student",
+            )
+        )
     if isinstance(annotator, Candidates) and annotator.by_words and config.rounds > 1 and config.demos.kind != "none":
         emit(Note("small LLMs judge candidates by words better without demonstrations: try rounds: 1", "reading"))
     shared = cache(partial(embedder, config, annotator.prompt, emit, annotator.ledger))

@@ -326,6 +326,8 @@ def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Se
         gold = json.dumps(str((folder / GOLD).resolve()))
         given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
         given += ["evaluation.llm_on_test=false", "reading=written"]
+        if getattr(config.load(place, overrides, given).student, "objective", None) == "coteaching":
+            given += ["student.objective=plain"]  # where every row is believed, all weigh the same
     return config.load(place, overrides, given)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from commandline import films, freeal, opinions
 from loopback import completion, serve
 
-from freeal import study
+from freeal import build, study
 from freeal.report import charts
 from freeal.report import study as pages
 from freeal.study import ABLATED, METHODS, difference, methods, without_part
@@ -100,6 +101,15 @@ def test_gold_teaches_the_ceiling_and_nobody_else(studied):
     for run in folder.glob("*/seed-*/environment.json"):
         reused = json.loads(run.read_text(encoding="utf-8"))["reuse"]
         assert not [path for path in reused if "gold" in path]
+
+
+@pytest.mark.parametrize("objective", ["plain", "freeal", "candidates", "coteaching"])
+def test_gold_can_be_learned_by_every_student(configuration, tmp_path, objective):
+    (gold,) = methods(["gold"])
+    own = ["student.kind=transformer", f"student.objective={objective}"]
+    chosen = study.settings(configuration, gold, 0, tmp_path, own)
+    assert chosen.student.objective == ("plain" if objective == "coteaching" else objective)
+    build.inputs(chosen, Path(chosen.prompt))
 
 
 def test_the_figures_are_those_of_the_runs(studied):
