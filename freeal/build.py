@@ -135,6 +135,8 @@ def _check_task(config: Config, task: Task) -> None:
         raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
     if task.kind == "multilabel" and _objective(config) == "freeal":
         raise Unfit("student.objective: freeal is for one label a text; set plain, candidates or coteaching")
+    if _objective(config) == "coteaching" and config.filter.kind == "none":
+        raise Unfit("student.objective: coteaching weighs rows by the filter; set filter.kind to gmm or quantile")
     if task.kind != "classification" and (config.panel or config.paraphrases):
         raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
     if task.questions > 1 and isinstance(config.embedder, StatesConfig):
@@ -365,10 +367,8 @@ def purses(config: Config, ledger: Ledger) -> list[Purse]:
         Purse(price, *limits, each.votes if isinstance(each, OpenAIConfig) else 1, account)
         for price, each in zip(prices, llms, strict=True)
     ]
-    names = names_of(llms, config.prompts)
     for key, work, request in list(ledger.unanswered()):
-        member = work.partition(MEMBER)[2]
-        place = names.index(member) // len(config.prompts) if member in names else 0
+        place = _asked_in(config, work)
         asked, purse = llms[place], found[place]
         worst = purse.worst(request)
         purse.await_answer(worst)
@@ -377,6 +377,26 @@ def purses(config: Config, ledger: Ledger) -> list[Purse]:
             ledger.failed(key, True, worst)
     ledger.settle()
     return found
+
+
+def cost_alone(config: Config, ledger: Ledger, works: Sequence[str]) -> float:
+    """US dollars for the replies of `works`, each at the price of its LLM, whichever run paid for it.
+
+    An LLM whose price is not known adds nothing.
+    """
+    llms = [config.llm, *config.panel]
+    costs = [
+        price.of(*tokens)
+        for work, tokens in ledger.tokens(works).items() if (price := price_of(llms[_asked_in(config, work)]))
+    ]  # fmt: skip
+    return sum(costs, 0.0)
+
+
+def _asked_in(config: Config, work: str) -> int:
+    """Which LLM was asked in `work`, as the ledger names it: its place among `llm` and the panel."""
+    names = names_of([config.llm, *config.panel], config.prompts)
+    member = work.partition(MEMBER)[2]
+    return names.index(member) // len(config.prompts) if member in names else 0
 
 
 def price_of(llm: LLMConfig) -> Price | None:
@@ -507,6 +527,13 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
     if _objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
+    if getattr(config.student, "objective", None) == "freeal" and config.filter.kind == "none":
+        emit(
+            Note(
+                "filter.kind none: all rows count as clean; none is left for the consistency term of FreeAL's loss",
+                "student",
+            )
+        )
     if isinstance(annotator, Candidates) and annotator.by_words and config.rounds > 1 and config.demos.kind != "none":
         emit(Note("small LLMs judge candidates by words better without demonstrations: try rounds: 1", "reading"))
     shared = cache(partial(embedder, config, annotator.prompt, emit, annotator.ledger))

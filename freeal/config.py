@@ -662,21 +662,18 @@ def _kinds() -> dict[str, Any]:
     return {name: {"kind": kind} for name, kind in kinds.items() if kind is not None}
 
 
+def chosen_by_kind() -> dict[str, tuple[str, ...]]:
+    """Section -> the kinds among which its `kind` chooses; pydantic has them in the location of a fault, too."""
+    unions = {name: field for name, field in Config.model_fields.items() if field.discriminator is not None}
+    return {
+        name: tuple(member.model_fields["kind"].default for member in get_args(field.annotation))
+        for name, field in unions.items()
+    }
+
+
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
-    kinds = {
-        "local",
-        "vllm",
-        "openai",
-        "recorded",
-        "scripted",
-        "encoder",
-        "tfidf",
-        "transformer",
-        "linear",
-        "tagger",
-        "none",
-    }
+    kinds = {kind for kinds in chosen_by_kind().values() for kind in kinds}
     name = ".".join(part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"

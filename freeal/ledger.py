@@ -245,6 +245,17 @@ class Ledger:
             calls, reused, tokens_in, tokens_cached, tokens_out, round(seconds, 3), round(cost, 6), round(doubts[0], 6)
         )
 
+    def tokens(self, works: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Work, as it is kept (of a panel one for each member) -> tokens in and out of its replies, reused ones too."""
+        self.settle()
+        chosen, where = _among(works)
+        of_works = self._select(
+            "SELECT work, SUM(tokens_in), SUM(tokens_out) FROM requests"
+            f" WHERE state IN ('received', 'read') {where} GROUP BY work",
+            chosen,
+        )
+        return {work: (tokens_in, tokens_out) for work, tokens_in, tokens_out in of_works}
+
     def retries(self, works: Iterable[str] | None = None) -> int:
         """Attempts after the first at the requests of the given works, or of all: those before them came to nothing."""
         chosen, where = _among(works)

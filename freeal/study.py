@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from freeal import build, config, metrics, prompts
+from freeal import build, config, metrics, prompts, rows
 from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
@@ -211,6 +211,14 @@ ABLATED = (
         student=True,
         again=True,
     ),
+    Method(
+        "default, last round whatever it did",
+        "a round that did harm is not taken back",
+        ("stop.rollback=false",),
+        "final",
+        student=True,
+        again=True,
+    ),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(
         "default, linear judge",
@@ -263,17 +271,52 @@ def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> 
     for method in chosen:
         found.append(method)
         for share in () if method.on_gold else shares:
-            if (calls := round(share * rows)) < 1:
+            if round(share * rows) < 1:
                 raise ConfigError(f"--budgets {share:g}: allows no call for {rows:,} rows")
-            limits = (f"stop.max_calls={calls}", "stop.count_reused=true")
-            name, chosen_so = f"{method.name}{AT}{share:g}", (*method.settings, *limits)
-            found.append(replace(method, name=name, settings=chosen_so, budget=share, max_calls=calls))
+            found.append(_limited(method, share, round(share * rows)))
     return found
+
+
+def _limited(method: Method, share: float, calls: int) -> Method:
+    """The method with at most `calls` calls, a `share` of the rows of the pool."""
+    limits = (f"stop.max_calls={calls}", "stop.count_reused=true")
+    name, chosen_so = f"{method.name}{AT}{share:g}", (*method.settings, *limits)
+    return replace(method, name=name, settings=chosen_so, budget=share, max_calls=calls)
 
 
 def place(folder: Path, method: Method, seed: int) -> Path:
     """The run directory of a method and a seed in the study's `folder`."""
-    return folder / re.sub(r"[^a-z0-9.]+", "-", method.name.lower()) / f"seed-{seed}"
+    return folder / _as_folder(method.name) / f"seed-{seed}"
+
+
+def _as_folder(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower())
+
+
+def is_finished(folder: Path, method: Method, seed: int) -> bool:
+    """Whether the study in `folder` has the whole run of a method and a seed."""
+    return (place(folder, method, seed) / "summary.json").is_file()
+
+
+def methods_in(folder: Path, rows: Callable[[], int]) -> list[Method]:
+    """The methods that the study in `folder` has finished runs of, in the order of its tables.
+
+    Args:
+        rows: how many the pool has; asked where a method is there with a budget, of which it is a share.
+    """
+    found = []
+    for method in (*METHODS, *ablated()):
+        at = _as_folder(method.name + AT)
+        budgets = (each.name.removeprefix(at) for each in folder.glob(f"{at}*"))
+        shares = sorted(float(each) for each in budgets if re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", each))
+        found += [method, *(_limited(method, share, round(share * rows())) for share in shares)]
+    return [each for each in found if any((folder / _as_folder(each.name)).glob("seed-*/summary.json"))]
+
+
+def in_order(chosen: Sequence[Method]) -> list[Method]:
+    """The methods in the order of a study's tables: each at its budgets after it, the parts at the end."""
+    names = [method.name for method in (*METHODS, *ablated())]
+    return sorted(chosen, key=lambda each: (names.index(each.name.partition(AT)[0]), each.budget or 0.0))
 
 
 def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Sequence[str] = ()) -> config.Config:
@@ -283,6 +326,8 @@ def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Se
         gold = json.dumps(str((folder / GOLD).resolve()))
         given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
         given += ["evaluation.llm_on_test=false", "reading=written"]
+        if getattr(config.load(place, overrides, given).student, "objective", None) == "coteaching":
+            given += ["student.objective=plain"]  # where every row is believed, all weigh the same
     return config.load(place, overrides, given)
 
 
@@ -338,15 +383,18 @@ def collect(
     seeds: Sequence[int],
     command: str,
     left_out: Mapping[str, str],
+    earlier: Sequence[Method] = (),
 ) -> dict[str, Any]:
     """Every figure of the runs of the study in `folder` that are finished by now; one at least is.
 
     Args:
         left_out: method -> why it could not be run.
+        earlier: methods of which another command has made every run; they are told beside the `chosen` ones.
     """
-    places = {(method, seed): place(folder, method, seed) for seed in seeds for method in chosen}
-    done = {key: _finished(run.resolve(), key[0]) for key, run in places.items() if (run / "summary.json").is_file()}
-    there = [method for method in chosen if any((method, seed) in done for seed in seeds)]
+    told = in_order([*chosen, *earlier])
+    places = {(method, seed): place(folder, method, seed) for seed in seeds for method in told}
+    done = {key: _finished(run.resolve(), key[0]) for key, run in places.items() if is_finished(folder, *key)}
+    there = [method for method in told if any((method, seed) in done for seed in seeds)]
     judged = [method.name.partition(AT)[0] for method in there if method.labels]
     reference = REFERENCE if REFERENCE in judged else judged[-1] if judged else ""
     first = next(iter(done.values()))
@@ -364,8 +412,10 @@ def collect(
             key: _differences({(of.name, seed): run.right.get(where) for (of, seed), run in done.items()}, reference)
             for key, where in DIFFERENCES.items()
         },
-        "left_out": dict(left_out),
-        "unfinished": [f"{method.name}, seed {seed}" for method, seed in places if (method, seed) not in done],
+        "left_out": dict(left_out), "earlier": [method.name for method in in_order(earlier)],
+        "unfinished": [
+            f"{method.name}, seed {seed}" for seed in seeds for method in chosen if (method, seed) not in done
+        ],
     }  # fmt: skip
 
 
@@ -462,8 +512,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
-    price = build.price_of(settings.llm)
-    dollars = price.of(alone.tokens_in, alone.tokens_out) if price and not settings.panel else alone.cost
+        dollars = build.cost_alone(settings, ledger, works)
     return {
         "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars,
         "seconds": summary["seconds"],
@@ -480,7 +529,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
     then = history.read(run)
     chosen = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     _, corpus = build.inputs(chosen, run / "prompt.md")
-    gold = corpus.in_order(list(then.ids)).gold
+    gold = rows.as_before(run, corpus).gold
     assert gold is not None, "write_gold has looked"
     found = {}
     if method.labels:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from freeal import build, config
-from freeal.config import PRESETS, Config, Section, load, parse, to_yaml
+from freeal.config import PRESETS, Config, Section, chosen_by_kind, load, parse, to_yaml
 from freeal.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +153,18 @@ def test_values_are_yaml(tmp_path, value, seen):
 )
 def test_a_fault_names_the_key_and_what_was_meant(tmp_path, settings, message):
     assert message in fault(write(tmp_path, **settings))
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"), [(name, kind) for name, kinds in chosen_by_kind().items() for kind in kinds]
+)
+def test_the_place_of_a_fault_is_named_as_it_is_written_whatever_the_kind(tmp_path, section, kind):
+    assert f"\n  {section}.nothing: unknown key" in fault(write(tmp_path, **{section: {"kind": kind, "nothing": 1}}))
+
+
+def test_a_key_of_a_kind_is_named_with_the_one_meant(tmp_path):
+    told = fault(write(tmp_path, embedder={"kind": "hidden_states"}), "embedder.dept=0.5")
+    assert "embedder.dept: unknown key; did you mean 'depth'?" in told
 
 
 def test_all_faults_are_told_at_once(tmp_path):

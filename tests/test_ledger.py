@@ -126,6 +126,17 @@ def test_replies_of_an_earlier_run_are_copied_and_are_no_calls(tmp_path):
         assert alone.find(kept, "round 0").text == "positive"
 
 
+def test_tokens_are_told_by_work_and_member_also_of_what_an_earlier_run_paid(tmp_path):
+    with Ledger(tmp_path / "old.sqlite") as old:
+        (kept,) = keep(old, Reply("positive", None, 10, 1), work="round 0 | other")
+    with Ledger(tmp_path / "new.sqlite", [tmp_path / "old.sqlite"]) as new:
+        assert new.find(kept, "round 0 | other")
+        new.keep([(entry(ask("more"), "round 0 | other"), Reply("negative", None, 20, 2))], 0.0)
+        new.keep([(entry(ask("first"), "round 0"), Reply("negative", None, 5, 1))], 0.0)
+        new.keep([(entry(ask("later"), "test"), Reply("negative", None, 7, 1))], 0.0)
+        assert new.tokens(["round 0"]) == {"round 0": (5, 1), "round 0 | other": (30, 3)}
+
+
 def test_the_ledger_of_an_earlier_run_is_not_written_to(tmp_path):
     with Ledger(tmp_path / "old.sqlite"):
         pass

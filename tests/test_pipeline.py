@@ -112,6 +112,22 @@ def test_vectors_of_a_student_that_there_are_not_are_refused(tmp_path, more, tol
         prepare(settings(tmp_path, **{"demos": BY_STUDENT, **more}), tmp_path / "run")
 
 
+@pytest.mark.parametrize("judge", ["linear", "cross_fitted"])
+def test_co_teaching_without_a_filter_to_weigh_rows_by_is_refused(tmp_path, judge):
+    student = {"kind": "transformer", "objective": "coteaching", "judge": judge}
+    build.inputs(settings(tmp_path, student=student), tmp_path / "prompt.md")
+    with pytest.raises(Unfit, match="coteaching weighs rows by the filter; set filter"):
+        build.inputs(settings(tmp_path, student=student, filter={"kind": "none"}), tmp_path / "prompt.md")
+
+
+@pytest.mark.parametrize(("kind", "told"), [("none", True), ("gmm", False)])
+def test_the_loss_of_freeal_without_a_filter_says_what_is_left_of_it(tmp_path, kind, told):
+    heard = []
+    chosen = settings(tmp_path, preset="freeal-paper", student={"kind": "transformer"}, filter={"kind": kind})
+    prepare(chosen, tmp_path / "run", heard.append).ledger.close()
+    assert told == any("all rows count as clean" in each.message for each in heard if isinstance(each, Note))
+
+
 def test_who_shows_nothing_compares_nothing(tmp_path):
     prepare(settings(tmp_path, demos={**BY_STUDENT, "kind": "none"}), tmp_path / "run").ledger.close()
 

@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from commandline import films, freeal, opinions
+from loopback import completion, serve
 
-from freeal import study
+from freeal import build, study
 from freeal.report import charts
 from freeal.report import study as pages
 from freeal.study import ABLATED, METHODS, difference, methods, without_part
@@ -62,6 +64,34 @@ def test_a_reply_that_one_method_has_is_asked_for_by_no_other(studied):
     assert found["methods"]["calibrated"]["runs"][0]["calls"] == 50, "the pool, and not what was only measured"
 
 
+def test_a_method_of_a_panel_costs_as_if_alone_each_member_by_its_own_price(tmp_path):
+    rows = opinions(12)
+    place = films(tmp_path, rows, data={"gold": "gold"})
+    some = [word for name in ("zero-shot", "calibrated") for word in ("--method", name)]
+    with serve(lambda text, tries: completion("good" if "fine" in text or "lovely" in text else "bad")) as server:
+        llms = [
+            {"kind": "openai", "model": f"m{price}", "base_url": server.url, "price_in": price, "price_out": price}
+            for price in (1000, 3000)
+        ]
+        said = freeal(
+            "study",
+            place,
+            "--seeds",
+            1,
+            "--out",
+            tmp_path / "study",
+            *some,
+            "--set",
+            f"llm={json.dumps(llms)}",
+            "--json",
+        )
+    assert said.code == 0, said.err
+    found = json.loads(said.out)["methods"]
+    assert found["calibrated"]["tokens"]["mean"] == 12 * 2 * 9, "a reply has 7 tokens in and 2 out"
+    for name in ("zero-shot", "calibrated"):
+        assert found[name]["dollars"]["mean"] == pytest.approx(12 * 9 * (1000 + 3000) / 1e6)
+
+
 def test_gold_teaches_the_ceiling_and_nobody_else(studied):
     folder, _ = studied
     found = json.loads((folder / "study.json").read_text(encoding="utf-8"))
@@ -71,6 +101,15 @@ def test_gold_teaches_the_ceiling_and_nobody_else(studied):
     for run in folder.glob("*/seed-*/environment.json"):
         reused = json.loads(run.read_text(encoding="utf-8"))["reuse"]
         assert not [path for path in reused if "gold" in path]
+
+
+@pytest.mark.parametrize("objective", ["plain", "freeal", "candidates", "coteaching"])
+def test_gold_can_be_learned_by_every_student(configuration, tmp_path, objective):
+    (gold,) = methods(["gold"])
+    own = ["student.kind=transformer", f"student.objective={objective}"]
+    chosen = study.settings(configuration, gold, 0, tmp_path, own)
+    assert chosen.student.objective == ("plain" if objective == "coteaching" else objective)
+    build.inputs(chosen, Path(chosen.prompt))
 
 
 def test_the_figures_are_those_of_the_runs(studied):
@@ -243,9 +282,36 @@ def test_parts_stand_in_a_table_of_their_own_and_in_no_drawing(budgeted):
     main, _, parts = said.out.partition("| what a part is worth |")
     assert "hard labels" not in main
     assert f"| default, hard labels | {pages.points(found['differences']['default, hard labels'])} |" in parts
+    assert "calibration error, by which the default is worse without it" in said.out
     page = (folder / "study.html").read_text(encoding="utf-8")
     assert page.index("<figure>") < page.index("<h2>Methods</h2>") < page.index("What each part of default is worth")
     assert set(pages._curves(found, "pool", "calls")) == {"zero-shot", "default"}
+
+
+def test_a_part_that_sets_sureness_is_worth_what_the_calibration_error_would_be_more_without_it(budgeted):
+    found, said, folder = budgeted
+    page = (folder / "study.html").read_text(encoding="utf-8").partition("What each part of default is worth")[2]
+    table = said.out.partition("| what a part is worth |")[2]
+    for at in ("", " at 0.5", " at 1"):
+        without, whole = (
+            found["methods"][name + at]["calibration"]["mean"] for name in ("default, hard labels", "default")
+        )
+        told = f"{without - whole + 0.0:+.3f}"
+        assert pages.sureness(found, "default, hard labels" + at) in (told, told.replace("-0.000", "+0.000"))
+        assert f"| {pages.sureness(found, 'default, hard labels' + at)} | " in table
+        assert f'"calibration error, pool">{pages.sureness(found, "default, hard labels" + at)}</td>' in page
+    assert "the calibration error of its labels on the pool is larger so: above zero, the part pays" in page
+
+
+def test_sureness_is_compared_seed_by_seed():
+    def ran(*errors):
+        return {"runs": [{"seed": seed, "calibration": error} for seed, error in enumerate(errors) if error]}
+
+    methods = {"default": ran(0.10, 0.30), "part": ran(0.15, 0.33, 0.9), "one": ran(None, 0.20), "none": ran()}
+    found = {"methods": methods, "differences": {name: {"reference": "default"} for name in methods}}
+    assert pages.sureness(found, "part") == "+0.040 ± 0.014"
+    assert pages.sureness(found, "one") == "-0.100"
+    assert pages.sureness(found, "none") == pages.sureness(found, "unknown") == ""
 
 
 def test_the_page_tells_macro_f1_and_differences_on_the_test(budgeted):
@@ -254,6 +320,52 @@ def test_the_page_tells_macro_f1_and_differences_on_the_test(budgeted):
     cell = page.partition('<td class="n" data-title="labels, test">')[2].partition("</td>")[0]
     assert f"macro-F1 {found['methods']['zero-shot']['test_f1']['mean']:.3f}" in cell
     assert pages.points(found["differences_test"]["zero-shot"], -1) in cell
+
+
+def test_a_narrower_command_in_the_same_folder_keeps_what_others_have_made_there(configuration, tmp_path):
+    folder, small = tmp_path / "study", ("--seeds", 1, "--set", "data.sample=20")
+    words = ("study", configuration, "--out", folder, *small)
+    wide = [word for name in ("zero-shot", "default", "default, hard labels") for word in ("--method", name)]
+    assert freeal(*words, *wide, "--budgets", "0.5").code == 0
+    before = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    said = freeal(*words, "--method", "calibrated")
+    after = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    assert list(after["methods"]) == [
+        "zero-shot", "zero-shot at 0.5", "calibrated", "default", "default at 0.5", "default, hard labels",
+        "default, hard labels at 0.5",
+    ]  # fmt: skip
+    assert after["earlier"] == [name for name in after["methods"] if name != "calibrated"]
+    assert {name: after["methods"][name] for name in before["methods"]} == before["methods"]
+    assert {name: after["differences"][name] for name in before["differences"]} == before["differences"]
+    assert after["unfinished"] == []
+    assert "not in this table" not in said.err
+    page = (folder / "study.html").read_text(encoding="utf-8")
+    assert "Made in this folder by an earlier command, with the same settings: zero-shot; zero-shot at 0.5;" in page
+
+
+def test_finished_methods_of_other_settings_or_too_few_seeds_are_told_and_not_in_the_table(configuration, tmp_path):
+    folder = tmp_path / "study"
+    words = ("study", configuration, "--out", folder, "--set", "data.sample=20", "--method")
+    assert freeal(*words, "zero-shot", "--seeds", 1).code == 0
+    assert freeal(*words, "distilled", "--seeds", 2, "--set", "student.c=3.0").code == 0
+    said = freeal(*words, "calibrated", "--seeds", 2)
+    assert said.code == 0
+    told = f"not in this table, as {folder} has them "
+    assert f"{told}not with all of 2 seeds (--method NAME adds them): zero-shot\n" in said.err
+    assert f"{told}with other settings: distilled\n" in said.err
+    assert list(json.loads((folder / "study.json").read_text(encoding="utf-8"))["methods"]) == ["calibrated"]
+
+
+def test_runs_about_other_rows_stand_in_no_table_together(tmp_path):
+    rows = opinions(40)
+    words = ("study", films(tmp_path, rows, data={"gold": "gold"}), "--out", tmp_path / "study", "--seeds", 1)
+    assert freeal(*words, "--method", "zero-shot").code == 0
+    films(tmp_path, rows[1:], data={"gold": "gold"})
+    study._finished.cache_clear()  # the next command is a process of its own
+    said = freeal(*words, "--method", "calibrated")
+    assert said.code == 7
+    assert "its pool has changed since: 1 removed (r0)" in said.err
+    assert not (tmp_path / "study" / "calibrated").exists()
 
 
 def test_dollars_are_told_where_anything_costs_any(budgeted):

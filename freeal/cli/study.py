@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,8 @@ def study(
     Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the zero-shot
     labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked for
     by no other. With budgets, methods are compared with the default at the same budget. Interrupted, the same command
-    goes on; until then study.json and study.html have what is finished.
+    goes on; until then study.json and study.html have what is finished, as they have what other commands have made in
+    the same folder with the same seeds and settings.
 
     Examples:
 
@@ -73,9 +75,10 @@ def study(
     runs = [(seed, method) for seed in numbers for method in chosen]
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
+    earlier = _earlier(config, folder, chosen, numbers, overrides or ())
     folder.mkdir(parents=True, exist_ok=True)
     studies.write_gold(folder, config, overrides or (), numbers)
-    study = _Study(config, folder, chosen, numbers, overrides or (), reuse or (), command, left_out)
+    study = _Study(config, folder, chosen, numbers, overrides or (), reuse or (), command, left_out, earlier)
     with interruptible(command):
         study.run()
         found = study.write()
@@ -98,6 +101,35 @@ def _parts(config: Path, folder: Path, overrides: Sequence[str]) -> tuple[list[M
     for name, why in left_out.items():
         typer.echo(f"{name} is left out: {why}", err=True)
     return [method for method in every if method.name not in left_out], left_out
+
+
+def _earlier(
+    config: Path, folder: Path, chosen: Sequence[Method], seeds: Sequence[int], overrides: Sequence[str]
+) -> list[Method]:
+    """The methods beside those `chosen` that the folder has with these seeds and settings; of others it is told."""
+    from freeal import study as studies
+
+    names = {method.name for method in chosen}
+    rows = cache(partial(studies.pool_size, config, overrides))
+    others = [method for method in studies.methods_in(folder, rows) if method.name not in names]
+    there = [method for method in others if all(studies.is_finished(folder, method, seed) for seed in seeds)]
+    same = [method for method in there if _is_as_now(config, folder, method, seeds, overrides)]
+    for why, left in (
+        (f"not with all of {len(seeds)} seeds (--method NAME adds them)", [m for m in others if m not in there]),
+        ("with other settings", [m for m in there if m not in same]),
+    ):
+        if left:
+            told = "; ".join(method.name for method in left)
+            typer.echo(f"not in this table, as {folder} has them {why}: {told}", err=True)
+    return same
+
+
+def _is_as_now(config: Path, folder: Path, method: Method, seeds: Sequence[int], overrides: Sequence[str]) -> bool:
+    """Whether the runs of a method have the settings that they would have now."""
+    try:
+        return not any(_other_settings(config, folder, method, seed, overrides) for seed in seeds)
+    except ConfigError:  # the configuration has no such part now
+        return False
 
 
 def shares(told: str | None) -> list[float]:
@@ -125,27 +157,38 @@ def _check(config: Path, folder: Path, method: Method, seed: int, overrides: Seq
         ConfigError: the configuration has no such part.
         ChangedError: the run has other settings.
     """
+    try:
+        told = _other_settings(config, folder, method, seed, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{method.name}: {error}") from error
+    if told:
+        raise ChangedError(f"{folder}: was made with other settings: {'; '.join(told)}; name another with --out")
+
+
+def _other_settings(config: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str]) -> list[str]:
+    """What is other in the run of a method and a seed than it would be now; nothing of a run that is not there yet.
+
+    Raises:
+        ConfigError: the configuration has not what this method sets.
+    """
     from freeal import study as studies
     from freeal.cli.run import differences, kept_settings, other_prompts
 
-    try:
-        now = studies.settings(config, method, seed, folder, overrides)
-    except ConfigError as error:
-        raise ConfigError(f"{method.name}: {error}") from error
+    now = studies.settings(config, method, seed, folder, overrides)
     place = studies.place(folder, method, seed)
     if not (place / "config.yaml").is_file():
-        return
+        return []
     then = kept_settings(place)
     told = differences(then.model_dump(mode="json"), now.model_dump(mode="json"))
-    if told := told or other_prompts(place, then, now):
-        raise ChangedError(
-            f"{folder}: was made with other settings: {'; '.join(told.values())}; name another with --out"
-        )
+    return list((told or other_prompts(place, then, now)).values())
 
 
 @dataclass(frozen=True)
 class _Study:
-    """The runs of a study, one after the other; what cannot be run is `left_out`, with the reason."""
+    """The runs of a study, one after the other; what cannot be run is `left_out`, with the reason.
+
+    Methods that are whole by an `earlier` command are told beside the `chosen` ones.
+    """
 
     config: Path
     folder: Path
@@ -155,6 +198,7 @@ class _Study:
     reuse: Sequence[Path]
     command: str
     left_out: dict[str, str]
+    earlier: Sequence[Method]
 
     def run(self) -> None:
         """Every run that is not there already; before each, what is finished is written.
@@ -188,7 +232,7 @@ class _Study:
         from freeal import study as studies
         from freeal.report import study as pages
 
-        found = studies.collect(self.folder, self._able, self.seeds, self.command, self.left_out)
+        found = studies.collect(self.folder, self._able, self.seeds, self.command, self.left_out, self.earlier)
         pages.write(self.folder, found)
         return found
 
@@ -201,17 +245,15 @@ class _Study:
 
         return studies.place(self.folder, method, seed)
 
-    def _is_finished(self, method: Method, seed: int) -> bool:
-        return (self._place(method, seed) / "summary.json").is_file()
-
     def _one(self, method: Method, seed: int, reuse: Sequence[Path]) -> None:
         """One run of the study, unless it is there already; one that was interrupted goes on."""
         from freeal import study as studies
         from freeal.cli import run
 
-        if self._is_finished(method, seed):
+        if studies.is_finished(self.folder, method, seed):
             return
-        if any(self._is_finished(each, number) for each in self._able for number in self.seeds):
+        there = (studies.is_finished(self.folder, each, number) for each in self._able for number in self.seeds)
+        if self.earlier or any(there):
             self.write()
         where = self._place(method, seed)
         if (where / "config.yaml").is_file():
@@ -223,11 +265,16 @@ class _Study:
 
 
 def _about(found: dict[str, Any], seeds: int) -> str:
+    parts = (
+        "; what a part is worth: points, and calibration error, by which the default is worse without it"
+        if any(method["part"] for method in found["methods"].values())
+        else ""
+    )
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ", one seed"
     rows = " of rows right throughout" if found["measure"] == "F1" else ""
     return (
         f"{found['measure']} on the pool (transductive) and the test (inductive){spread}; the last columns: "
         f"points{rows} more than {found['reference']} with the same budget, with 95 % intervals of a paired bootstrap; "
         "calls and tokens are those of labelling the pool, as if each method were alone, seconds as they were with "
-        "shared replies"
+        f"shared replies{parts}"
     )

@@ -56,7 +56,10 @@ def write(folder: Path, found: Mapping[str, Any]) -> Path:
     (folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     made = environment()
     made.filters |= {"figure": told, "plain": lambda value, name: told({"mean": value, "values": [value]}, name)}
-    made.globals |= {"against": against, "otherwise": otherwise, "worth": worth, "groups": groups, "warnings": warnings}
+    made.globals |= {
+        "against": against, "otherwise": otherwise, "worth": worth, "sureness": sureness, "groups": groups,
+        "warnings": warnings,
+    }  # fmt: skip
     page = made.get_template("study.html.j2").render(
         found=found, drawings=_drawings(found), columns=shown(found), measured=MEASURED
     )
@@ -76,11 +79,14 @@ def table(found: Mapping[str, Any]) -> list[str]:
     parts = {name: method for group in groups(found, parts=True) for name, method in group.methods.items()}
     if not parts:
         return _markdown(head, rows)
-    head_of_parts = ["what a part is worth", *(each.title for each in measures), COLUMNS["calls"]]
+    head_of_parts = [
+        "what a part is worth", *(each.title for each in measures), COLUMNS["calibration"], COLUMNS["calls"]
+    ]  # fmt: skip
     worths = [
-        [name, *(worth(found, name, each) or "–" for each in measures), told(method["calls"], "calls")]
+        [name, *(worth(found, name, each) or "–" for each in measures), sureness(found, name) or "–",
+         told(method["calls"], "calls")]
         for name, method in parts.items()
-    ]
+    ]  # fmt: skip
     return [*_markdown(head, rows), "", *_markdown(head_of_parts, worths)]
 
 
@@ -139,6 +145,26 @@ def worth(found: Mapping[str, Any], name: str, figure: Measured) -> str:
     """By how many points the default has more right than without a part of it; "" if that is not known."""
     apart = found[figure.differences].get(name)
     return "" if apart is None else points(apart)
+
+
+def sureness(found: Mapping[str, Any], name: str) -> str:
+    """By how much more the labels' probabilities on the pool err without a part of the default; "" if not known.
+
+    Seeds are paired: of several, the mean difference of their calibration errors, and its standard deviation.
+    """
+    whole = found["differences"].get(name, {}).get("reference", "")
+    of, over = (_by_seed(found, each, "calibration") for each in (name, whole))
+    more = [of[seed] - over[seed] for seed in of if seed in over]
+    if not more:
+        return ""
+    spread = f" ± {np.std(more, ddof=1):.3f}" if len(more) > 1 else ""
+    return f"{round(float(np.mean(more)), 3) + 0.0:+.3f}{spread}"  # no -0.000
+
+
+def _by_seed(found: Mapping[str, Any], name: str, figure: str) -> dict[int, float]:
+    """Seed -> a figure of that run of a method, where it has it."""
+    runs = found["methods"].get(name, {"runs": []})["runs"]
+    return {run["seed"]: run[figure] for run in runs if figure in run}
 
 
 def points(apart: Mapping[str, Any], sign: int = 1) -> str:
