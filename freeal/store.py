@@ -52,6 +52,9 @@ TEST = "test.parquet"
 GUIDELINES = "guidelines.json"
 """In each round before which the meanings of the labels might be rewritten: what became of it."""
 
+SHOWN = "shown.json"
+"""In each round: which rows of the pool any of its questions was shown as demonstrations, and with what labels."""
+
 VECTORS = "vectors.npy"
 """In each round, where the next one retrieves demonstrations by the student's vectors: those of the pool, (n, d)."""
 
@@ -103,6 +106,7 @@ class Record:
             _write_table(self.folder / TEST, columns)
         demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
         (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
+        (self.folder / SHOWN).write_text(json.dumps(measured.shown, ensure_ascii=False) + "\n", encoding="utf-8")
         if state.guidelines:
             said_anew = json.dumps(asdict(state.guidelines), indent=2, ensure_ascii=False)
             (self.folder / GUIDELINES).write_text(said_anew + "\n", encoding="utf-8")
@@ -222,6 +226,13 @@ class RunStore:
         """The figures of a round."""
         figures: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         return figures
+
+    def shown(self, folder: Path) -> dict[int, str] | None:
+        """Row of the pool -> its label as a round's questions were shown it; None in a round of an earlier freeal."""
+        if not (folder / SHOWN).is_file():
+            return None
+        kept = json.loads((folder / SHOWN).read_text(encoding="utf-8"))
+        return {int(row): label for row, label in kept.items()}
 
     def on_test(self, folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
         """Ids of the test's rows, and who said what of them, (t, k) each; none where a round keeps nothing of it."""

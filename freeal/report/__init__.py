@@ -37,10 +37,10 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     """Choose the round that is the result, and write its labels and both summaries; gives what summary.json holds."""
     done = store.finished()
     states = [store.load(folder) for folder in done]
-    signs = [rounds.signs(state, before) for before, state in zip([None, *states], states, strict=False)]
+    figures = [store.report(folder) for folder in done]
+    signs = [rounds.signs(state, each.get("upheld")) for state, each in zip(states, figures, strict=True)]
     chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
     store.choose(chosen, why)
-    figures = [store.report(folder) for folder in done]
     by = believed_by(config.filter.kind, config.belief.kind)
     store.write_labels(corpus.pool, states[chosen], speaker(figures), by)
     result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
