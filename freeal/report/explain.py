@@ -55,8 +55,20 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """The row is in the demonstration pool of `round`, with this label.
+
+    `shown`: a question of the next round was shown it; None where an earlier freeal did not keep what was.
+    """
+
+    round: int
+    label: str
+    shown: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` the rounds it taught in.
+    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` tells where it was chosen to.
 
     `speaker`: who says what `Round.llm` has, the LLM or its understudy.
     """
@@ -66,7 +78,7 @@ class Explanation:
     first: Said
     rounds: Sequence[Round]
     questions: Sequence[Question]
-    demonstrates: Sequence[int]
+    demonstrates: Sequence[Chosen]
     result: int
     """Place of the round whose labels are the run's."""
     speaker: str = "LLM"
@@ -92,9 +104,18 @@ def explain(run: History, uid: str) -> Explanation:
         )
         for work, request, reply in asked if work.startswith("round ")
     ]  # fmt: skip
-    teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run, run.states[0].annotations.first[row], row)
-    return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
+    return Explanation(uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker)
+
+
+def _chosen(run: History, row: int) -> list[Chosen]:
+    """The demonstration pools that the row is in."""
+    found = []
+    for number, (state, shown) in enumerate(zip(run.states, [*run.shown[1:], {}], strict=True)):
+        label = next((demo.label for demo in state.demos if demo.row == row), None)
+        if label is not None:
+            found.append(Chosen(number, label, None if shown is None else row in shown))
+    return found
 
 
 def _left_out(run: History, row: int, request: Request, reply: Reply | Unread | None) -> list[tuple[str, str]]:

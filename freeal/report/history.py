@@ -29,7 +29,8 @@ class History:
 
     `states` and `figures` have an entry a whole round, `result` is the place of the one whose labels are the run's;
     `texts` are in the order of `ids`, None before the run wrote its labels; `notes` are what the user was told:
-    (where, message). `settings`: the configuration as it was, every default written out.
+    (where, message). `settings`: the configuration as it was, every default written out. `shown`: of each round the
+    rows of the pool that its questions were shown as demonstrations, with their labels; None where it was not kept.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class History:
     environment: Mapping[str, Any]
     result: int
     settings: Mapping[str, Any]
+    shown: Sequence[Mapping[int, str] | None]
 
     @property
     def task(self) -> Task:
@@ -116,6 +118,7 @@ def read(folder: Path) -> History:
         folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
         done.index(store.result()), yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")),
+        [store.shown(each) for each in done],
     )  # fmt: skip
 
 
