@@ -58,10 +58,12 @@ def lines(found: Explanation) -> list[str]:
             told.append(f"  loss {each.loss:.3f} nats, P(clean) {each.p_clean:.2f}")
     if found.demonstrates:
         told += ["", *(_chosen(each) for each in found.demonstrates)]
+    told += [f"guidelines {number}: quoted as a text on which annotators differ" for number in found.disputed]
     for question in found.questions:
         shown = sum(role == "assistant" for role, _ in question.messages)
+        asked = "asked" if question.work.startswith("round ") else "asked to compare meanings,"
         answer = question.problem or repr(question.reply)
-        told.append(f"{_question(question)}: asked with {shown} demonstrations; reply: {answer}")
+        told.append(f"{_question(question)}: {asked} with {shown} demonstrations; reply: {answer}")
         told += [f"  left out: {words!r}, {cause}" for words, cause in question.left_out]
     return told
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from freeal import candidates, verification
-from freeal.ledger import FILE, Ledger, Unread
+from freeal import candidates, guidelines, verification
+from freeal.ledger import FILE, MEMBER, Ledger, Unread
 from freeal.llm import Message, Reply, Request
 from freeal.prompts import Prompt
 from freeal.report.history import History
@@ -70,7 +70,8 @@ class Chosen:
 class Explanation:
     """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` tells where it was chosen to.
 
-    `speaker`: who says what `Round.llm` has, the LLM or its understudy.
+    `disputed`: the rounds before which the LLM, to say anew what the labels mean, was told its text as one on which
+    annotators differ. `speaker`: who says what `Round.llm` has, the LLM or its understudy.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Explanation:
     result: int
     """Place of the round whose labels are the run's."""
     speaker: str = "LLM"
+    disputed: Sequence[int] = ()
 
 
 def explain(run: History, uid: str) -> Explanation:
@@ -93,7 +95,7 @@ def explain(run: History, uid: str) -> Explanation:
     row = run.row_of(uid)
     rounds = [_round(run, number, state, row) for number, state in enumerate(run.states)]
     with Ledger(run.folder / FILE, read_only=True) as ledger:
-        asked = list(ledger.of_row(uid))
+        asked, disputed = _asked(run, ledger, uid), _disputed(run, ledger, row)
     asking = _asking(run.prompt)
     questions = [
         Question(
@@ -102,10 +104,32 @@ def explain(run: History, uid: str) -> Explanation:
             None if reply is None or isinstance(reply, Unread) else reply.problem,
             _left_out(run, row, request, reply),
         )
-        for work, request, reply in asked if work.startswith("round ")
+        for work, request, reply in asked
     ]  # fmt: skip
     first = _said(run, run.states[0].annotations.first[row], row)
-    return Explanation(uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker)
+    return Explanation(
+        uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker, disputed
+    )
+
+
+def _asked(run: History, ledger: Ledger, uid: str) -> list[tuple[str, Request, Reply | Unread | None]]:
+    """(work, request, what is kept of its reply), round by round; before one a row may be asked to compare meanings."""
+    rounds = range(len(run.states) + 1)  # the last one may be under way
+    works = [work for number in rounds for work in (*guidelines.works(number)[1:], f"round {number}")]
+    place_of = {work: place for place, work in enumerate(works)}
+    asked = [each for each in ledger.of_row(uid) if each[0].partition(MEMBER)[0] in place_of]
+    return sorted(asked, key=lambda each: place_of[each[0].partition(MEMBER)[0]])
+
+
+def _disputed(run: History, ledger: Ledger, row: int) -> list[int]:
+    """See `Explanation`."""
+    text = run.text(row)
+    if text is None or not any(state.guidelines for state in run.states):
+        return []
+    chats = {work.partition(MEMBER)[0]: request.messages for work, request, _ in ledger.of_row("")}  # about no row
+    works = [guidelines.works(number)[0] for number in range(len(run.states))]
+    told = [guidelines.quotes(chats[work], text, run.labels) if work in chats else False for work in works]
+    return [number for number, quoted in enumerate(told) if quoted]
 
 
 def _chosen(run: History, row: int) -> list[Chosen]:
