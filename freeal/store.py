@@ -20,7 +20,7 @@ import numpy as np
 
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
-from freeal.select.reasons import By, reasons, sources
+from freeal.select.reasons import DEFAULT, Decision, reasons, sources
 from freeal.student import Student
 from freeal.tasks import Task
 from freeal.types import (
@@ -243,10 +243,10 @@ class RunStore:
         who = [name.removesuffix(first) for name in table if name.endswith(first)] or [n for n in table if n != "id"]
         return table["id"], {name: _distribution(name, table, self.classes) for name in who}
 
-    def write_labels(self, pool: Pool, state: LoopState, speaker: str = "LLM", by: By = "loss") -> Path:
+    def write_labels(self, pool: Pool, state: LoopState, speaker: str = "LLM", decision: Decision = DEFAULT) -> Path:
         """The product: labels.parquet and labels.csv, a row an example; gives the path of the first.
 
-        `speaker`, `by`: see `reasons`.
+        `speaker`, `decision`: see `reasons`.
         """
         assert self.task is not None
         best = self.task.best(state.posterior)
@@ -260,7 +260,7 @@ class RunStore:
             "source": sources(state, self.task.best),
             "round": state.annotations.asked_in,
             "believed": state.clean,
-            "why": reasons(state, self.task.best, speaker, by),
+            "why": reasons(state, self.task.best, speaker, decision),
         }
         path = self.folder / LABELS
         _write_table(path, columns)

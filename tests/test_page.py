@@ -295,6 +295,24 @@ def test_a_row_that_was_never_asked_has_the_students_word_alone(pool):
     assert "otherwise" not in told
 
 
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("fusion.kind=freeal", "LLM and student differ: not believed, so the LLM's word stands"),
+        ("fusion.student=0", "the LLM's word alone: the student, which says otherwise, has no say"),
+    ],
+)
+def test_why_a_word_stands_is_told_as_the_run_decided(pool, setting, why):
+    folder = pool.parent / setting
+    freeal("run", pool, "--out", folder, "--set", setting, "--set", "rounds=1")
+    written = history.read_table(folder / "labels.parquet")
+    told = [(uid, each) for uid, each in zip(written["id"], written["why"], strict=True) if "agree" not in each]
+    assert why in {each for _, each in told}
+    assert not any("weighs more" in each for _, each in told)
+    uid = next(uid for uid, each in told if each == why)
+    assert f"  {why}\n" in freeal("explain", folder, uid).out
+
+
 def test_without_a_student_the_llm_speaks_alone_and_no_loss_is_told(pool):
     folder = pool.parent / "alone"
     freeal("run", pool, "--out", folder, "--set", "student.kind=none", "--set", "rounds=1")

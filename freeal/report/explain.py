@@ -179,7 +179,7 @@ def _round(run: History, number: int, state: LoopState, row: int) -> Round:
         clean=bool(state.clean[row]),
         label=_label(run, state.posterior[row], row),
         source=sources(one, run.task.best)[0],
-        reason=reasons(one, run.task.best, run.speaker, run.believed_by)[0],
+        reason=reasons(one, run.task.best, run.speaker, run.decision)[0],
     )
 
 

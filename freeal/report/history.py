@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from freeal import prompts, rows
-from freeal.config import BeliefConfig, FilterConfig
+from freeal.config import BeliefConfig, FilterConfig, FusionConfig
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
-from freeal.select.reasons import By, believed_by
+from freeal.select.reasons import Decision, believed_by, decided_by
 from freeal.store import CONFIG, ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
@@ -64,13 +64,13 @@ class History:
         return speaker(self.figures)
 
     @property
-    def believed_by(self) -> By:
-        """What made rows believed, see `reasons`."""
-        belief, filter_ = (
-            BeliefConfig(**self.settings.get("belief", {})),
+    def decision(self) -> Decision:
+        """How the run decided."""
+        return decision(
             FilterConfig(**self.settings.get("filter", {})),
+            BeliefConfig(**self.settings.get("belief", {})),
+            FusionConfig(**self.settings.get("fusion", {})),
         )
-        return believed_by(filter_.kind, belief.kind)
 
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
@@ -97,6 +97,14 @@ class History:
 def speaker(rounds: Sequence[Mapping[str, Any]]) -> str:
     """Whose words the annotations of a run with these figures are: the LLM's, or its understudy's."""
     return "understudy" if any(figures.get("understudy") for figures in rounds) else "LLM"
+
+
+def decision(filter_: FilterConfig, belief: BeliefConfig, fusion: FusionConfig) -> Decision:
+    """How a run with these settings decides."""
+    return Decision(
+        believed_by(filter_.kind, belief.kind),
+        decided_by(fusion.kind, fusion.llm, fusion.student),
+    )
 
 
 def read(folder: Path) -> History:
