@@ -270,6 +270,20 @@ def rewriting_chat(meanings: Mapping[str, str], told: Cases, texts: Sequence[str
     return Message("system", order), Message("user", "\n".join(lines))
 
 
+def quotes(chat: Sequence[Message], text: str, labels: Sequence[str]) -> bool:
+    """Whether the `chat` of a rewriting has `text` among those on which annotators differ.
+
+    Example:
+        >>> chat = rewriting_chat({"a": "", "b": ""}, Cases([Confused((0, 1), np.array([0]))], []), ["so so"])
+        >>> quotes(chat, "so so", ["a", "b"]), quotes(chat, "so", ["a", "b"])
+        (True, False)
+    """
+    names = "|".join(map(re.escape, labels))
+    shown = re.escape(shown_text(Example("", text), ()))
+    case = re.compile(rf"- (?:{names}) or (?:{names})\? {shown}(?: \| .*)?")  # after it, the columns that are shown
+    return any(case.fullmatch(line) for line in chat[-1].content.split("\n"))
+
+
 def _request(meanings: Mapping[str, str], told: Cases, texts: Sequence[str], seed: int = 0) -> Request:
     return Request(rewriting_chat(meanings, told, texts), max_tokens=TOKENS * (1 + len(meanings)), seed=seed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from freeal.errors import BudgetError
 from freeal.events import Note
 from freeal.metrics import Gold, Score
 from freeal.panel import Panel
-from freeal.select import fusion, queries
+from freeal.select import fusion, queries, rounds
 from freeal.select.beliefs import agreeing
 from freeal.select.calibration import Calibrator, Correction, Corrections
 from freeal.select.panel import freed
@@ -89,6 +89,7 @@ class Scorekeeper:
         if self.config.cold_start.kind == "none":
             pool = {**self.gold.on_pool(zero_shot=said.first, among=scouted), **pool}
         on_test = self._on_test(state, student, stand_in is not None)
+        from_pool = _from_pool(shown)
         figures: dict[str, Any] = {
             "reading": self.config.reading,
             "asked": int((said.asked_in == number).sum()),
@@ -98,6 +99,7 @@ class Scorekeeper:
             "demonstrations": len(state.demos),
             "wrong_demonstrations": self.gold.wrong_demonstrations(state.demos, self.task.write),
             "wrong_prompts": self.gold.wrong_prompts(shown, self.task.write),
+            "upheld": rounds.upheld_share(from_pool, self._written(from_pool, state)),
             "alarms": list(answers.alarms),
             "dropped": dict(answers.dropped),
             "understudy": stand_in,
@@ -114,7 +116,15 @@ class Scorekeeper:
         figures["seconds"] = round(time.perf_counter() - self.started, 1)
         self.started = time.perf_counter()
         ids = [example.id for example in self.corpus.test.examples] if self.corpus.test and on_test else []
-        return Measured(figures, on_test, ids)
+        return Measured(figures, on_test, ids, from_pool)
+
+    def _written(self, rows: Iterable[int], state: LoopState) -> dict[int, str]:
+        """The final labels of those of `rows` that have one, as they would be shown."""
+        labelled = spoken(state.posterior)
+        return {
+            row: self.task.write(self.corpus.pool[row].text, self.task.best(state.posterior[[row]])[0])
+            for row in rows if labelled[row]
+        }  # fmt: skip
 
     def _members(self, panel: Panel) -> list[dict[str, Any]]:
         """Of each member its weight in the round's pass, and how right its answers were as they were pooled."""
@@ -194,6 +204,11 @@ class Scorekeeper:
         rows = np.flatnonzero(spoken(said.first))
         first = Answers(rows, said.first[rows], np.ones(len(rows), bool), (None,) * len(rows))
         return self.calibrate.correction(first, np.full_like(said.first, np.nan))
+
+
+def _from_pool(shown: Sequence[Sequence[Demonstration]]) -> dict[int, str]:
+    """Row of the pool -> its label, of every demonstration in `shown`; texts that the LLM wrote are no rows of it."""
+    return dict(sorted({demo.row: demo.label for demos in shown for demo in demos if demo.row is not None}.items()))
 
 
 def _share(among: BoolArray, true: BoolArray) -> float | None:

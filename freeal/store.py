@@ -20,7 +20,7 @@ import numpy as np
 
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
-from freeal.select.reasons import By, reasons, sources
+from freeal.select.reasons import DEFAULT, Decision, reasons, sources
 from freeal.student import Student
 from freeal.tasks import Task
 from freeal.types import (
@@ -51,6 +51,9 @@ TEST = "test.parquet"
 
 GUIDELINES = "guidelines.json"
 """In each round before which the meanings of the labels might be rewritten: what became of it."""
+
+SHOWN = "shown.json"
+"""In each round: which rows of the pool any of its questions was shown as demonstrations, and with what labels."""
 
 VECTORS = "vectors.npy"
 """In each round, where the next one retrieves demonstrations by the student's vectors: those of the pool, (n, d)."""
@@ -103,6 +106,7 @@ class Record:
             _write_table(self.folder / TEST, columns)
         demos = [json.dumps(asdict(demo), ensure_ascii=False) for demo in state.demos]
         (self.folder / "demonstrations.jsonl").write_text("".join(d + "\n" for d in demos), encoding="utf-8")
+        (self.folder / SHOWN).write_text(json.dumps(measured.shown, ensure_ascii=False) + "\n", encoding="utf-8")
         if state.guidelines:
             said_anew = json.dumps(asdict(state.guidelines), indent=2, ensure_ascii=False)
             (self.folder / GUIDELINES).write_text(said_anew + "\n", encoding="utf-8")
@@ -223,6 +227,13 @@ class RunStore:
         figures: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         return figures
 
+    def shown(self, folder: Path) -> dict[int, str] | None:
+        """Row of the pool -> its label as a round's questions were shown it; None in a round of an earlier freeal."""
+        if not (folder / SHOWN).is_file():
+            return None
+        kept = json.loads((folder / SHOWN).read_text(encoding="utf-8"))
+        return {int(row): label for row, label in kept.items()}
+
     def on_test(self, folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
         """Ids of the test's rows, and who said what of them, (t, k) each; none where a round keeps nothing of it."""
         if not (folder / TEST).is_file():
@@ -232,10 +243,10 @@ class RunStore:
         who = [name.removesuffix(first) for name in table if name.endswith(first)] or [n for n in table if n != "id"]
         return table["id"], {name: _distribution(name, table, self.classes) for name in who}
 
-    def write_labels(self, pool: Pool, state: LoopState, speaker: str = "LLM", by: By = "loss") -> Path:
+    def write_labels(self, pool: Pool, state: LoopState, speaker: str = "LLM", decision: Decision = DEFAULT) -> Path:
         """The product: labels.parquet and labels.csv, a row an example; gives the path of the first.
 
-        `speaker`, `by`: see `reasons`.
+        `speaker`, `decision`: see `reasons`.
         """
         assert self.task is not None
         best = self.task.best(state.posterior)
@@ -249,7 +260,7 @@ class RunStore:
             "source": sources(state, self.task.best),
             "round": state.annotations.asked_in,
             "believed": state.clean,
-            "why": reasons(state, self.task.best, speaker, by),
+            "why": reasons(state, self.task.best, speaker, decision),
         }
         path = self.folder / LABELS
         _write_table(path, columns)

@@ -225,14 +225,16 @@ class LoopState:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was found of a round and selects nothing: its figures, and what was said of the test.
+    """What was found of a round and steers no other: its figures, what was said of the test, and what was shown.
 
-    `test`: who -> (t, k) distributions over the rows `test_ids`.
+    `test`: who -> (t, k) distributions over the rows `test_ids`. `shown`: row of the pool -> its label as it was shown,
+    of every demonstration that any question of the round had.
     """
 
     figures: Mapping[str, Any]
     test: Mapping[str, FloatArray] = field(default_factory=dict)
     test_ids: Sequence[str] = ()
+    shown: Mapping[int, str] = field(default_factory=dict)
 
 
 def argmax(proba: FloatArray) -> IntArray:

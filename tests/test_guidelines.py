@@ -4,9 +4,11 @@ import doctest
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from commandline import WORDS, films, freeal, opinions
 
@@ -16,6 +18,7 @@ from freeal.ledger import FILE, Ledger
 from freeal.llm import Reply
 from freeal.llm.scripted import ScriptedLLM
 from freeal.prompts import load
+from freeal.select.meanings import Cases, Confused
 from freeal.types import Example
 
 PROMPT = """---
@@ -214,6 +217,39 @@ def test_rows_compared_were_not_told_to_who_rewrites(tmp_path, played):
     assert old == new
     assert told
     assert not old & told
+
+
+def test_explain_tells_what_a_row_had_to_do_with_the_meanings(tmp_path, played):
+    llm = played(reads_by_meanings(BETTER))
+    ran(tmp_path)
+    (chat,) = [request.messages[1].content for request in llm.requests if not request.choices]
+    differ = chat.partition("annotators differ")[2].partition("Texts on which they agree")[0].splitlines()
+    with Ledger(tmp_path / "run" / FILE, read_only=True) as ledger:
+        compared = [uid for work, uid, _ in ledger.rows() if work == guidelines.works(1)[1]]
+    told = freeal("explain", tmp_path / "run", compared[0]).out
+    asked = re.findall(r"^(?:round|guidelines) .*?asked(?: to compare meanings,)? with", told, re.MULTILINE)
+    assert asked[-3:] == [
+        "guidelines 1, old: asked to compare meanings, with",
+        "guidelines 1, new: asked to compare meanings, with",
+        "round 1: asked with",
+    ]
+    assert "quoted as" not in told
+    quoted = {row["id"] for row in opinions(80) if any(line.endswith(f"? {row['text']}") for line in differ)}
+    assert quoted
+    for uid in sorted(quoted):
+        told = freeal("explain", tmp_path / "run", uid).out
+        assert "guidelines 1: quoted as a text on which annotators differ\n" in told
+        assert "compare meanings" not in told
+
+
+def test_a_text_is_quoted_with_its_columns_and_in_part():
+    labels, long = ["a", "b?"], Example("1", "word " * 90, {"year": "1999"})
+    told = Cases([Confused((0, 1), np.array([0, 1]))], [])
+    chat = guidelines.rewriting_chat(dict.fromkeys(labels, ""), told, [guidelines.shown_text(long, ("year",)), "x (y"])
+    assert guidelines.quotes(chat, long.text, labels)
+    assert guidelines.quotes(chat, "x (y", labels)
+    assert not guidelines.quotes(chat, "x", labels)
+    assert not guidelines.quotes(chat, "y", labels)
 
 
 def test_the_test_is_read_with_the_prompt_as_it_was_written(tmp_path, played):

@@ -724,6 +724,7 @@ def test_a_server_that_keeps_to_a_schema_is_asked_for_json(tmp_path, tiny_encode
     assert shown
     assert all(list(json.loads(turn)) == ["entities"] for turn in shown), "demonstrations have the form of the replies"
     assert summary(tmp_path / "run")["pool"]["llm"]["micro_f1"] == 1.0
+    assert summary(tmp_path / "run")["rounds"][-1]["upheld"] == 1.0
     assert "PER" in freeal("explain", tmp_path / "run", "s0").out
 
 
@@ -816,6 +817,13 @@ def test_answers_that_are_all_alike_are_a_warning_everywhere(tmp_path, prompt, g
         assert told in (tmp_path / "run" / name).read_text(encoding="utf-8")
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text("utf-8").splitlines()]
     assert any(told.endswith(e["message"].partition(":")[0]) for e in events if e["event"] == "Note")
+
+
+def test_labels_of_every_kind_are_held_against_those_that_were_shown(marked, sorted_):
+    for _, run, _ in (marked, sorted_):
+        first, second = summary(run)["rounds"]
+        assert first["upheld"] is None
+        assert second["upheld"] > 0.5
 
 
 def test_a_run_in_which_the_llm_reads_has_no_such_warning(marked, sorted_):

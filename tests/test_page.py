@@ -209,6 +209,43 @@ def test_explain_tells_rounds_questions_and_why(run):
     assert "P(clean)" in said.out
 
 
+def test_explain_tells_a_row_that_was_shown_from_one_that_was_only_chosen(run):
+    ran = history.read(run)
+    nobody, shown = ran.shown
+    assert nobody == {}
+    first, last = ([demo.row for demo in state.demos] for state in ran.states)
+    taught = next(row for row in first if row in shown)
+    left = next(row for row in first if row not in shown)
+    label = shown[taught]
+    told = freeal("explain", run, ran.ids[taught]).out
+    assert f"in the demonstration pool of round 0 as {label!r}, shown in round 1\n" in told
+    assert "in the demonstration pool of round 0 as" in (told := freeal("explain", run, ran.ids[left]).out)
+    assert ", shown to nobody\n" in told
+    assert "shown in round" not in told
+    assert ", shown to nobody\n" in freeal("explain", run, ran.ids[last[0]]).out
+    demonstrates = json.loads(freeal("explain", run, ran.ids[taught], "--json").out)["demonstrates"]
+    assert demonstrates[0] == {"round": 0, "label": label, "shown": True}
+    never = next(row for row in range(40) if row not in {*first, *last})
+    assert "demonstration pool" not in freeal("explain", run, ran.ids[never]).out
+
+
+def test_what_an_earlier_freeal_did_not_keep_is_not_told(run, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    (moved / "rounds" / "01" / "shown.json").unlink()
+    ran = history.read(moved)
+    chosen = explain.explain(ran, ran.ids[ran.states[0].demos[0].row]).demonstrates[0]
+    assert (chosen.round, chosen.shown) == (0, None)
+    assert "of them were shown in round 1" not in page.html(ran, json.loads((run / "summary.json").read_text()))
+
+
+def test_the_page_tells_how_many_demonstrations_were_shown_and_that_the_last_were_not(run):
+    source = (run / "report.html").read_text(encoding="utf-8")
+    first, last = source.partition("Demonstrations chosen in round 0")[2].split("Demonstrations chosen in round 1")
+    assert f"{len(history.read(run).shown[1])} of them were shown in round 1." in first
+    assert "Nobody was shown them: it was the last round." in last
+
+
 def test_explain_in_json_has_every_round_whole(run):
     found = json.loads(freeal("explain", run, "r2", "--json").out)
     assert [each["number"] for each in found["rounds"]] == [0, 1]
@@ -256,6 +293,24 @@ def test_a_row_that_was_never_asked_has_the_students_word_alone(pool):
     told = freeal("explain", folder, written["id"][int(np.flatnonzero(~asked)[0])]).out
     assert "the LLM was not asked: the student's word alone\n  LLM      nothing (not asked in this round)" in told
     assert "otherwise" not in told
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("fusion.kind=freeal", "LLM and student differ: not believed, so the LLM's word stands"),
+        ("fusion.student=0", "the LLM's word alone: the student, which says otherwise, has no say"),
+    ],
+)
+def test_why_a_word_stands_is_told_as_the_run_decided(pool, setting, why):
+    folder = pool.parent / setting
+    freeal("run", pool, "--out", folder, "--set", setting, "--set", "rounds=1")
+    written = history.read_table(folder / "labels.parquet")
+    told = [(uid, each) for uid, each in zip(written["id"], written["why"], strict=True) if "agree" not in each]
+    assert why in {each for _, each in told}
+    assert not any("weighs more" in each for _, each in told)
+    uid = next(uid for uid, each in told if each == why)
+    assert f"  {why}\n" in freeal("explain", folder, uid).out
 
 
 def test_without_a_student_the_llm_speaks_alone_and_no_loss_is_told(pool):

@@ -305,6 +305,25 @@ def test_chosen_otherwise_a_resumed_run_is_the_same_and_no_worse(tmp_path, more)
     assert straight["rounds"][1]["wrong_prompts"] is not None
 
 
+def test_a_round_keeps_which_rows_its_questions_were_really_shown(tmp_path):
+    asked = []
+    job = prepare(settings(tmp_path, rounds=2), tmp_path / "run")
+    script = job.parts.annotator.llm
+    script.answer = lambda request, answer=script.answer: asked.append(request) or answer(request)
+    _, found = go(job)
+    first, second = job.store.finished()
+    assert job.store.shown(first) == {}
+    told = job.store.shown(second)
+    in_chats = {turn.content for request in asked for turn in request.messages[:-1] if turn.role == "user"}
+    chosen = job.store.load(first).demos
+    assert {f"Message: {job.corpus.pool[row].text}" for row in told} == in_chats
+    assert told == {demo.row: demo.label for demo in chosen if f"Message: {demo.text}" in in_chats}
+    assert 0 < len(told) < len(chosen)
+    label = labels_of(tmp_path / "run")["label"]
+    upheld = np.mean([label[row] == was for row, was in told.items()])
+    assert [signs["upheld"] for signs in found["result"]["signs"]] == [None, pytest.approx(upheld)]
+
+
 def test_rows_that_promise_nothing_are_not_asked_again(tmp_path):
     chosen = settings(tmp_path, noise=0.1, unreadable=0.0, query={"kind": "gain", "min_gain": 0.1, "scout": 1.0})
     _, found = go(prepare(chosen, tmp_path / "run"), rounds=2)

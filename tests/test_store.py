@@ -69,6 +69,17 @@ def test_vectors_of_the_student_come_back_where_they_are_kept(tmp_path):
     assert (found.dtype, found.tobytes()) == (vectors.dtype, vectors.tobytes())
 
 
+def test_what_a_round_was_shown_comes_back(tmp_path):
+    save(store(tmp_path), 0)
+    assert store(tmp_path).shown(tmp_path / "rounds" / "00") == {}
+    told = {0: LABELS[1], 4: NASTY}
+    with store(tmp_path).round(1) as record:
+        record.save(state(2), UniformStudent((2,)), Measured({}, shown=told))
+    assert store(tmp_path).shown(tmp_path / "rounds" / "01") == told
+    (tmp_path / "rounds" / "01" / "shown.json").unlink()
+    assert store(tmp_path).shown(tmp_path / "rounds" / "01") is None
+
+
 def test_before_the_first_round_there_is_nothing_to_resume(tmp_path):
     assert store(tmp_path).resume() is None
 

@@ -10,7 +10,7 @@ import typer
 from freeal.cli.options import AsJson, RunFolder
 
 if TYPE_CHECKING:
-    from freeal.report.explain import Explanation, Question, Said
+    from freeal.report.explain import Chosen, Explanation, Question, Said
 
 MOST = 3
 """Labels of a distribution that are told, and all that are likelier than not; `--json` has the others, too."""
@@ -57,13 +57,22 @@ def lines(found: Explanation) -> list[str]:
         if each.loss is not None:
             told.append(f"  loss {each.loss:.3f} nats, P(clean) {each.p_clean:.2f}")
     if found.demonstrates:
-        told += ["", f"shown to the LLM as a demonstration, chosen in round {', '.join(map(str, found.demonstrates))}"]
+        told += ["", *(_chosen(each) for each in found.demonstrates)]
+    told += [f"guidelines {number}: quoted as a text on which annotators differ" for number in found.disputed]
     for question in found.questions:
         shown = sum(role == "assistant" for role, _ in question.messages)
+        asked = "asked" if question.work.startswith("round ") else "asked to compare meanings,"
         answer = question.problem or repr(question.reply)
-        told.append(f"{_question(question)}: asked with {shown} demonstrations; reply: {answer}")
+        told.append(f"{_question(question)}: {asked} with {shown} demonstrations; reply: {answer}")
         told += [f"  left out: {words!r}, {cause}" for words, cause in question.left_out]
     return told
+
+
+def _chosen(each: Chosen) -> str:
+    told = f"in the demonstration pool of round {each.round} as {each.label!r}"
+    if each.shown is None:
+        return told
+    return f"{told}, shown in round {each.round + 1}" if each.shown else f"{told}, shown to nobody"
 
 
 def _chats(found: Explanation) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from freeal.config import Config
 from freeal.data import Corpus
 from freeal.ledger import Ledger
-from freeal.report.history import speaker
+from freeal.report.history import decision, speaker
 from freeal.report.summary import (
     Result,
     clock,
@@ -24,7 +24,6 @@ from freeal.report.summary import (
     worth,
 )
 from freeal.select import rounds
-from freeal.select.reasons import believed_by
 from freeal.store import RunStore
 
 JSON, MARKDOWN = "summary.json", "summary.md"
@@ -37,12 +36,12 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     """Choose the round that is the result, and write its labels and both summaries; gives what summary.json holds."""
     done = store.finished()
     states = [store.load(folder) for folder in done]
-    signs = [rounds.signs(state, before) for before, state in zip([None, *states], states, strict=False)]
+    figures = [store.report(folder) for folder in done]
+    signs = [rounds.signs(state, each.get("upheld")) for state, each in zip(states, figures, strict=True)]
     chosen, why = rounds.best_round(signs) if config.stop.rollback else (len(done) - 1, None)
     store.choose(chosen, why)
-    figures = [store.report(folder) for folder in done]
-    by = believed_by(config.filter.kind, config.belief.kind)
-    store.write_labels(corpus.pool, states[chosen], speaker(figures), by)
+    how = decision(config.filter, config.belief, config.fusion)
+    store.write_labels(corpus.pool, states[chosen], speaker(figures), how)
     result = Result(chosen, why, states[chosen], [asdict(each) for each in signs])
     assert store.task is not None
     meanings = [state.guidelines for state in states]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from freeal import candidates, verification
-from freeal.ledger import FILE, Ledger, Unread
+from freeal import candidates, guidelines, verification
+from freeal.ledger import FILE, MEMBER, Ledger, Unread
 from freeal.llm import Message, Reply, Request
 from freeal.prompts import Prompt
 from freeal.report.history import History
@@ -55,10 +55,23 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` the rounds it taught in.
+class Chosen:
+    """The row is in the demonstration pool of `round`, with this label.
 
-    `speaker`: who says what `Round.llm` has, the LLM or its understudy.
+    `shown`: a question of the next round was shown it; None where an earlier freeal did not keep what was.
+    """
+
+    round: int
+    label: str
+    shown: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` tells where it was chosen to.
+
+    `disputed`: the rounds before which the LLM, to say anew what the labels mean, was told its text as one on which
+    annotators differ. `speaker`: who says what `Round.llm` has, the LLM or its understudy.
     """
 
     id: str
@@ -66,10 +79,11 @@ class Explanation:
     first: Said
     rounds: Sequence[Round]
     questions: Sequence[Question]
-    demonstrates: Sequence[int]
+    demonstrates: Sequence[Chosen]
     result: int
     """Place of the round whose labels are the run's."""
     speaker: str = "LLM"
+    disputed: Sequence[int] = ()
 
 
 def explain(run: History, uid: str) -> Explanation:
@@ -81,7 +95,7 @@ def explain(run: History, uid: str) -> Explanation:
     row = run.row_of(uid)
     rounds = [_round(run, number, state, row) for number, state in enumerate(run.states)]
     with Ledger(run.folder / FILE, read_only=True) as ledger:
-        asked = list(ledger.of_row(uid))
+        asked, disputed = _asked(run, ledger, uid), _disputed(run, ledger, row)
     asking = _asking(run.prompt)
     questions = [
         Question(
@@ -90,11 +104,42 @@ def explain(run: History, uid: str) -> Explanation:
             None if reply is None or isinstance(reply, Unread) else reply.problem,
             _left_out(run, row, request, reply),
         )
-        for work, request, reply in asked if work.startswith("round ")
+        for work, request, reply in asked
     ]  # fmt: skip
-    teaches = [number for number, state in enumerate(run.states) if any(demo.row == row for demo in state.demos)]
     first = _said(run, run.states[0].annotations.first[row], row)
-    return Explanation(uid, run.text(row), first, rounds, questions, teaches, run.result, run.speaker)
+    return Explanation(
+        uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker, disputed
+    )
+
+
+def _asked(run: History, ledger: Ledger, uid: str) -> list[tuple[str, Request, Reply | Unread | None]]:
+    """(work, request, what is kept of its reply), round by round; before one a row may be asked to compare meanings."""
+    rounds = range(len(run.states) + 1)  # the last one may be under way
+    works = [work for number in rounds for work in (*guidelines.works(number)[1:], f"round {number}")]
+    place_of = {work: place for place, work in enumerate(works)}
+    asked = [each for each in ledger.of_row(uid) if each[0].partition(MEMBER)[0] in place_of]
+    return sorted(asked, key=lambda each: place_of[each[0].partition(MEMBER)[0]])
+
+
+def _disputed(run: History, ledger: Ledger, row: int) -> list[int]:
+    """See `Explanation`."""
+    text = run.text(row)
+    if text is None or not any(state.guidelines for state in run.states):
+        return []
+    chats = {work.partition(MEMBER)[0]: request.messages for work, request, _ in ledger.of_row("")}  # about no row
+    works = [guidelines.works(number)[0] for number in range(len(run.states))]
+    told = [guidelines.quotes(chats[work], text, run.labels) if work in chats else False for work in works]
+    return [number for number, quoted in enumerate(told) if quoted]
+
+
+def _chosen(run: History, row: int) -> list[Chosen]:
+    """The demonstration pools that the row is in."""
+    found = []
+    for number, (state, shown) in enumerate(zip(run.states, [*run.shown[1:], {}], strict=True)):
+        label = next((demo.label for demo in state.demos if demo.row == row), None)
+        if label is not None:
+            found.append(Chosen(number, label, None if shown is None else row in shown))
+    return found
 
 
 def _left_out(run: History, row: int, request: Request, reply: Reply | Unread | None) -> list[tuple[str, str]]:
@@ -134,7 +179,7 @@ def _round(run: History, number: int, state: LoopState, row: int) -> Round:
         clean=bool(state.clean[row]),
         label=_label(run, state.posterior[row], row),
         source=sources(one, run.task.best)[0],
-        reason=reasons(one, run.task.best, run.speaker, run.believed_by)[0],
+        reason=reasons(one, run.task.best, run.speaker, run.decision)[0],
     )
 
 

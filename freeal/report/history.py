@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from freeal import prompts, rows
-from freeal.config import BeliefConfig, FilterConfig
+from freeal.config import BeliefConfig, FilterConfig, FusionConfig
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
-from freeal.select.reasons import By, believed_by
+from freeal.select.reasons import Decision, believed_by, decided_by
 from freeal.store import CONFIG, ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
@@ -29,7 +29,8 @@ class History:
 
     `states` and `figures` have an entry a whole round, `result` is the place of the one whose labels are the run's;
     `texts` are in the order of `ids`, None before the run wrote its labels; `notes` are what the user was told:
-    (where, message). `settings`: the configuration as it was, every default written out.
+    (where, message). `settings`: the configuration as it was, every default written out. `shown`: of each round the
+    rows of the pool that its questions were shown as demonstrations, with their labels; None where it was not kept.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class History:
     environment: Mapping[str, Any]
     result: int
     settings: Mapping[str, Any]
+    shown: Sequence[Mapping[int, str] | None]
 
     @property
     def task(self) -> Task:
@@ -62,13 +64,13 @@ class History:
         return speaker(self.figures)
 
     @property
-    def believed_by(self) -> By:
-        """What made rows believed, see `reasons`."""
-        belief, filter_ = (
-            BeliefConfig(**self.settings.get("belief", {})),
+    def decision(self) -> Decision:
+        """How the run decided."""
+        return decision(
             FilterConfig(**self.settings.get("filter", {})),
+            BeliefConfig(**self.settings.get("belief", {})),
+            FusionConfig(**self.settings.get("fusion", {})),
         )
-        return believed_by(filter_.kind, belief.kind)
 
     def text(self, row: int) -> str | None:
         """The text of a row of the pool, if it is kept."""
@@ -97,6 +99,14 @@ def speaker(rounds: Sequence[Mapping[str, Any]]) -> str:
     return "understudy" if any(figures.get("understudy") for figures in rounds) else "LLM"
 
 
+def decision(filter_: FilterConfig, belief: BeliefConfig, fusion: FusionConfig) -> Decision:
+    """How a run with these settings decides."""
+    return Decision(
+        believed_by(filter_.kind, belief.kind),
+        decided_by(fusion.kind, fusion.llm, fusion.student),
+    )
+
+
 def read(folder: Path) -> History:
     """The run in `folder`.
 
@@ -116,6 +126,7 @@ def read(folder: Path) -> History:
         folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
         done.index(store.result()), yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")),
+        [store.shown(each) for each in done],
     )  # fmt: skip
 
 

@@ -264,11 +264,22 @@ def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
     ]  # fmt: skip
 
 
-def _demonstrations(run: History) -> list[tuple[int, Sequence[tuple[str, str]]]]:
-    """(round they were shown from, (label, text) of each) of the demonstrations that each round chose."""
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The demonstrations that a round chose, (label, text) of each.
+
+    `shown`: how many of them any question of the next round had; None where an earlier freeal did not keep that.
+    """
+
+    round: int
+    demos: Sequence[tuple[str, str]]
+    shown: int | None
+
+
+def _demonstrations(run: History) -> list[Chosen]:
     return [
-        (number, [(demo.label, _cut(demo.text)) for demo in state.demos])
-        for number, state in enumerate(run.states) if state.demos
+        Chosen(number, [(demo.label, _cut(demo.text)) for demo in state.demos], None if shown is None else len(shown))
+        for number, (state, shown) in enumerate(zip(run.states, [*run.shown[1:], {}], strict=True)) if state.demos
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,12 +14,41 @@ By = Literal["loss", "confidence", "agreement"]
 """What makes a row believed on which LLM and student agree: how easily it was learned, how sure the student is of it,
 or nothing else."""
 
+Rule = Literal["pooled", "llm", "student", "believed"]
+"""Whose word stands where LLM and student differ: that which weighs more when they are pooled; always the one of whom
+alone has a weight; or the student's on believed rows and the LLM's on the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a run decides: what makes a row believed, and whose word stands."""
+
+    by: By = "loss"
+    rule: Rule = "pooled"
+
+
+DEFAULT = Decision()
+
 
 def believed_by(filter_kind: str, belief_kind: str) -> By:
     """By what a run with these settings (`filter.kind`, `belief.kind`) believes rows."""
     if belief_kind == "confident":
         return "confidence"
     return "agreement" if filter_kind == "none" else "loss"
+
+
+def decided_by(fusion_kind: str, llm_weight: float, student_weight: float) -> Rule:
+    """Whose word stands in a run with these settings (`fusion.kind`, `fusion.llm`, `fusion.student`).
+
+    Example:
+        >>> decided_by("log_linear", 0.5, 0.5), decided_by("log_linear", 1.0, 0.0), decided_by("freeal", 0.5, 0.5)
+        ('pooled', 'llm', 'believed')
+    """
+    if fusion_kind == "freeal":
+        return "believed"
+    if not student_weight:
+        return "llm"
+    return "pooled" if llm_weight else "student"
 
 
 def sources(state: LoopState, best: Best) -> list[str]:
@@ -37,41 +67,61 @@ def sources(state: LoopState, best: Best) -> list[str]:
     return [str(name) for name in names]
 
 
-def reasons(state: LoopState, best: Best, speaker: str = "LLM", by: By = "loss") -> list[str]:
+def reasons(state: LoopState, best: Best, speaker: str = "LLM", decision: Decision = DEFAULT) -> list[str]:
     """Why each row's label is what it is, in one sentence a row.
 
     Args:
         best: what distributions come to.
         speaker: who says what the annotations hold, the LLM or its understudy.
-        by: what else than that both agree makes a row believed.
+        decision: how the run decides.
     """
     rows = zip(
         sources(state, best), silences(state.annotations), mute(state.student), state.clean, spoken(state.posterior),
         strict=True,
     )  # fmt: skip
-    return [_reason(*row, speaker, by) for row in rows]
+    return [_reason(*row, speaker, decision) for row in rows]
 
 
-def _reason(source: str, silence: str | None, alone: bool, believed: bool, given: bool, speaker: str, by: By) -> str:
+def _reason(
+    source: str, silence: str | None, alone: bool, believed: bool, given: bool, speaker: str, decision: Decision
+) -> str:
     """That of one row; `silence`: why the speaker says nothing, `alone`: the student does not."""
     match source:
         case "both" if believed:
-            return f"{speaker} and student agree{_FOUND[by][0]}: believed"
+            return f"{speaker} and student agree{_FOUND[decision.by][0]}: believed"
         case "both":
-            return f"{speaker} and student agree{_FOUND[by][1]}: not believed"
+            return f"{speaker} and student agree{_FOUND[decision.by][1]}: not believed"
         case "llm" if alone:
             return f"the {speaker}'s word alone: no student has a say"
         case "llm":
-            return f"the student says otherwise; the {speaker} is surer"
+            return _llm_stands(speaker, decision.rule)
         case "student" if silence:
             return f"the {speaker} {silence}: the student's word alone"
         case "student":
-            return f"the {speaker} says otherwise; the student is surer"
+            return _student_stands(speaker, decision.rule)
         case "fused":
-            return f"{speaker} and student differ in part: each decision is the surer one's"
+            return f"{speaker} and student differ in part: their words are pooled decision by decision"
     if given:
         return f"{speaker} and student differ: together they favour a third label"
     return f"no label: the {speaker} {silence}, and no student has a say"
+
+
+def _llm_stands(speaker: str, rule: Rule) -> str:
+    """Why it does against the student's word."""
+    match rule:
+        case "believed":
+            return f"{speaker} and student differ: not believed, so the {speaker}'s word stands"
+        case "llm":
+            return f"the {speaker}'s word alone: the student, which says otherwise, has no say"
+        case _:
+            return f"pooled with the student's, which says otherwise, the {speaker}'s word weighs more"
+
+
+def _student_stands(speaker: str, rule: Rule) -> str:
+    """Why it does against the LLM's word."""
+    if rule == "student":
+        return f"the student's word alone: the {speaker}, which says otherwise, has no say"
+    return f"pooled with the {speaker}'s, which says otherwise, the student's word weighs more"
 
 
 _FOUND: Mapping[By, tuple[str, str]] = {

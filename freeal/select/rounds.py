@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from freeal.select.calibration import FEWEST
 from freeal.select.noise import estimated_error
-from freeal.types import Annotations, FloatArray, IntArray, LoopState, alike, argmax
+from freeal.types import Annotations, FloatArray, IntArray, LoopState, argmax
 
 MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1, "upheld": 0.1}
 """How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
@@ -28,8 +28,8 @@ class Signs:
     `kappa`: agreement of the LLM with a student that has not seen the row, beyond chance, so that one label for
     everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k. `certainty`: one
     less the estimated noise. `answered`: of the rows asked in the round those with a readable answer. `believed`: of
-    the rows with an answer. `upheld`: of the demonstrations that the round was shown those whose labels it
-    left as they were, so that what is one less is how far they drifted; one where none of the pool was shown.
+    the rows with an answer. `upheld`: of the rows of the pool that the round was shown as demonstrations those whose
+    labels it left as they were shown, so that what is one less is how far they drifted.
     """
 
     kappa: float | None
@@ -37,11 +37,11 @@ class Signs:
     certainty: float
     answered: float | None
     believed: float | None
-    upheld: float = 1.0
+    upheld: float | None = None
 
 
-def signs(state: LoopState, before: LoopState | None = None) -> Signs:
-    """Those of the round that led from `before` (None: it was the first) to `state`."""
+def signs(state: LoopState, upheld: float | None = None) -> Signs:
+    """Those of the round that led to `state`; `upheld` is known to who saw what was shown, see `upheld_share`."""
     k = state.posterior.shape[-1]
     said, labelled = state.annotations, state.annotations.labelled
     asked = said.asked_in == state.next_round - 1
@@ -53,16 +53,27 @@ def signs(state: LoopState, before: LoopState | None = None) -> Signs:
         certainty=0.0 if noise is None else 1.0 - noise,
         answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
         believed=float(state.clean[labelled].mean()) if labelled.any() else None,
-        upheld=1.0 if before is None else upheld(before, state),
+        upheld=upheld,
     )
 
 
-def upheld(before: LoopState, state: LoopState) -> float:
-    """Share of the demonstrations of `before`, as far as they are rows of the pool, whose labels are still theirs."""
-    shown = [demo.row for demo in before.demos if demo.row is not None]
+def upheld_share(shown: Mapping[int, str], final: Mapping[int, str]) -> float | None:
+    """Share of the rows `shown` in a round as demonstrations whose `final` label after it is the one they had.
+
+    Args:
+        shown: row of the pool -> its label as it was shown.
+        final: row -> its label after the round, written as a demonstration has it; a row without one upholds nothing.
+
+    Returns:
+        None where no row of the pool was shown.
+
+    Example:
+        >>> upheld_share({3: "good", 7: "bad"}, {3: "good", 7: "good"})
+        0.5
+    """
     if not shown:
-        return 1.0
-    return float(alike(argmax(before.posterior[shown]), argmax(state.posterior[shown])).mean())
+        return None
+    return float(np.mean([final.get(row) == label for row, label in shown.items()]))
 
 
 def agreement(said: Annotations, student: FloatArray) -> float | None:
@@ -103,8 +114,10 @@ def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:
     """Place of the round that is the result and, if it is not the last, what is wrong with those after it.
 
     Later rounds have seen more and are taken unless they did harm: from the last one back, a round gives way to the one
-    before it where its labels collapsed to one, where student and LLM ceased to agree, or where agreement and half of
-    the signs, or more, fell by more than their margin. Sureness alone moves nothing: who repeats himself is sure.
+    before it where its labels collapsed to one, where student and LLM ceased to agree, or where agreement and other
+    signs fell by more than their margin, together more than half as many as there are without `upheld`. Of two rounds
+    that were both shown rows of the pool `upheld` is one sign more that may have fallen. Sureness alone moves nothing:
+    who repeats himself is sure.
 
     Raises:
         ValueError: no round.
@@ -127,7 +140,7 @@ def _harm(before: Signs, now: Signs) -> str | None:
     pairs = {each.name: (getattr(before, each.name), getattr(now, each.name)) for each in fields(Signs)}
     known = {name: pair for name, pair in pairs.items() if None not in pair}
     fallen = [name for name, (was, is_now) in known.items() if was - is_now > MARGINS[name]]
-    if "kappa" not in fallen or 2 * len(fallen) < len(known):
+    if "kappa" not in fallen or 2 * len(fallen) <= len(known.keys() - {"upheld"}):
         return None
     told = ", ".join(f"{name} {known[name][0]:.2f} to {known[name][1]:.2f}" for name in fallen)
     return f"later signs fell: {told}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from freeal.select.reasons import believed_by, mute, reasons, sources
+from freeal.select.reasons import Decision, believed_by, decided_by, mute, reasons, sources
 from freeal.tasks.tags import decode
 from freeal.types import Annotations, LoopState, argmax
 
@@ -38,9 +38,9 @@ def test_whose_word_entities_are_is_told_by_what_is_decoded():
     [
         (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], believed=True), "agree, and the student found it easy"),
         (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]]), "agree, but the student found it hard: not believed"),
-        (after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]]), "the student says otherwise; the LLM is surer"),
+        (after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]]), "which says otherwise, the LLM's word weighs more"),
         (after([[0.9, 0.1]], [[0.5, 0.5]], [[0.9, 0.1]]), "the LLM's word alone: no student has a say"),
-        (after([[0.6, 0.4]], [[0.1, 0.9]], [[0.2, 0.8]]), "the LLM says otherwise; the student is surer"),
+        (after([[0.6, 0.4]], [[0.1, 0.9]], [[0.2, 0.8]]), "which says otherwise, the student's word weighs more"),
         (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], -1), "the LLM was not asked: the student's word alone"),
         (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], 0, "cut off"), "the LLM gave no label (cut off): the student's"),
         (after([NOTHING], [[0.5, 0.5]], [NOTHING], -1), "no label: the LLM was not asked, and no student has a say"),
@@ -51,11 +51,11 @@ def test_whose_word_entities_are_is_told_by_what_is_decoded():
         ),
         (
             after([[[0.9, 0.1], [0.6, 0.4]]], [[[0.6, 0.4], [0.1, 0.9]]], [[[0.9, 0.1], [0.3, 0.7]]]),
-            "the LLM says otherwise; the student is surer",
+            "pooled with the LLM's, which says otherwise, the student's word weighs more",
         ),
         (
             after([[[0.9, 0.1], [0.6, 0.4]]], [[[0.4, 0.6], [0.1, 0.9]]], [[[0.9, 0.1], [0.3, 0.7]]]),
-            "LLM and student differ in part",
+            "LLM and student differ in part: their words are pooled decision by decision",
         ),
         (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], -1), "LLM and student agree"),
     ],
@@ -76,12 +76,33 @@ def test_the_reason_is_what_happened_to_the_row(state, why):
 )
 def test_the_reason_to_believe_is_that_of_the_run(filter_kind, belief_kind, believed, why):
     state = after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], believed=believed)
-    assert reasons(state, argmax, "LLM", believed_by(filter_kind, belief_kind))[0].endswith(why)
+    assert reasons(state, argmax, "LLM", Decision(believed_by(filter_kind, belief_kind)))[0].endswith(why)
+
+
+LLM_STANDS = after([[0.6, 0.4]], [[0.1, 0.9]], [[0.6, 0.4]])
+STUDENT_STANDS = after([[0.6, 0.4]], [[0.1, 0.9]], [[0.1, 0.9]])
+
+
+@pytest.mark.parametrize(
+    ("fusion", "state", "why"),
+    [
+        (("freeal", 0.5, 0.5), LLM_STANDS, "LLM and student differ: not believed, so the LLM's word stands"),
+        (("log_linear", 0.5, 0.0), LLM_STANDS, "the LLM's word alone: the student, which says otherwise, has no say"),
+        (("log_linear", 0.9, 0.1), LLM_STANDS, "pooled with the student's, which says otherwise, the LLM's word"),
+        (("log_linear", 0.0, 0.5), STUDENT_STANDS, "the student's word alone: the LLM, which says otherwise, has no"),
+        (("log_linear", 0.5, 0.5), STUDENT_STANDS, "pooled with the LLM's, which says otherwise, the student's word"),
+    ],
+)
+def test_the_reason_why_a_word_stands_is_that_of_the_run(fusion, state, why):
+    (told,) = reasons(state, argmax, decision=Decision(rule=decided_by(*fusion)))
+    assert told.startswith(why)
+    assert "surer" not in told
 
 
 def test_an_understudy_is_named_in_the_place_of_the_llm():
     state = after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]])
-    assert reasons(state, argmax, "understudy") == ["the student says otherwise; the understudy is surer"]
+    told = "pooled with the student's, which says otherwise, the understudy's word weighs more"
+    assert reasons(state, argmax, "understudy") == [told]
 
 
 def test_who_prefers_no_label_has_said_nothing():

@@ -7,13 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freeal.select.rounds import NONE, Signs, agreement, best_round, by_chance, evenness, kappa, signs
-from freeal.types import Annotations, Demonstration, LoopState
+from freeal.select.rounds import (
+    MARGINS,
+    NONE,
+    SOME,
+    Signs,
+    agreement,
+    best_round,
+    by_chance,
+    evenness,
+    kappa,
+    signs,
+    upheld_share,
+)
+from freeal.types import Annotations, LoopState
 
 GOOD = Signs(kappa=0.6, evenness=0.95, certainty=0.8, answered=1.0, believed=0.6)
+SHOWN = replace(GOOD, upheld=1.0)
 BETTER = Signs(kappa=0.7, evenness=0.98, certainty=0.85, answered=1.0, believed=0.7)
 SHARE = st.floats(0.0, 1.0)
-SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE, SHARE)
+SIGNS = st.builds(Signs, st.none() | SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE, st.none() | SHARE)
 
 
 def state(posterior, llm, student, asked_in=0, problems=None, next_round=1):
@@ -46,9 +59,27 @@ def test_the_last_round_is_the_result_unless_it_did_harm():
     ],
 )
 def test_a_round_that_did_harm_gives_way_to_the_one_before(later, told):
-    chosen, why = best_round([GOOD, later])
+    chosen, why = best_round([SHOWN, later])
     assert chosen == 0
     assert told in why
+
+
+@pytest.mark.parametrize("before", [GOOD, SHOWN])
+@pytest.mark.parametrize("later", [GOOD, SHOWN, replace(GOOD, upheld=0.0)])
+def test_drift_is_no_sign_where_a_round_was_shown_nothing_of_the_pool(before, later):
+    worse = replace(later, kappa=0.4, believed=0.2)
+    assert best_round([before, worse])[0] == (0 if before.upheld and later.upheld == 0.0 else 1)
+
+
+@given(before=SIGNS, now=SIGNS)
+def test_without_drift_a_round_gives_way_to_the_majority_of_the_other_five_signs(before, now):
+    before, now = replace(before, evenness=1.0), replace(now, upheld=None, evenness=max(now.evenness, 0.5))
+    pairs = {name: (getattr(before, name), getattr(now, name)) for name in MARGINS}
+    known = {name: pair for name, pair in pairs.items() if None not in pair}
+    fallen = {name for name, (was, is_now) in known.items() if was - is_now > MARGINS[name]}
+    ceased = "kappa" in known and known["kappa"][0] >= SOME and known["kappa"][1] <= NONE
+    went_back = best_round([before, now])[0] == 0
+    assert went_back == (ceased or ("kappa" in fallen and 2 * len(fallen) > len(known)))
 
 
 def test_sureness_alone_moves_nothing():
@@ -145,25 +176,13 @@ def test_the_signs_are_those_of_the_rows_that_have_something_to_tell():
     assert found.evenness == pytest.approx(evenness(np.array([0, 1, 0, 0]), 2))
 
 
-def shown(found, *rows):
-    """The state with these rows of its pool as demonstrations; None: a text that is no row."""
-    return replace(found, demos=tuple(Demonstration("a text", "a", row) for row in rows))
-
-
 def test_demonstrations_drift_where_the_round_that_was_shown_them_takes_their_labels_back():
-    taught = [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]]
-    learned = [[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7]]
-    before, after = state(taught, taught, taught), state(learned, learned, learned, next_round=2)
-    for rows, share in (
-        ((0, 1), 1.0),
-        ((0, 2), 0.5),
-        ((2, 3), 0.0),
-        ((0, 1, 2, None), 2 / 3),
-        ((None,), 1.0),
-        ((), 1.0),
-    ):
-        assert signs(after, shown(before, *rows)).upheld == pytest.approx(share)
-    assert signs(after).upheld == 1.0
+    final = {0: "a", 1: "b", 2: "a", 3: "b", 4: "a"}
+    assert upheld_share({0: "a", 1: "b"}, final) == 1.0
+    assert upheld_share({0: "a", 2: "b"}, final) == 0.5
+    assert upheld_share({2: "b", 3: "a"}, final) == 0.0
+    assert upheld_share({0: "a", 9: "a"}, final) == 0.5  # nobody has labelled row 9
+    assert upheld_share({}, final) is None
 
 
 def test_nothing_said_is_nothing_to_tell():
