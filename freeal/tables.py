@@ -182,7 +182,10 @@ def _conll(path: Path, encoding: str) -> Rows:
     comments: `# name = ...`, or, in a file with tags, a line with a # at its start and no tag at its end; `# id = ...`
     is the id.
     """
-    tagged = any(len(_columns(line)) > 1 for line in _first_lines(path, encoding) if not line.startswith("#"))
+    tagged = any(
+        len(columns := _columns(line)) > 1 and (not line.startswith("#") or _is_tag(columns[-1]))
+        for line in _first_lines(path, encoding) if not _CONLL_ABOUT.match(line)
+    )  # fmt: skip
     first, row = 0, _no_tokens(tagged)
     for number, line in enumerate(_lines(path, encoding), 1):
         line = line.strip(" \r\n")

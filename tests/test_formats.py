@@ -266,6 +266,13 @@ def test_any_tokens_and_tags_survive_conll_and_jsonl(tmp_path, rows):
     assert [(s.text, s.spans) for s in read(as_jsonl(tmp_path, sentences))] == [(s.text, s.spans) for s in sentences]
 
 
+@pytest.mark.parametrize("tag", ["O", "B-PER"])
+def test_a_first_token_that_looks_like_a_comment_survives_conll(tmp_path, tag):
+    for tokens, tags in ((["#"], [tag]), (["#1"], [tag]), (["#", "Ann"], [tag, "B-PER"])):
+        sentences = [of_tokens(tokens, tags)]
+        assert read(as_conll(tmp_path, sentences)) == sentences
+
+
 def test_what_conll_cannot_say_is_told_and_leaves_the_old_file(tmp_path):
     path = written(tmp_path / "x.conll", "old")
     with pytest.raises(
