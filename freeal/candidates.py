@@ -203,7 +203,7 @@ class Candidates:
         return self._asking().annotate(questions, np.arange(len(asked)), theirs, work, all_or_none)
 
     def _asking(self) -> Annotator:
-        return replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates")
+        return replace(self.annotator, prompt=prompt_of(self.prompt), unit="candidates", states=False)
 
     def _questions(self, pool: Pool, asked: Sequence[_Asked]) -> Pool:
         return Pool(tuple(question(pool[each.row], each.candidate) for each in asked))
