@@ -104,6 +104,7 @@ def decision(filter_: FilterConfig, belief: BeliefConfig, fusion: FusionConfig) 
     return Decision(
         believed_by(filter_.kind, belief.kind),
         decided_by(fusion.kind, fusion.llm, fusion.student),
+        fusion.verify,
     )
 
 

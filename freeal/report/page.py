@@ -265,7 +265,7 @@ def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class DemoPool:
     """The demonstrations that a round chose, (label, text) of each.
 
     `shown`: how many of them any question of the next round had; None where an earlier freeal did not keep that.
@@ -276,9 +276,9 @@ class Chosen:
     shown: int | None
 
 
-def _demonstrations(run: History) -> list[Chosen]:
+def _demonstrations(run: History) -> list[DemoPool]:
     return [
-        Chosen(number, [(demo.label, _cut(demo.text)) for demo in state.demos], None if shown is None else len(shown))
+        DemoPool(number, [(demo.label, _cut(demo.text)) for demo in state.demos], None if shown is None else len(shown))
         for number, (state, shown) in enumerate(zip(run.states, [*run.shown[1:], {}], strict=True)) if state.demos
     ]  # fmt: skip
 

@@ -21,10 +21,14 @@ alone has a weight; or the student's on believed rows and the LLM's on the other
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How a run decides: what makes a row believed, and whose word stands."""
+    """How a run decides: what makes a row believed, and whose word stands.
+
+    `verified`: the LLM was asked again about each entity on which it and the student differ.
+    """
 
     by: By = "loss"
     rule: Rule = "pooled"
+    verified: bool = False
 
 
 DEFAULT = Decision()
@@ -93,10 +97,12 @@ def _reason(
             return f"{speaker} and student agree{_FOUND[decision.by][1]}: not believed"
         case "llm" if alone:
             return f"the {speaker}'s word alone: no student has a say"
-        case "llm":
-            return _llm_stands(speaker, decision.rule)
         case "student" if silence:
             return f"the {speaker} {silence}: the student's word alone"
+        case "llm" | "student" | "fused" if decision.verified:
+            return f"{speaker} and student differ: {_VERIFIED[source]}, as far as calls went"
+        case "llm":
+            return _llm_stands(speaker, decision.rule)
         case "student":
             return _student_stands(speaker, decision.rule)
         case "fused":
@@ -123,6 +129,13 @@ def _student_stands(speaker: str, rule: Rule) -> str:
         return f"the student's word alone: the {speaker}, which says otherwise, has no say"
     return f"pooled with the {speaker}'s, which says otherwise, the student's word weighs more"
 
+
+_VERIFIED: Mapping[str, str] = {
+    "llm": "the LLM's word stands, now that it was asked again about each entity in dispute",
+    "student": "the student's word stands, now that the LLM was asked again about each entity in dispute",
+    "fused": "each entity in dispute is one if the LLM, asked again, says so",
+}
+"""Where the budget does not suffice to ask again, labels stay pooled: hence the `as far as calls went` behind each."""
 
 _FOUND: Mapping[By, tuple[str, str]] = {
     "loss": (", and the student found it easy", ", but the student found it hard"),

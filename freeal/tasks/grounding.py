@@ -5,7 +5,8 @@ with prose around it that names nothing:
 
 - JSON: a list of `{"text": ..., "type": ...}`, one such object after the other, `{"entities": [...]}`, or an object
   type -> list of words. Trailing commas are forgiven, anything else that is no JSON is not.
-- lines `type: words`, with or without a bullet; bullets `words (type)`; a line `type:`, and a bullet for each entity.
+- lines `type: words`, with or without a bullet; bullets `words (type)`, also several in one, with a comma, ` | ` or `;`
+  between them; a line `type:`, and a bullet for each entity.
   Several names on a line are a JSON list, or have ` | ` or `;` between them. Where one of the types and a colon stand
   behind a `|`, `;` or comma, what follows is of that type, unless the text has that part just so: then it is a name.
 - `none`, `no entities`, `n/a`, `[]`: an honest "there are none". A `type: none` says it of one type.
@@ -159,7 +160,8 @@ _NOTHING = re.compile(
     r"(?: in (?:the|this) (?:text|sentence))?)"
 )
 _BULLET = re.compile(r"^(?:[-*•+]|\d+[.)])\s+")
-_TYPE_BEHIND = re.compile(_BULLET.pattern + r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
+_TYPE_BEHIND = re.compile(r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
+_AFTER_A_TYPE = re.compile(r"(?<=\))[*_]*\s*[,;|]\s*")
 BETWEEN = " | "
 _SEPARATOR = re.compile(r"\s\|\s|;")
 _COMMA = re.compile(r"(?<!\d)(?<!\d\s),\s+|,\s+(?![\s\d])")
@@ -290,6 +292,10 @@ def _read_lines(body: str, known: _Types, finder: _Finder) -> _Answer | None:
     unclear: list[_Named] = []
     heading, meant = None, False
     for line in lines:
+        if several := _types_behind(line, known):
+            meant = True
+            named += several
+            continue
         whole = _line(line, known, heading)
         if whole is None:
             return None
@@ -321,9 +327,19 @@ def _line(line: str, known: _Types, heading: str | None) -> _Named | None:
 
 def _typed(line: str, known: _Types) -> _Named | None:
     """The words and the known type of a line that has one: before a colon, or, of a bullet, in brackets at its end."""
-    behind = _TYPE_BEHIND.fullmatch(line.strip())
-    found = [*reversed(list(_cuts(line))), *([_Named(behind[1], behind[2])] if behind else [])]
-    return next((each for each in found if known.find(each.type)), None)
+    bare = _bare(line)
+    behind = [_Named(*found.groups()) for found in [_TYPE_BEHIND.fullmatch(bare)] if found and bare != line.strip()]
+    return next((each for each in [*reversed(list(_cuts(line))), *behind] if known.find(each.type)), None)
+
+
+def _types_behind(line: str, known: _Types) -> list[_Named]:
+    """The entities of a bullet in which several are, each with a known type in brackets; else none."""
+    bare = _bare(line)
+    if any(known.find(each.type) for each in _cuts(line)):
+        return []
+    parts = [_TYPE_BEHIND.fullmatch(part) for part in _AFTER_A_TYPE.split(bare) if part]
+    named = [_Named(*part.groups()) for part in parts if part and known.find(part[2])]
+    return named if bare != line and len(named) == len(parts) > 1 else []
 
 
 def _sections(line: _Named, known: _Types, finder: _Finder) -> list[_Named]:

@@ -99,6 +99,26 @@ def test_the_reason_why_a_word_stands_is_that_of_the_run(fusion, state, why):
     assert "surer" not in told
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (LLM_STANDS, "differ: the LLM's word stands, now that it was asked again about each entity in dispute"),
+        (STUDENT_STANDS, "differ: the student's word stands, now that the LLM was asked again about each"),
+        (
+            after([[[0.9, 0.1], [0.6, 0.4]]], [[[0.4, 0.6], [0.1, 0.9]]], [[[0.9, 0.1], [0.3, 0.7]]]),
+            "differ: each entity in dispute is one if the LLM, asked again, says so, as far as calls went",
+        ),
+        (after([[0.9, 0.1]], [[0.8, 0.2]], [[0.9, 0.1]], believed=True), "LLM and student agree"),
+        (after([[0.9, 0.1]], [[0.5, 0.5]], [[0.9, 0.1]]), "the LLM's word alone: no student has a say"),
+        (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], -1), "the LLM was not asked: the student's word alone"),
+    ],
+)
+def test_disputes_that_were_settled_by_asking_again_are_not_called_pooled(state, why):
+    (told,) = reasons(state, argmax, decision=Decision(verified=True))
+    assert why in told
+    assert "pooled" not in told
+
+
 def test_an_understudy_is_named_in_the_place_of_the_llm():
     state = after([[0.9, 0.1]], [[0.4, 0.6]], [[0.8, 0.2]])
     told = "pooled with the student's, which says otherwise, the understudy's word weighs more"
