@@ -22,6 +22,7 @@ from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
+from freeal.parts import llms
 from freeal.report import history, measure, worth
 from freeal.report.study import AT
 from freeal.scorekeeper import works_of
@@ -512,7 +513,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
-        dollars = build.cost_alone(settings, ledger, works)
+        dollars = llms.cost_alone(settings, ledger, works)
     return {
         "calls": alone.calls, "tokens": alone.tokens_in + alone.tokens_out, "dollars": dollars,
         "seconds": summary["seconds"],

@@ -12,11 +12,12 @@ import yaml
 from commandline import WORDS, films, freeal, opinions
 from loopback import completion, serve
 
-from freeal import build, prompts, store
+from freeal import prompts, store
 from freeal.config import load
 from freeal.errors import PromptError
 from freeal.ledger import FILE, Entry, Ledger
 from freeal.llm import Message, Request
+from freeal.parts import llms
 
 ROWS = 40
 
@@ -278,9 +279,9 @@ def test_a_column_that_only_a_later_prompt_uses_must_be_there(paraphrased):
 
 def test_members_are_named_by_model_and_stem():
     local, remote = load_llms("{kind: local, model: small}", "{kind: openai, model: big}")
-    assert build.names_of([local]) == build.names_of([local], ["a/mr.md"]) == ["small"]
-    assert build.names_of([local, remote], ["a/mr.md"]) == ["small", "big"]
-    assert build.names_of([local, remote], ["a/mr.md", "b/mr.md"]) == [
+    assert llms.names_of([local]) == llms.names_of([local], ["a/mr.md"]) == ["small"]
+    assert llms.names_of([local, remote], ["a/mr.md"]) == ["small", "big"]
+    assert llms.names_of([local, remote], ["a/mr.md", "b/mr.md"]) == [
         "small, mr (1)", "small, mr (2)", "big, mr (1)", "big, mr (2)"
     ]  # fmt: skip
 
@@ -395,7 +396,7 @@ def test_a_call_that_a_crash_cut_off_counts_at_the_price_of_its_own_llm(paraphra
         asked = Request((Message("user", "film 0 was fine"),), ("good", "bad"))
         with Ledger(paraphrased.parent / f"{place}.sqlite") as ledger:
             ledger.sent(Entry.of("key", work, asked)).result()
-            purse = build.purses(chosen, ledger)[0]
+            purse = llms.purses(chosen, ledger)[0]
             assert (purse.account.calls, purse.account.reserved) == (1, 0.0)
             costs[work] = purse.account.spent
             assert ledger.usage().doubt == pytest.approx(costs[work], abs=1e-6)
@@ -411,13 +412,13 @@ def test_a_batch_of_one_llm_is_waited_for_and_the_calls_of_another_are_not(parap
     with Ledger(paraphrased.parent / "ledger.sqlite") as ledger:
         for key, work in (("1", "round 0"), ("2", "round 0 | b, second")):
             ledger.sent(Entry.of(key, work, Request((Message("user", "x"),)))).result()
-        account = build.purses(chosen, ledger)[0].account
+        account = llms.purses(chosen, ledger)[0].account
         assert (ledger.is_under_way("1"), ledger.is_under_way("2")) == (False, True)
     assert account.spent == account.reserved > 0
     assert (account.calls, account.under_way) == (2, 1)
 
 
-@pytest.mark.parametrize("module", [build, store])
+@pytest.mark.parametrize("module", [llms, store])
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

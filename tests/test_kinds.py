@@ -18,6 +18,7 @@ from freeal import build, config, study
 from freeal.config import DataConfig
 from freeal.data import load
 from freeal.ledger import Ledger
+from freeal.parts import decisions
 from freeal.report import history, page
 from freeal.select.reasons import sources
 from freeal.store import read_table
@@ -161,7 +162,7 @@ def test_a_sentence_is_believed_where_llm_and_student_mark_the_same_entities(mar
     llm = np.array([[[0.4, 0.6, 0.0], [0.3, 0.0, 0.7]]] * 2, np.float32)
     student = np.array([[[0.6, 0.4, 0.0], [0.1, 0.0, 0.9]], [[0.4, 0.6, 0.0], [0.6, 0.0, 0.4]]])  # O, I is no marking
     said = replace(Annotations.none(2, (2, 3)), proba=llm)
-    assert build._believe(said, student, np.ones(2, bool), chosen, Tokens({"PER": ""})).tolist() == [True, False]
+    assert decisions.believe(said, student, np.ones(2, bool), chosen, Tokens({"PER": ""})).tolist() == [True, False]
 
 
 def test_who_marks_the_same_entities_disputes_nothing_and_every_label_is_both_ones(marked):
@@ -925,7 +926,7 @@ def test_gold_of_sets_may_be_lists_or_names_with_marks_between_them(tmp_path):
     told = [["price", "speed"], "price; speed", "price|speed", '["price", "speed"]', *nothing, None]
     rows = [{"id": f"r{i}", "text": f"text {i}", "topics": each} for i, each in enumerate(told)]
     job = configured(tmp_path, rows, rows, SETS, "topics", TOPICS, student={"kind": "none"}, rounds=1)
-    from freeal import build, config
+    from freeal import config
 
     chosen = config.load(job)
     _, corpus = build.inputs(chosen, tmp_path / "prompt.md")

@@ -19,6 +19,7 @@ from freeal.config import LinearConfig
 from freeal.errors import BudgetError
 from freeal.llm import Reply
 from freeal.llm.scripted import ScriptedLLM
+from freeal.parts import llms
 from freeal.select.calibration import Calibrator, information, temperature, tempered
 from freeal.select.gates import warnings
 from freeal.student.embedders import TfidfEmbedder
@@ -334,7 +335,7 @@ def test_the_warning_names_it():
 def kept(tmp_path, monkeypatch):
     """The directory of such a run, begun at the command line."""
     settings(tmp_path, n=120)
-    monkeypatch.setattr(build, "llm", lambda *wanted: ScriptedLLM(blind, probabilities=True))
+    monkeypatch.setattr(llms, "llm", lambda *wanted: ScriptedLLM(blind, probabilities=True))
     said = freeal("run", tmp_path / "run.yaml", "--out", tmp_path / "run")
     assert said.code == 3
     assert "texts that it wrote" in said.err
@@ -361,7 +362,7 @@ def test_status_counts_what_was_written_and_whom_it_labelled(kept):
 
 
 def test_a_finished_run_that_is_resumed_asks_nothing(kept, monkeypatch):
-    monkeypatch.setattr(build, "llm", lambda *wanted: ScriptedLLM(lambda request: pytest.fail("asked"), True))
+    monkeypatch.setattr(llms, "llm", lambda *wanted: ScriptedLLM(lambda request: pytest.fail("asked"), True))
     before = (kept / "labels.csv").read_bytes()
     assert freeal("run", "--resume", kept).code == 3
     assert (kept / "labels.csv").read_bytes() == before

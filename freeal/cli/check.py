@@ -39,13 +39,14 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     from freeal import build
     from freeal import config as settings
     from freeal.cli.console import listening
+    from freeal.parts import checks, decisions, llms
 
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     with listening() as emit:
-        reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
-        build.calibrator(chosen, tuple(prompt.labels))
-        build.check_reading(chosen, reader)
+        reader = llms.llm(chosen.llm, prompt, chosen.seed, emit)
+        decisions.calibrator(chosen, tuple(prompt.labels))
+        checks.check_reading(chosen, reader)
         found = estimate(chosen, prompt, corpus, reader)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -58,7 +59,7 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
     import numpy as np
 
     from freeal import guidelines
-    from freeal.build import as_asked, requests_for_names, worth_asking
+    from freeal.parts.readers import as_asked, requests_for_names, worth_asking
     from freeal.select import queries
 
     pool, demos = corpus.pool, config.demos

@@ -83,9 +83,10 @@ def cached() -> dict[str, str]:
 
 def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
     """What can be told of the (first) LLM of a configuration without a question about any row."""
-    from freeal import build, prompts
     from freeal import config as settings
+    from freeal import prompts
     from freeal.events import ignore
+    from freeal.parts import llms
 
     chosen = settings.load(config, overrides)
     found: dict[str, Any] = {"kind": chosen.llm.kind}
@@ -94,7 +95,7 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
         there = bool(os.environ.get(name, "").strip())
         found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
-        reader = build.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
+        reader = llms.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
         found |= {"understands": reader.prepare().get("ways") or "probabilities, in this process"}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}

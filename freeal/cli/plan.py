@@ -49,6 +49,7 @@ def plan(
     from freeal.cli.check import estimate
     from freeal.cli.console import listening
     from freeal.cli.run import shorthands
+    from freeal.parts import checks, decisions, llms, readers
     from freeal.prompts import pretended
 
     asked = [*(overrides or ()), *shorthands({"llm.price_in": price_in, "llm.price_out": price_out})]
@@ -57,11 +58,11 @@ def plan(
     if isinstance(chosen.llm, settings.OpenAIConfig) and chosen.llm.structured:
         prompt = prompt.in_json()  # where the server can, which is found out when it is asked: the dearer way
     with listening() as emit:
-        reader = build.llm(chosen.llm, prompt, chosen.seed, emit)
-        build.calibrator(chosen, tuple(prompt.labels))
-        build.check_reading(chosen, reader)
+        reader = llms.llm(chosen.llm, prompt, chosen.seed, emit)
+        decisions.calibrator(chosen, tuple(prompt.labels))
+        checks.check_reading(chosen, reader)
         found = estimate(chosen, prompt, corpus, reader)
-    asking, questions = build.as_asked(chosen, prompt, corpus.pool)
+    asking, questions = readers.as_asked(chosen, prompt, corpus.pool)
     found |= {"cost": cost(chosen, found, asking), "seconds": seconds(chosen, found)}
     examples = questions.examples
     shown = pretended(asking, examples[1 : 1 + chosen.demos.shots])
@@ -77,8 +78,8 @@ def plan(
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
     """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
     from freeal import guidelines, lexicon
-    from freeal.build import price_of
     from freeal.money import Price
+    from freeal.parts.llms import price_of
 
     prices = [known for llm in (config.llm, *config.panel) if (known := price_of(llm)) is not None]
     if len(prices) <= len(config.panel):

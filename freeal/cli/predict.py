@@ -34,10 +34,11 @@ def predict(
     import numpy as np
     import yaml
 
-    from freeal import build, data, prompts
     from freeal import config as settings
+    from freeal import data, prompts
     from freeal.cli.console import listening
     from freeal.events import Note
+    from freeal.parts import students
     from freeal.store import STUDENT, RunStore, damaged_files, spreadsheet_cell
     from freeal.types import surest
 
@@ -57,7 +58,7 @@ def predict(
     with listening() as emit:
         if empty:
             emit(Note(f"{len(empty)} rows without text have blank cells, first {empty[0]}"))
-        proba = build.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
+        proba = students.load_student(config, prompt, chosen / STUDENT, emit).view(pool.inputs()).proba
     ids = np.insert(np.array([example.id for example in pool.examples], object), before, empty)
     texts = np.insert(np.array(pool.texts, object), before, "")
     proba = np.insert(proba, before, np.nan, axis=0)

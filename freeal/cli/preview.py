@@ -36,6 +36,7 @@ def preview(
     """
     from freeal import build
     from freeal import config as settings
+    from freeal.parts import readers
     from freeal.types import Pool
 
     chosen = settings.load(config, overrides or ())
@@ -44,8 +45,8 @@ def preview(
     if uid is not None and uid not in ids:
         raise DataError(f"{chosen.data.pool}: no row with id {uid!r} in the pool; the first are {', '.join(ids[:3])}")
     row = 0 if uid is None else ids.index(uid)
-    shown = build.shown_as_asked(chosen, prompt, _shown(run, chosen, prompt, corpus, row) if run else ())
-    asking, questions = build.as_asked(chosen, prompt, Pool((corpus.pool[row],)))
+    shown = readers.shown_as_asked(chosen, prompt, _shown(run, chosen, prompt, corpus, row) if run else ())
+    asking, questions = readers.as_asked(chosen, prompt, Pool((corpus.pool[row],)))
     if not len(questions):
         raise DataError(f"{chosen.data.pool}: the row {ids[row]!r} has no candidate, and nothing is asked about it")
     asked = [each.request(questions[0], shown) for each in asking.wordings]
@@ -66,7 +67,7 @@ def preview(
         typer.echo("\n".join(request.choices))
     if len(questions) > 1:
         told = ", ".join(each.fields["words"] for each in questions.examples[1:])
-        some = build.worth_asking(chosen, prompt) < 1
+        some = readers.worth_asking(chosen, prompt) < 1
         which = "those of the other candidates that are like the names listed" if some else "the other candidates"
         typer.echo(f"and so for {which}: {told}")
     if prompt.task.questions > 1:
@@ -77,14 +78,14 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     """What the next round of `run` would show with `row`."""
     import numpy as np
 
-    from freeal import build
     from freeal.events import ignore
+    from freeal.parts import decisions, students
     from freeal.store import RunStore
 
     store = RunStore(run, prompt.task, tuple(example.id for example in corpus.pool.examples))
     state = store.resume()
     if state is None:
         raise RunError(f"{run}: no finished round, so no demonstrations yet")
-    vectors = partial(build.embedder, config, prompt, ignore)
-    demos = build.demonstrations(config, prompt, lambda requests: [], vectors, ignore)
+    vectors = partial(students.embedder, config, prompt, ignore)
+    demos = decisions.demonstrations(config, prompt, lambda requests: [], vectors, ignore)
     return demos.retrieve(corpus.pool, np.array([row]), state)[0]

@@ -17,6 +17,7 @@ from freeal.events import Progress, ignore
 from freeal.ledger import Ledger
 from freeal.llm.local import LocalLLM
 from freeal.llm.states import StatesEmbedder
+from freeal.parts import llms, readers, students
 from freeal.types import Demonstration, Example, Pool
 
 torch = pytest.importorskip("torch")
@@ -113,7 +114,7 @@ def config(tmp_path, llm, **settings):
 def test_without_a_model_in_this_process_one_must_be_named(tmp_path, prompt):
     wanted = config(tmp_path, SERVER, embedder={"kind": "hidden_states"})
     with pytest.raises(ConfigError, match=r"embedder\.model"):
-        build.embedder(wanted, prompt, ignore)
+        students.embedder(wanted, prompt, ignore)
 
 
 def test_several_questions_a_text_have_no_one_state(tmp_path):
@@ -214,8 +215,8 @@ def test_states_are_kept_of_the_model_they_are_wanted_of_alone(tmp_path, tiny_ch
     ):
         made = config(tmp_path, local, embedder=wanted)
         with Ledger(tmp_path / "ledger.sqlite") as ledger:
-            assert build._depth_kept(made, made.llm) == kept
-            assert build.reader(made, prompt, Pool(()), ledger, ignore).states == (kept is not None)
+            assert llms.depth_kept(made, made.llm) == kept
+            assert readers.reader(made, prompt, Pool(()), ledger, ignore).states == (kept is not None)
 
 
 def test_a_run_that_goes_on_has_the_same_states(tmp_path, tiny_chat):

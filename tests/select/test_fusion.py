@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freeal import build
 from freeal.config import parse
+from freeal.parts import decisions
 from freeal.select import fusion
 from freeal.select.calibration import WIDEST, tempered
 from freeal.types import Annotations
@@ -126,7 +126,7 @@ def fused(asked_in, modest, sharpen, shares=False):
     student = np.where((np.arange(60) % 3 == 0)[:, None], [0.05, 0.95], [0.95, 0.05])
     annotations = Annotations(llm, llm, np.broadcast_to(asked_in, 60).astype(np.int16), np.full(60, None, object))
     settings_ = parse(CONFIG, "test")
-    return build._fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, shares, None)
+    return decisions.fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, shares, None)
 
 
 def test_a_run_tempers_its_student_and_sharpens_what_was_asked_again():
@@ -208,6 +208,8 @@ def test_only_judged_candidates_keep_their_shares(changed, keeps):
     llm, student = (each.astype(np.float32) for each in words(1))
     annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
     settings_ = parse(CONFIG | changed, "test")
-    found = build._fuse(annotations, student, np.ones(40, bool), settings_, False, False, settings_.keeps_shares, None)
+    found = decisions.fuse(
+        annotations, student, np.ones(40, bool), settings_, False, False, settings_.keeps_shares, None
+    )
     apart = abs(found.mean(axis=(0, 1)) - llm.mean(axis=(0, 1))).max()
     assert apart < 1e-3 if keeps else apart > 1e-2

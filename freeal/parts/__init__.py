@@ -1,0 +1,1 @@
+"""Configuration -> each part of a run; the modules that know every class."""

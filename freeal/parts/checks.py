@@ -1,0 +1,93 @@
+"""Whether the settings can serve the kind of task, told before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from freeal import candidates
+from freeal.config import (
+    Config,
+    OpenAIConfig,
+    StatesConfig,
+    TaggerConfig,
+    TransformerConfig,
+)
+from freeal.errors import Unfit
+from freeal.llm import LLM
+from freeal.parts import llms
+from freeal.tasks import Task
+
+STUDENTS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("transformer", "linear", "none"),
+    "multilabel": ("transformer", "linear", "none"),
+    "tokens": ("tagger", "none"),
+}
+"""Kind of task -> kinds of student that learn it."""
+
+
+def check_task(config: Config, task: Task) -> None:
+    """Make sure that the settings can serve this kind of task.
+
+    Raises:
+        Unfit: one of them cannot.
+    """
+    student, wanted = config.student.kind, STUDENTS[task.kind]
+    if student not in wanted:
+        raise Unfit(f"student.kind: {student} cannot learn a task of kind {task.kind}; set {' or '.join(wanted)}")
+    if task.kind == "multilabel" and objective(config) == "freeal":
+        raise Unfit("student.objective: freeal is for one label a text; set plain, candidates or coteaching")
+    if objective(config) == "coteaching" and config.filter.kind == "none":
+        raise Unfit("student.objective: coteaching weighs rows by the filter; set filter.kind to gmm or quantile")
+    if task.kind != "classification" and (config.panel or config.paraphrases):
+        raise Unfit(f"llm, prompt: lists are for one label a text; a task of kind {task.kind} takes one of each")
+    if task.questions > 1 and isinstance(config.embedder, StatesConfig):
+        raise Unfit(f"embedder.kind: hidden_states is for one question a text, not for a task of kind {task.kind}")
+    if task.kind != "classification" and config.calibration.kind == "prior":
+        raise Unfit(f"calibration.kind: prior is for one label a text, not for a task of kind {task.kind}")
+    if isinstance(config.embedder, StatesConfig):
+        llms.states_of(config, config.embedder)
+    if config.fusion.verify and task.kind != "tokens":
+        raise Unfit(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
+    if config.reading != "written" and task.kind != "tokens":
+        raise Unfit(f"reading: {config.reading} is for entities; a task of kind {task.kind} takes written")
+    strategy = config.llm.strategy if isinstance(config.llm, OpenAIConfig) else "auto"
+    votes = isinstance(config.llm, OpenAIConfig) and config.llm.votes > 1
+    if config.reading != "written" and strategy not in ("auto", "probabilities") and not votes:
+        raise Unfit(
+            f"reading: {config.reading} needs the probabilities of the types, and llm.strategy: {strategy} gives none; "
+            "set it to probabilities, or reading: written"
+        )
+
+
+def check_vectors(config: Config) -> None:
+    """Make sure that there are vectors of a student, and somebody to compare by them, where they are wanted.
+
+    Raises:
+        Unfit: there are not.
+    """
+    if config.demos.vectors == "embedder" or config.demos.kind == "none":
+        return
+    if config.demos.retrieve == "shared":
+        raise Unfit("demos.vectors: student needs texts to be compared; set demos.retrieve to nearest or clusters")
+    if not isinstance(config.student, TransformerConfig | TaggerConfig):
+        raise Unfit(
+            f"demos.vectors: a student of kind {config.student.kind} has no vectors of its own; set student.kind to "
+            "transformer (entities: tagger), or vectors to embedder"
+        )
+    if config.rounds == 1:
+        raise Unfit("demos.vectors: student is for later rounds; set rounds to 2 or more, or vectors to embedder")
+
+
+def check_reading(config: Config, asked: LLM) -> None:
+    """Make sure that this LLM can be asked as `reading` says, as far as that is known before it is asked anything.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if config.reading != "written" and not isinstance(config.llm, OpenAIConfig):
+        candidates.check(asked.capabilities, config.reading)
+
+
+def objective(config: Config) -> str | None:
+    """What the student minimises, if it is a fine-tuned encoder of texts."""
+    return config.student.objective if isinstance(config.student, TransformerConfig) else None

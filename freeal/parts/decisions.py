@@ -1,0 +1,238 @@
+"""Every decision of the loop, bound to its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from freeal import guidelines, understudy
+from freeal.candidates import Candidates
+from freeal.config import (
+    Config,
+    LinearConfig,
+)
+from freeal.demonstrations import WORK as COLD_START
+from freeal.demonstrations import Demonstrations
+from freeal.errors import BudgetError, ConfigError
+from freeal.events import Emit, Note
+from freeal.llm import Reply, Request
+from freeal.panel import Panel
+from freeal.prompts import Prompt
+from freeal.scorekeeper import TEST, Reader, works_of
+from freeal.select import beliefs, filters, fusion, queries, stopping
+from freeal.select.calibration import Calibrator, asked_again
+from freeal.student import Keep
+from freeal.tasks import Task
+from freeal.tasks.tokens import Tokens
+from freeal.types import (
+    Annotations,
+    BoolArray,
+    Demonstration,
+    FloatArray,
+    IntArray,
+    LoopState,
+    Pool,
+)
+from freeal.understudy import Understudy
+from freeal.verification import Verifier
+
+if TYPE_CHECKING:
+    from freeal.student.embedders import Embedder
+
+
+def demonstrations(
+    config: Config,
+    prompt: Prompt,
+    ask: Callable[[Sequence[Request]], Sequence[Reply]],
+    vectors: Callable[[], Embedder],
+    emit: Emit,
+) -> Demonstrations:
+    """Who chooses what the LLM is shown."""
+    return Demonstrations(config.demos, config.cold_start, prompt.task, ask, vectors, config.seed, emit)
+
+
+def refining(
+    config: Config, pool: Pool, annotator: Reader, demos: Demonstrations, emit: Emit
+) -> guidelines.Refining | None:
+    """How the meanings of the labels are rewritten; None if they are not.
+
+    Raises:
+        ConfigError: they are to be, and the prompt does not tell them.
+    """
+    if not config.refine_guidelines:
+        return None
+    learns = config.learns
+    if why := guidelines.obstacle(annotator.prompt, pool[0], annotator.capabilities, config.rounds, learns):
+        emit(Note(f"the meanings of the labels are not rewritten: {why}", "refine_guidelines"))
+        return None
+    left = partial(_left, config=config, annotator=annotator)
+    return guidelines.Refining(annotator, demos.retrieve, left, config.seed, emit)
+
+
+def calibrator(
+    config: Config, labels: Sequence[str], vectors: Callable[[IntArray], FloatArray] | None = None
+) -> Calibrator:
+    """How a pass is calibrated; an LLM that gives mere words is not. `vectors` are those of rows of the pool."""
+    settings = config.calibration
+    if settings.prior is not None and settings.kind != "prior":
+        raise ConfigError(f"calibration.prior is given, but calibration.kind is {settings.kind}; set it to prior")
+    if settings.kind == "prior":
+        return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels), sober=settings.sober)
+    least = config.stop.min_information
+    return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=least, sober=settings.sober)
+
+
+def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:
+    """(k,) the shares of `calibration.prior`, made to add up to one."""
+    if prior is None or set(prior) != set(labels) or min(prior.values()) < 0 or sum(prior.values()) <= 0:
+        raise ConfigError(f"calibration.prior: expected a share of 0 or more for each of {', '.join(labels)}")
+    shares = np.array([prior[label] for label in labels], np.float64)
+    even: FloatArray = shares / shares.sum()
+    return even
+
+
+def understudied(
+    config: Config, calibrate: Calibrator, pool: Pool, annotator: Reader, vectors: Callable[[], Embedder], emit: Emit
+) -> Calibrator | Understudy:
+    """How a pass is calibrated; with an understudy, where a later round could be asked for and the LLM can write."""
+    from freeal.student.linear import LinearStudent
+
+    task, rescue = annotator.prompt.task, config.cold_start.rescue
+    able = task.kind == "classification" and annotator.capabilities.generation
+    if not able or not rescue or not config.learns or config.rounds == 1 or calibrate.kind != "estimated":
+        return calibrate
+    labels = tuple(task.labels)
+
+    def most() -> int:
+        left = _left(1, config, annotator)
+        return min(rescue, len(pool), len(pool) if left is None else left)
+
+    def write(count: int) -> Sequence[Demonstration]:
+        wanted = config.cold_start.model_copy(update={"kind": "generated", "total": count})
+        changed = config.model_copy(update={"cold_start": wanted})
+        asking = partial(annotator.ask, work=understudy.WORK)
+        return demonstrations(changed, annotator.prompt, asking, vectors, emit).begin(pool)
+
+    def student() -> LinearStudent:
+        return LinearStudent(LinearConfig(), labels, config.seed, vectors())
+
+    return Understudy(
+        calibrate, pool.texts, labels, config.cold_start.rescue_below, most, write, student, annotator.ledger, emit
+    )
+
+
+def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewriting: bool = False) -> IntArray:
+    n, k = len(state.posterior), len(annotator.prompt.labels)
+    limit = int(np.ceil(config.query.share * n))
+    if state.next_round == 0:
+        limit = queries.scouted(n, k, config.query.scout, config.asking_rounds)
+    left = _left(state.next_round, config, annotator)
+    if left is not None and state.next_round == 0 and isinstance(annotator, Candidates) and annotator.lexicon:
+        left -= annotator.lexicon.calls
+    if left is not None:
+        aside = guidelines.most_calls(annotator.calls_a_row) if rewriting and state.next_round else 0
+        left -= aside if guidelines.affordable(aside, left) else 0
+        limit = min(limit, left // annotator.calls_a_row)
+        if limit <= 0 and state.next_round == 0:
+            raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
+    rng = np.random.default_rng([config.seed, 3, state.next_round])
+    words = np.array([1 + len(text.split()) for text in pool.texts])  # what all prompts share is read once
+    return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
+
+
+def _left(number: int, config: Config, annotator: Reader) -> int | None:
+    """Calls that may be made from round `number` on, the rewriting of meanings before it among them; None: any."""
+    if config.stop.max_calls is None:
+        return None
+    return config.stop.max_calls - _spent(annotator, number, config.stop.count_reused)
+
+
+def _spent(annotator: Reader, number: int, count_reused: bool) -> int:
+    """Calls made before round `number`; those of an interrupted try of the round itself are not made again.
+
+    With `count_reused` as many as a run alone would have made of the pool; the test, which is measuring, is left out.
+    """
+    works = [COLD_START, *(work for before in range(number) for work in works_of(before))]
+    if count_reused:
+        return annotator.ledger.usage(works, alone=True).calls
+    works += [TEST] if number else []
+    return annotator.ledger.usage(works).calls + annotator.ledger.in_doubt(works, under_way=False)
+
+
+def keep(config: Config) -> Keep:
+    """Which labels are believed by their losses."""
+    match config.filter.kind:
+        case "gmm":
+            return partial(filters.small_loss_gmm, threshold=config.filter.threshold)
+        case "quantile":
+            return partial(filters.small_loss_quantile, share=config.filter.share)
+        case "none":
+            return filters.believe_all
+
+
+def believe(annotations: Annotations, student: FloatArray, passed: BoolArray, config: Config, task: Task) -> BoolArray:
+    if not config.learns:
+        return passed & annotations.labelled
+    if config.belief.kind == "confident":
+        return beliefs.most_confident(annotations, student, config.belief.share, task.best, task.group)
+    return beliefs.filtered(annotations, student, passed, task.best)
+
+
+def fuse(
+    annotations: Annotations,
+    student: FloatArray,
+    believed: BoolArray,
+    config: Config,
+    modest: bool,
+    sharpen: bool,
+    shares: bool,
+    verify: Verifier | None,
+) -> FloatArray:
+    if not config.learns:
+        return annotations.proba  # where the LLM abstains, nobody has spoken
+    if config.fusion.kind == "freeal":
+        posterior = fusion.freeal(annotations, student, believed)
+    else:
+        weights = (config.fusion.llm, config.fusion.student)
+        posterior = fusion.pooled(annotations.proba, student, weights, modest, shares)
+        if sharpen and asked_again(annotations):
+            posterior = fusion.sharpened(posterior, annotations.proba)
+    return posterior if verify is None else verify(annotations, student, posterior)
+
+
+def sharpens(config: Config, annotator: Reader) -> bool:
+    """Whether pooled labels become as sure as the LLM: where that gives probabilities, and later passes are sober."""
+    sober = config.calibration.sober and config.calibration.kind != "none"
+    told = annotator.capabilities.probabilities and annotator.prompt.task.kind != "tokens"
+    return config.fusion.sharpen and sober and told
+
+
+def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
+    """Who asks again about disputed entities, if anybody does.
+
+    Raises:
+        ConfigError: there are no entities to ask about.
+    """
+    if not config.fusion.verify:
+        return None
+    task = annotator.prompt.task
+    if not isinstance(task, Tokens) or isinstance(annotator, Panel):
+        raise ConfigError(f"fusion.verify: is for a task of kind tokens, and this one is of kind {task.kind}")
+    asking = annotator.annotator if isinstance(annotator, Candidates) else annotator
+    return Verifier(asking, task, pool, lambda number: _left(number + 1, config, annotator))
+
+
+def stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
+    calls = _spent(annotator, state.next_round, config.stop.count_reused)
+    limits = config.stop
+    least = min_information(config, annotator.prompt.task)
+    taken_over = annotator.ledger.recall(understudy.FACT, alone=True) is not None
+    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least, taken_over)
+
+
+def min_information(config: Config, task: Task) -> float:
+    """What first answers must tell at least; of entities nothing: nearly all words are alike, and rightly so."""
+    return 0.0 if task.kind == "tokens" else config.stop.min_information
