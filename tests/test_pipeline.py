@@ -388,6 +388,18 @@ def test_a_spent_budget_stops_the_run(tmp_path):
     assert None not in labels_of(tmp_path / "run")["label"]
 
 
+def test_a_budget_with_too_few_calls_for_a_row_is_spent(tmp_path):
+    chosen = settings(tmp_path, llm=several(0.2, 0.3, 0.4), query={"scout": 1.0}, stop={"max_calls": 50})
+    reason, found = go(prepare(chosen, tmp_path / "run"))
+    assert reason == "budget: 48 of 50 calls are spent, and a row takes 3"
+    assert found["rounds"][0]["asked"] == 16
+    chosen = settings(tmp_path, llm=several(0.2, 0.3, 0.4), stop={"max_calls": 2})
+    with pytest.raises(
+        BudgetError, match=r"stop.max_calls: all but 2 were spent before any row was asked; a row takes"
+    ):
+        go(prepare(chosen, tmp_path / "none"))
+
+
 def test_a_budget_spent_in_an_interrupted_round_is_not_counted_twice(tmp_path):
     chosen = settings(tmp_path, stop={"min_change": 0.0, "max_calls": 40})
     go(prepare(chosen, tmp_path / "straight"))

@@ -125,22 +125,32 @@ def understudied(
 
 
 def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewriting: bool = False) -> IntArray:
-    n, k = len(state.posterior), len(annotator.prompt.labels)
-    limit = int(np.ceil(config.query.share * n))
-    if state.next_round == 0:
-        limit = queries.scouted(n, k, config.query.scout, config.asking_rounds)
-    left = _left(state.next_round, config, annotator)
-    if left is not None and state.next_round == 0 and isinstance(annotator, Candidates) and annotator.lexicon:
-        left -= annotator.lexicon.calls
-    if left is not None:
-        aside = guidelines.most_calls(annotator.calls_a_row) if rewriting and state.next_round else 0
-        left -= aside if guidelines.affordable(aside, left) else 0
-        limit = min(limit, left // annotator.calls_a_row)
-        if limit <= 0 and state.next_round == 0:
-            raise BudgetError(f"stop.max_calls: all {config.stop.max_calls:,} were spent before any row was asked")
-    rng = np.random.default_rng([config.seed, 3, state.next_round])
+    """The rows to ask about; no more than the budget has calls for.
+
+    Raises:
+        BudgetError: nothing is left for the first round.
+    """
+    n, k, number = len(state.posterior), len(annotator.prompt.labels), state.next_round
+    wanted = int(np.ceil(config.query.share * n))
+    if number == 0:
+        wanted = queries.scouted(n, k, config.query.scout, config.asking_rounds)
+    left = _left(number, config, annotator)
+    limit = queries.affordable(wanted, left, annotator.calls_a_row, _aside(number, left, annotator, rewriting))
+    if number == 0 and not limit:
+        spent = f"{config.stop.max_calls:,} were spent" if not left else f"but {left:,} were spent"
+        more = f"; a row takes {annotator.calls_a_row}" if left else ""
+        raise BudgetError(f"stop.max_calls: all {spent} before any row was asked{more}")
+    rng = np.random.default_rng([config.seed, 3, number])
     words = np.array([1 + len(text.split()) for text in pool.texts])  # what all prompts share is read once
-    return queries.query(state, config.query.kind, max(0, limit), rng, words, config.query.min_gain)
+    return queries.query(state, config.query.kind, limit, rng, words, config.query.min_gain)
+
+
+def _aside(number: int, left: int | None, annotator: Reader, rewriting: bool) -> int:
+    """Calls of round `number` that are not about rows: for lists of names, or for meanings if they are rewritten."""
+    if number == 0:
+        return annotator.lexicon.calls if isinstance(annotator, Candidates) and annotator.lexicon else 0
+    calls = guidelines.most_calls(annotator.calls_a_row) if rewriting else 0
+    return calls if guidelines.affordable(calls, left) else 0
 
 
 def _left(number: int, config: Config, annotator: Reader) -> int | None:
@@ -230,7 +240,7 @@ def stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
     limits = config.stop
     least = min_information(config, annotator.prompt.task)
     taken_over = annotator.ledger.recall(understudy.FACT, alone=True) is not None
-    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least, taken_over)
+    return stopping.reason(state, limits.min_change, calls, limits.max_calls, least, taken_over, annotator.calls_a_row)
 
 
 def min_information(config: Config, task: Task) -> float:

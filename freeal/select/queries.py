@@ -25,6 +25,18 @@ def scouted(n: int, k: int, share: float, rounds: int) -> int:
     return n if rounds == 1 else min(n, max(int(np.ceil(share * n)), SCOUTED * k))
 
 
+def affordable(wanted: int, left: int | None, calls_a_row: int, aside: int = 0) -> int:
+    """How many of the rows `wanted` can be asked about where `left` calls may be made; None: any number.
+
+    A row takes `calls_a_row` of them, and `aside` are set aside for something else.
+
+    Example:
+        >>> affordable(100, 50, 6), affordable(100, 50, 6, aside=20), affordable(100, 5, 6), affordable(100, None, 6)
+        (8, 5, 0, 100)
+    """
+    return wanted if left is None else max(0, min(wanted, (left - aside) // calls_a_row))
+
+
 def query(
     state: LoopState,
     strategy: Strategy,

@@ -13,6 +13,7 @@ def reason(
     max_calls: int | None,
     min_information: float,
     taken_over: bool = False,
+    calls_a_row: int = 1,
 ) -> str | None:
     """Why to stop after this round, or None.
 
@@ -22,9 +23,11 @@ def reason(
         calls: made so far, of at most `max_calls` (None: no limit).
         min_information: stop when the LLM's first answers tell less of the labels: more of them are wasted.
         taken_over: somebody else already labels the pool in the place of an LLM that tells little.
+        calls_a_row: that one more row costs at most; where fewer are left, none can be asked.
     """
-    if max_calls is not None and calls >= max_calls:
-        return f"budget: {calls:,} of {max_calls:,} calls are spent"
+    if max_calls is not None and max_calls - calls < calls_a_row:
+        short = f", and a row takes {calls_a_row}" if calls < max_calls else ""
+        return f"budget: {calls:,} of {max_calls:,} calls are spent{short}"
     told_apart = information(state.annotations.first)
     if told_apart is not None and (taken_over or told_apart < min_information):
         return f"the LLM hardly tells the labels apart ({told_apart:.1%} of what it might tell)"

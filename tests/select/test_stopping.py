@@ -41,6 +41,12 @@ def test_a_budget_that_is_left_is_no_reason():
     assert reason(state(2, 0.5), 0.005, 999, 1000, 0.0) is None
 
 
+def test_calls_that_do_not_suffice_for_a_row_are_as_good_as_spent():
+    told = "budget: 98 of 100 calls are spent, and a row takes 6"
+    assert reason(state(2, 0.5), 0.005, 98, 100, 0.0, calls_a_row=6) == told
+    assert reason(state(2, 0.5), 0.005, 94, 100, 0.0, calls_a_row=6) is None
+
+
 def test_rows_that_were_never_asked_are_a_reason_to_go_on():
     assert reason(state(2, 0.0, asked=9), 0.005, 10, None, 0.0) is None
 
