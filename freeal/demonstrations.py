@@ -55,17 +55,17 @@ class Demonstrations:
         """None, or labelled texts that the LLM writes from label names and a few pool texts (FreeAL, sec. 3.1)."""
         if self.cold_start.kind == "none":
             return ()
-        requests, wanted = self._writing(pool)
-        replies = self.ask(requests)
+        asked = requests_for_texts(self.task, pool, self.cold_start, self.seed)
+        replies = self.ask([request for request, _ in asked])
         seen = {text.strip().casefold() for text in pool.texts}
         demos = []
-        for group, reply in zip(wanted, replies, strict=True):
+        for (_, group), reply in zip(asked, replies, strict=True):
             text, label = self.task.composed(cleaned(reply.text or ""), group) or ("", "")
             new = text and text.casefold() not in seen and not _REFUSAL.search(text)
             if new and len(text.split()) <= self.config.max_words:
                 seen.add(text.casefold())
                 demos.append(Demonstration(text, label, group=self.labels.index(group)))
-        self.emit(Note(f"the LLM wrote {len(demos)} usable demonstrations of {len(requests)} asked for", WORK))
+        self.emit(Note(f"the LLM wrote {len(demos)} usable demonstrations of {len(asked)} asked for", WORK))
         return demos
 
     def retrieve(self, pool: Pool, rows: IntArray, state: LoopState) -> Sequence[Sequence[Demonstration]]:
@@ -143,19 +143,6 @@ class Demonstrations:
             return None
         return choose.of_length_one(view.embeddings)
 
-    def _writing(self, pool: Pool) -> tuple[list[Request], list[str]]:
-        """One request a text to be written, groups in turn, and the group each is for."""
-        rng = np.random.default_rng([self.seed, 1])
-        requests, wanted = [], []
-        for group, count in zip(self.labels, choose.quotas(self.cold_start.total, len(self.labels)), strict=True):
-            for _ in range(count):
-                rows = rng.choice(len(pool), min(self.cold_start.seen, len(pool)), replace=False)
-                chat = writing_chat([pool[int(row)].text for row in rows], self.task.commission(group))
-                seed = int(rng.integers(2**31))
-                requests.append(Request(chat, (), 96, self.cold_start.temperature, seed))
-                wanted.append(group)
-        return requests, wanted
-
     def _vectors(self, pool: Pool) -> FloatArray:
         if self._pool_vectors is None:
             self._pool_vectors = self.embedder().encode(pool.texts)
@@ -178,6 +165,18 @@ def _without_own_text(
         mine = chosen[here]
         shown.append(tuple(demo for demo in mine if demo.text != own) if own in texts[here] else mine)
     return shown
+
+
+def requests_for_texts(task: Task, pool: Pool, start: ColdStartConfig, seed: int) -> list[tuple[Request, str]]:
+    """A request for each text that the LLM is to write, groups in turn, and the group it is for."""
+    rng, groups = np.random.default_rng([seed, 1]), list(task.groups)
+    asked = []
+    for group, count in zip(groups, choose.quotas(start.total, len(groups)), strict=True):
+        for _ in range(count):
+            rows = rng.choice(len(pool), min(start.seen, len(pool)), replace=False)
+            chat = writing_chat([pool[int(row)].text for row in rows], task.commission(group))
+            asked.append((Request(chat, (), 96, start.temperature, int(rng.integers(2**31))), group))
+    return asked
 
 
 def writing_chat(seen: Sequence[str], commission: str) -> tuple[Message, ...]:

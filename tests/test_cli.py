@@ -221,15 +221,54 @@ def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(co
         "guidelines_at_most": 0,
         "first_round": 30,
         "later_rounds_at_most": 30,
+        "rescue_at_most": 30,
         "test": 10,
     }
     assert found["calls"] == calls
     assert 0 < found["cost"]["low"] < found["cost"]["high"] < 0.01
-    assert found["seconds"] == pytest.approx(70 / 32, abs=0.1)
+    assert found["seconds"] == pytest.approx(100 / 32, abs=0.1)
     assert [[role for role, _ in chat][-1] for chat in found["prompts"]] == ["user", "user"]
     dearer = json.loads(freeal("plan", plain, "--price-in", 100, "--price-out", 100, "--json").out)
     assert dearer["cost"]["low"] > 10 * found["cost"]["low"]
     assert "what a million tokens cost" in freeal("plan", plain).out
+
+
+def planned(configuration, *settings):
+    """What `freeal plan` says in JSON of a dear server, and in words."""
+    server = {"llm.kind": "openai", "llm.model": "gpt-4o-mini", "llm.price_in": 100, "llm.price_out": 100}
+    words = [word for each in (*(f"{k}={v}" for k, v in server.items()), *settings) for word in ("--set", each)]
+    return json.loads(freeal("plan", configuration, *words, "--json").out), freeal("plan", configuration, *words).out
+
+
+def test_plan_counts_the_demonstrations_that_the_llm_writes(configuration):
+    plain, _ = planned(configuration, "cold_start.total=40")
+    found, said = planned(configuration, "cold_start.kind=generated", "cold_start.total=40")
+    assert found["calls"]["cold_start"] == 40
+    assert found["tokens_in"]["cold_start"] > 40 * 50, "each is told the task and five texts"
+    assert f"start:  40 demonstrations to be written by the LLM, about {found['tokens_in']['cold_start']:,} tok" in said
+    assert found["cost"]["low"] > plain["cost"]["low"] + found["tokens_in"]["cold_start"] * 100 / 1e6
+
+
+def test_plan_keeps_to_the_calls_allowed(configuration):
+    free, said = planned(configuration)
+    assert "rescue: at most 30 calls" in said
+    assert "in all" not in said
+    found, said = planned(configuration, "stop.max_calls=50")
+    assert (found["calls"]["first_round"], found["calls"]["test"], found["calls"]["later_rounds_at_most"]) == (
+        30,
+        10,
+        10,
+    )
+    assert found["calls_at_most"] == 50
+    assert found["cost"]["low"] == free["cost"]["low"]
+    assert found["cost"]["high"] < free["cost"]["high"]
+    assert "in all: at most 50 calls (stop.max_calls: 50)" in said
+    few, _ = planned(configuration, "stop.max_calls=35")
+    assert (few["calls"]["test"], few["calls"]["later_rounds_at_most"]) == (0, 5), (
+        "the test is read whole or not at all"
+    )
+    none = ("cold_start.kind=generated", "cold_start.total=40", "stop.max_calls=40")
+    assert "limit:  40 calls leave none for a row (stop.max_calls)" in planned(configuration, *none)[1]
 
 
 def test_status_accounts_for_every_row(ran, unfinished):

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from freeal.data import Corpus
     from freeal.llm import LLM
     from freeal.prompts import Prompt
-    from freeal.types import IntArray, Pool
-
-SAMPLED = 2000
-"""Rows whose prompts are counted; their mean stands for the pool."""
 
 TOLD = {
     "skipped_empty": "empty texts skipped",
@@ -44,10 +40,10 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     with listening() as emit:
-        reader = llms.llm(chosen.llm, prompt, chosen.seed, emit)
+        llm = llms.llm(chosen.llm, prompt, chosen.seed, emit)
         decisions.calibrator(chosen, tuple(prompt.labels))
-        checks.check_reading(chosen, reader)
-        found = estimate(chosen, prompt, corpus, reader)
+        checks.check_reading(chosen, llm)
+        found = estimate(chosen, prompt, corpus, llm)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -55,90 +51,39 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
 
 
 def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[str, Any]:
-    """Calls and prompt tokens of the first round, and at most of each later one."""
-    import numpy as np
+    """What a run is about, and its calls and prompt tokens: of the first round, and at most of all that may follow."""
+    from dataclasses import asdict
 
-    from freeal import guidelines
-    from freeal.parts.readers import as_asked, requests_for_names, worth_asking
-    from freeal.select import queries
+    from freeal.parts import forecast
 
-    pool, demos = corpus.pool, config.demos
-    asking, questions = as_asked(config, prompt, pool)
-    rows = np.random.default_rng(config.seed).permutation(len(questions))[:SAMPLED]
-    tokens = _tokens(asking, questions, rows, 0, demos.max_words, llm)
-    asked = len({example.text for example in pool.examples})
-    test, per_test = 0, tokens
-    if corpus.test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test:
-        test = len({example.text for example in corpus.test.examples})
-        of_test = as_asked(config, prompt, corpus.test)[1]
-        seen = np.random.default_rng(config.seed).permutation(len(of_test))[:SAMPLED]
-        per_test = _tokens(asking, of_test, seen, 0, demos.max_words, llm)
-    # each LLM asks each row's questions with each prompt; tokens are counted as the first one does
-    readers = (1 + len(config.panel)) * len(prompt.wordings)
-    a_row = readers * prompt.task.questions * len(questions) / len(pool) * worth_asking(config, prompt)
-    later = 0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked))
-    written = config.cold_start.total if config.cold_start.kind == "generated" else 0
-    listing = requests_for_names(config, prompt)
-    shots = 0 if demos.kind == "none" else demos.shots
-    if shots and demos.retrieve == "shared":
-        shots = max(shots, len(prompt.labels))  # every label is shown
-    if config.reading != "written":
-        shots *= 2  # of each mostly one entity, and words that are none
-    per_shown = _tokens(asking, questions, rows, shots, demos.max_words, llm)
-    scouted = min(asked, queries.scouted(len(pool), len(prompt.labels), config.query.scout, config.asking_rounds))
-    anew, chat = 0, 0
-    if config.refine_guidelines and guidelines.serves(prompt.task):
-        guidelines.check(prompt, pool[0])
-        anew, chat = config.rounds - 1, llm.count_tokens([guidelines.pretended(prompt, pool)])[0]
-    rewriting = guidelines.most_calls(int(np.ceil(a_row)))
-    first = scouted * (per_shown if written else tokens)
+    wanted = forecast.wanted(config, prompt, corpus, llm)
+    lengths = forecast.lengths(config, prompt, corpus, llm, wanted)
+    calls, limit = forecast.calls(wanted, config.stop.max_calls), config.stop.max_calls
     return {
         "schema_version": 1,
-        "rows": len(pool),
-        "distinct_texts": asked,
+        "rows": len(corpus.pool),
+        "distinct_texts": len(set(corpus.pool.texts)),
         "task": prompt.task.kind,
         "labels": list(prompt.labels),
         "test_rows": len(corpus.test) if corpus.test else 0,
         "rounds": config.rounds,
-        "calls": {"cold_start": written, "names": len(listing), "first_round": int(np.ceil(a_row * scouted)),
-                  "later_rounds_at_most": int(np.ceil(a_row * later)) * (config.rounds - 1),
-                  "test": int(np.ceil(a_row * test)),
-                  "guidelines_at_most": anew * rewriting},
+        "calls": asdict(calls),
+        "max_calls": limit,
+        "calls_at_most": calls.total if limit is None else min(limit, calls.total),
+        "rewritings_at_most": forecast.rewritings(wanted, calls),
         "lists_names": config.lists_names,
-        "readers": readers,
+        "readers": forecast.readers(config, prompt),
         "questions": prompt.task.questions,
         "verify": config.fusion.verify,
-        "tokens_per_prompt": round(tokens, 1),
-        "tokens_in": {"names": sum(llm.count_tokens(listing)),
-                      "first_round": round(a_row * first), "test": round(a_row * test * per_test),
-                      "later_rounds_at_most": round(a_row * later * (config.rounds - 1) * per_shown),
-                      "guidelines_at_most": round(anew * ((rewriting - 1) * per_shown + chat))},
+        "tokens_per_prompt": round(lengths.plain, 1),
+        "tokens_in": forecast.tokens(wanted, calls, lengths),
         "skipped_empty": len(corpus.report.empty),
         "duplicates": corpus.report.duplicates,
         "leaked": len(corpus.report.leaked),
         "long": corpus.report.long,
         "lost": corpus.report.lost,
         "moved": corpus.report.moved,
-    }  # fmt: skip
-
-
-def _tokens(prompt: Prompt, pool: Pool, rows: IntArray, shots: int, longest: int, llm: LLM) -> float:
-    """Mean prompt tokens of `rows`, each shown with `shots` others of at most `longest` words, labels in turn.
-
-    Of several wordings of the prompt, the mean of all.
-    """
-    import numpy as np
-
-    from freeal.prompts import pretended
-
-    texts = [pool[int(row)] for row in rows]
-    teachers = [text for text in texts if len(text.text.split()) <= longest] or texts
-    requests = []
-    for place, text in enumerate(texts):
-        others = [teachers[(place + 1 + i) % len(teachers)] for i in range(min(shots, len(teachers)))]
-        shown = pretended(prompt, others)
-        requests += [each.request(text, shown) for each in prompt.wordings]
-    return float(np.mean(llm.count_tokens(requests))) if requests else 0.0
+    }
 
 
 def told(found: dict[str, Any]) -> list[str]:
@@ -153,11 +98,14 @@ def told(found: dict[str, Any]) -> list[str]:
     if found["questions"] > 1:
         lines.append(f"asked:  {found['questions']} questions a text, one for each label")
     if calls["cold_start"]:
-        lines.append(f"start:  {calls['cold_start']:,} demonstrations to be written by the LLM")
+        written = f"{calls['cold_start']:,} demonstrations to be written by the LLM"
+        lines.append(f"start:  {written}, about {tokens['cold_start']:,} tokens in")
     if calls["names"]:
         lines.append(f"names:  {calls['names']:,} lists of them to be written by the LLM (cold_start.names)")
     elif found["lists_names"]:
         lines.append("names:  none are listed: stop.max_calls leaves too few calls for it (cold_start.names)")
+    if not calls["first_round"]:
+        lines.append(f"limit:  {found['max_calls']:,} calls leave none for a row (stop.max_calls)")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1
@@ -166,8 +114,13 @@ def told(found: dict[str, Any]) -> list[str]:
     if calls["guidelines_at_most"]:
         most = f"{calls['guidelines_at_most']:,} calls, about {tokens['guidelines_at_most']:,} tokens in"
         lines.append(f"meanings: at most {most} (refine_guidelines)")
+    if calls["rescue_at_most"]:
+        most = f"{calls['rescue_at_most']:,} calls, about {tokens['rescue_at_most']:,} tokens in"
+        lines.append(f"rescue: at most {most}, if the first answers tell little of the labels (cold_start.rescue)")
     if calls["test"]:
         lines.append(f"test:   {calls['test']:,} calls, about {tokens['test']:,} tokens in (evaluation.llm_on_test)")
+    if found["max_calls"] is not None:
+        lines.append(f"in all: at most {found['calls_at_most']:,} calls (stop.max_calls: {found['max_calls']:,})")
     if found["verify"]:
         lines.append("not counted: a call more for each disputed entity (fusion.verify)")
     return [*lines, "all settings, prompt and data are usable; nothing was asked"]

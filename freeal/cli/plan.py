@@ -58,10 +58,10 @@ def plan(
     if isinstance(chosen.llm, settings.OpenAIConfig) and chosen.llm.structured:
         prompt = prompt.in_json()  # where the server can, which is found out when it is asked: the dearer way
     with listening() as emit:
-        reader = llms.llm(chosen.llm, prompt, chosen.seed, emit)
+        llm = llms.llm(chosen.llm, prompt, chosen.seed, emit)
         decisions.calibrator(chosen, tuple(prompt.labels))
-        checks.check_reading(chosen, reader)
-        found = estimate(chosen, prompt, corpus, reader)
+        checks.check_reading(chosen, llm)
+        found = estimate(chosen, prompt, corpus, llm)
     asking, questions = readers.as_asked(chosen, prompt, corpus.pool)
     found |= {"cost": cost(chosen, found, asking), "seconds": seconds(chosen, found)}
     examples = questions.examples
@@ -91,12 +91,14 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
     replies = [reply for each in prompt.wordings for reply in each.replies]
     out = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
     written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
-    read = tokens["names"] + tokens["first_round"] + tokens["test"]
+    read = sum(tokens[part] for part in ("cold_start", "names", "first_round", "test"))
     low = price.of(read, (calls["first_round"] + calls["test"]) * out + written)
     more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
-    if calls["guidelines_at_most"]:
-        said_anew = (config.rounds - 1) * guidelines.TOKENS * (1 + len(prompt.labels))
-        more += price.of(tokens["guidelines_at_most"], calls["guidelines_at_most"] * out + said_anew)
+    said_anew = found["rewritings_at_most"] * guidelines.TOKENS * (1 + len(prompt.labels))
+    more += price.of(tokens["guidelines_at_most"], calls["guidelines_at_most"] * out + said_anew)
+    if rescue := calls["rescue_at_most"]:
+        share = 1.0 - (sum(calls.values()) - found["calls_at_most"]) / rescue  # the rest are calls of later rounds
+        more += share * price.of(tokens["rescue_at_most"], rescue * WRITTEN)
     return {"low": round(low, 4), "high": round(low + more, 4)}
 
 
@@ -104,7 +106,7 @@ def seconds(config: Config, found: dict[str, Any]) -> float | None:
     """How long the calls take at most, at one second a call; None for a model in this process: that depends."""
     if config.llm.kind != "openai":
         return None
-    calls = sum(int(count) for count in found["calls"].values())
+    calls = int(found["calls_at_most"])
     at_once = calls * SECONDS / config.llm.concurrency
     limit = config.llm.requests_per_minute
     return round(max(at_once, calls * 60.0 / limit if limit else 0.0), 1)

@@ -18,7 +18,7 @@ from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
 from freeal.errors import BudgetError, ConfigError
 from freeal.events import Emit, Note
-from freeal.llm import Reply, Request
+from freeal.llm import Capabilities, Reply, Request
 from freeal.panel import Panel
 from freeal.prompts import Prompt
 from freeal.scorekeeper import TEST, Reader, works_of
@@ -101,8 +101,7 @@ def understudied(
     from freeal.student.linear import LinearStudent
 
     task, rescue = annotator.prompt.task, config.cold_start.rescue
-    able = task.kind == "classification" and annotator.capabilities.generation
-    if not able or not rescue or not config.learns or config.rounds == 1 or calibrate.kind != "estimated":
+    if not may_be_rescued(config, task, annotator.capabilities):
         return calibrate
     labels = tuple(task.labels)
 
@@ -122,6 +121,12 @@ def understudied(
     return Understudy(
         calibrate, pool.texts, labels, config.cold_start.rescue_below, most, write, student, annotator.ledger, emit
     )
+
+
+def may_be_rescued(config: Config, task: Task, able: Capabilities) -> bool:
+    """Whether an LLM that is `able` to do so writes texts to learn from, should its first answers tell little."""
+    fit = task.kind == "classification" and able.generation and config.calibration.kind == "estimated"
+    return fit and config.learns and config.rounds > 1 and config.cold_start.rescue > 0
 
 
 def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewriting: bool = False) -> IntArray:
