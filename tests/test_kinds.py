@@ -727,6 +727,11 @@ def test_a_server_that_keeps_to_a_schema_is_asked_for_json(tmp_path, tiny_encode
     assert summary(tmp_path / "run")["pool"]["llm"]["micro_f1"] == 1.0
     assert summary(tmp_path / "run")["rounds"][-1]["upheld"] == 1.0
     assert "PER" in freeal("explain", tmp_path / "run", "s0").out
+    would = json.loads(freeal("preview", job, "--id", "s0", "--run", tmp_path / "run", "--json").out)["messages"]
+    assert "reply with JSON" in would[0]["content"]
+    assert [json.loads(each["content"]) for each in would if each["role"] == "assistant"]
+    assert "keeps to a schema is asked in JSON" not in freeal("preview", job, "--run", tmp_path / "run").out
+    assert "keeps to a schema is asked in JSON" in freeal("preview", job).out
 
 
 @pytest.mark.parametrize(
@@ -745,6 +750,7 @@ def test_a_server_that_is_not_held_to_a_schema_is_asked_for_lines(tmp_path, plan
     ]
     assert planned[0]["tokens_in"]["first_round"] > planned[1]["tokens_in"]["first_round"]
     assert not any("JSON" in message.content for request in asked for message in request.messages)
+    assert "JSON" not in freeal("preview", job, "--run", tmp_path / "run", "--set", setting).out
     assert json.loads(labels(tmp_path / "run")[0]["spans"])[0]["text"] == "Ann Lee"
 
 

@@ -44,6 +44,8 @@ def preview(
     ids = [example.id for example in corpus.pool.examples]
     if uid is not None and uid not in ids:
         raise DataError(f"{chosen.data.pool}: no row with id {uid!r} in the pool; the first are {', '.join(ids[:3])}")
+    if run and _is_held_to_json(run):
+        prompt = prompt.in_json()
     row = 0 if uid is None else ids.index(uid)
     shown = readers.shown_as_asked(chosen, prompt, _shown(run, chosen, prompt, corpus, row) if run else ())
     asking, questions = readers.as_asked(chosen, prompt, Pool((corpus.pool[row],)))
@@ -65,6 +67,8 @@ def preview(
             continue
         typer.echo("── choices " + "─" * 33)
         typer.echo("\n".join(request.choices))
+    if not run and isinstance(chosen.llm, settings.OpenAIConfig) and chosen.llm.structured and _has_json(asking):
+        typer.echo("a server that keeps to a schema is asked in JSON; which does is found out when it is asked")
     if len(questions) > 1:
         told = ", ".join(each.fields["words"] for each in questions.examples[1:])
         some = readers.worth_asking(chosen, prompt) < 1
@@ -72,6 +76,23 @@ def preview(
         typer.echo(f"and so for {which}: {told}")
     if prompt.task.questions > 1:
         typer.echo(f"and so for each of the {prompt.task.questions} labels: {', '.join(prompt.labels)}")
+
+
+def _is_held_to_json(run: Path) -> bool:
+    """Whether the server of `run` keeps to a schema, and so is asked in JSON, as its ledger remembers."""
+    from freeal.annotator import WAYS
+    from freeal.ledger import FILE, Ledger
+
+    if not (run / FILE).is_file():
+        return False
+    with Ledger(run / FILE, read_only=True) as ledger:
+        known = ledger.recall(WAYS)
+    return isinstance(known, dict) and bool(known.get("ways", {}).get("schema"))
+
+
+def _has_json(prompt: Prompt) -> bool:
+    """Whether replies to `prompt` may also be written as JSON."""
+    return prompt.in_json().task.form is not None
 
 
 def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) -> Sequence[Demonstration]:
