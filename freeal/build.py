@@ -21,7 +21,7 @@ from freeal.parts import checks, decisions, readers, students
 from freeal.pipeline import Parts
 from freeal.prompts import Prompt
 from freeal.scorekeeper import Reader, Scorekeeper
-from freeal.select import beliefs, filters
+from freeal.select import beliefs, filters, fusion
 from freeal.store import RunStore
 
 
@@ -112,7 +112,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         fuse=partial(
             decisions.fuse,
             config=config,
-            modest=config.fusion.modest and task.kind != "tokens",
+            modest=fusion.tempers_student(config.fusion, task),
             sharpen=decisions.sharpens(config, annotator),
             shares=config.keeps_shares,
             verify=decisions.verifier(config, annotator, corpus.pool),

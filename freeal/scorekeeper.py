@@ -52,6 +52,16 @@ def all_works_of(number: int) -> list[str]:
     return [*works_of(number), *([] if number else [COLD_START])]
 
 
+def works_before(number: int) -> list[str]:
+    """What is asked for to label the pool before round `number`: in rounds, and before the first; not the test.
+
+    Example:
+        >>> works_before(0), set(works_before(2)) >= {"cold start", "round 0", "round 1"}
+        (['cold start'], True)
+    """
+    return [COLD_START, *(work for before in range(number) for work in works_of(before))]
+
+
 def score_of(task: Task) -> Score:
     """How labels are measured against gold."""
     match task.kind:
@@ -171,7 +181,7 @@ class Scorekeeper:
         weights = (settings.llm, settings.student) if both else (0.0, 1.0)
         final = calibrated
         if self.config.learns:
-            modest = both and settings.modest and self.task.kind != "tokens"
+            modest = both and fusion.tempers_student(settings, self.task)
             pool = (state.annotations.proba, state.student)
             final = fusion.pooled(calibrated, read, weights, modest, both and self.config.keeps_shares, pool)
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
@@ -186,7 +196,7 @@ class Scorekeeper:
             return False
         if most is None or not (calls := reader.unasked(test, TEST)):
             return True
-        return reader.ledger.usage([COLD_START, *works_of(0), TEST]).calls + calls <= most
+        return reader.ledger.usage([*works_before(1), TEST]).calls + calls <= most
 
     def _read_test(self, test: Pool) -> Answers:
         """The LLM's zero-shot answers on the test, asked once."""

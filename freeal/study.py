@@ -18,14 +18,13 @@ from typing import Any, get_args
 import numpy as np
 
 from freeal import build, config, metrics, prompts, rows
-from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.parts import llms
 from freeal.report import history, measure, worth
 from freeal.report.study import AT
-from freeal.scorekeeper import works_of
+from freeal.scorekeeper import works_before
 from freeal.tasks import Kind
 from freeal.types import IntArray, argmax
 
@@ -511,7 +510,7 @@ def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
 
     settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     with Ledger(run / LEDGER, read_only=True) as ledger:
-        works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
+        works = works_before(len(summary["rounds"]))
         alone = ledger.usage(works, alone=True)
         dollars = llms.cost_alone(settings, ledger, works)
     return {

@@ -14,14 +14,13 @@ from freeal.config import (
     Config,
     LinearConfig,
 )
-from freeal.demonstrations import WORK as COLD_START
 from freeal.demonstrations import Demonstrations
 from freeal.errors import BudgetError, ConfigError
 from freeal.events import Emit, Note
 from freeal.llm import Capabilities, Reply, Request
 from freeal.panel import Panel
 from freeal.prompts import Prompt
-from freeal.scorekeeper import TEST, Reader, works_of
+from freeal.scorekeeper import TEST, Reader, works_before
 from freeal.select import beliefs, filters, fusion, queries, stopping
 from freeal.select.calibration import Calibrator, asked_again
 from freeal.student import Keep
@@ -170,7 +169,7 @@ def _spent(annotator: Reader, number: int, count_reused: bool) -> int:
 
     With `count_reused` as many as a run alone would have made of the pool; the test, which is measuring, is left out.
     """
-    works = [COLD_START, *(work for before in range(number) for work in works_of(before))]
+    works = works_before(number)
     if count_reused:
         return annotator.ledger.usage(works, alone=True).calls
     works += [TEST] if number else []
@@ -221,7 +220,7 @@ def fuse(
 def sharpens(config: Config, annotator: Reader) -> bool:
     """Whether pooled labels become as sure as the LLM: where that gives probabilities, and later passes are sober."""
     sober = config.calibration.sober and config.calibration.kind != "none"
-    told = annotator.capabilities.probabilities and annotator.prompt.task.kind != "tokens"
+    told = annotator.capabilities.probabilities and not annotator.prompt.task.alike_by_nature
     return config.fusion.sharpen and sober and told
 
 
@@ -243,11 +242,6 @@ def verifier(config: Config, annotator: Reader, pool: Pool) -> Verifier | None:
 def stop(state: LoopState, config: Config, annotator: Reader) -> str | None:
     calls = _spent(annotator, state.next_round, config.stop.count_reused)
     limits = config.stop
-    least = min_information(config, annotator.prompt.task)
+    least = stopping.least_information(limits, annotator.prompt.task)
     taken_over = annotator.ledger.recall(understudy.FACT, alone=True) is not None
     return stopping.reason(state, limits.min_change, calls, limits.max_calls, least, taken_over, annotator.calls_a_row)
-
-
-def min_information(config: Config, task: Task) -> float:
-    """What first answers must tell at least; of entities nothing: nearly all words are alike, and rightly so."""
-    return 0.0 if task.kind == "tokens" else config.stop.min_information

@@ -12,7 +12,7 @@ from freeal.config import Config
 from freeal.data import Corpus, DataReport
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
-from freeal.select import gates, habits, noise
+from freeal.select import gates, habits, noise, stopping
 from freeal.select.reasons import sources
 from freeal.tasks import Task
 from freeal.types import Guidelines, LoopState
@@ -70,7 +70,6 @@ def summary(
     """
     state = result.state
     origin = sources(state, task.best)
-    least_told = 0.0 if task.kind == "tokens" else config.stop.min_information  # nearly all words are outside
     gold = Gold(corpus.gold)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -95,7 +94,8 @@ def summary(
         "warnings": [
             *gates.warnings(
                 state.posterior, state.student, state.annotations, state.clean,
-                config.stop.max_failed, least_told, rounds[result.round].get("understudy"),
+                config.stop.max_failed, stopping.least_information(config.stop, task),
+                rounds[result.round].get("understudy"),
             ),
             *habits.standing([figures.get("alarms", ()) for figures in rounds], state.annotations.asked_in),
         ],

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from freeal.config import FusionConfig
 from freeal.select.calibration import FEWEST, as_sure_as, prior_bias, shifted, tempered
+from freeal.tasks import Task
 from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spoken
 
 FLOOR = 1e-6
+
+
+def tempers_student(fusion: FusionConfig, task: Task) -> bool:
+    """Whether a student is tempered that is surer than it agrees: not where all is alike by nature, and so agrees."""
+    return fusion.modest and not task.alike_by_nature
 
 
 def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_weight: float) -> FloatArray:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from freeal.config import StopConfig
 from freeal.select.calibration import information
+from freeal.tasks import Task
 from freeal.types import LoopState
+
+
+def least_information(stop: StopConfig, task: Task) -> float:
+    """What the LLM's first answers must tell at least; nothing, where they are alike by nature."""
+    return 0.0 if task.alike_by_nature else stop.min_information
 
 
 def reason(

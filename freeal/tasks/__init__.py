@@ -79,6 +79,10 @@ class Task(Protocol):
         """Names of the kinds of rows that demonstrations are spread over."""
 
     @property
+    def alike_by_nature(self) -> bool:
+        """Whether nearly all decisions come to the same, and rightly so: most words are no entity."""
+
+    @property
     def questions(self) -> int:
         """Calls that a row costs."""
 

@@ -51,6 +51,7 @@ class Classification:
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kind: Kind = "classification"
     questions: int = 1
+    alike_by_nature: bool = False
     room: int = 32
     form: None = None
 

@@ -35,6 +35,7 @@ class Multilabel:
 
     labels: Mapping[str, str]
     kind: Kind = "multilabel"
+    alike_by_nature: bool = False
     room: int = 8
     form: None = None
 

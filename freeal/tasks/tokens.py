@@ -54,6 +54,7 @@ class Tokens:
     words: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kind: Kind = "tokens"
     questions: int = 1
+    alike_by_nature: bool = True
     room: int = 96
     answers: tuple[str, ...] = ()
     as_json: bool = False

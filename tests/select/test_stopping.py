@@ -5,7 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from freeal.select.stopping import reason
+from freeal.config import FusionConfig, StopConfig
+from freeal.select.fusion import tempers_student
+from freeal.select.stopping import least_information, reason
+from freeal.tasks.classification import Classification
+from freeal.tasks.tokens import Tokens
 from freeal.types import Annotations, LoopState
 
 
@@ -14,6 +18,12 @@ def state(next_round, changed, first=None, asked=10):
     asked_in = np.where(np.arange(len(said.asked_in)) < asked, 0, -1)
     said = replace(said, asked_in=asked_in, first=said.first if first is None else first)
     return replace(LoopState.start(10, (2,)), next_round=next_round, changed=changed, annotations=said)
+
+
+def test_answers_about_entities_need_not_tell_words_apart():
+    types, classes = Tokens({"PER": ""}), Classification({"good": "", "bad": ""})
+    assert [least_information(StopConfig(min_information=0.1), task) for task in (types, classes)] == [0.0, 0.1]
+    assert [tempers_student(FusionConfig(), task) for task in (types, classes)] == [False, True]
 
 
 def test_it_goes_on_while_labels_change():
