@@ -30,6 +30,27 @@ from freeal.tasks.spans import split_words, widened
 from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
 
+FACTS = {
+    "empty": "empty texts skipped",
+    "duplicates": "repeated texts, asked about once",
+    "leaked": "texts of the pool are also in the test",
+    "cut": "texts cut to data.max_words",
+    "long": f"texts of which nothing behind word {MOST_WORDS} is read, nor labelled",
+    "lost": "entities of gold end behind what is read, or share a word with a longer one: no figure counts them",
+    "moved": "entities of gold do not begin and end where words do: they count as whole words",
+}
+"""What a user should know of the data, where the count of `DataReport` is not 0."""
+
+
+def facts(counts: Mapping[str, int]) -> list[str]:
+    """Those of FACTS that there are, in words.
+
+    Example:
+        >>> facts({"empty": 3, "leaked": 0})
+        ['3 empty texts skipped']
+    """
+    return [f"{counts[key]:,} {what}" for key, what in FACTS.items() if counts.get(key)]
+
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
@@ -54,6 +75,19 @@ class DataReport:
     long: int = 0
     lost: int = 0
     moved: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """How many there are of each of FACTS."""
+        found = {key: getattr(self, key) for key in FACTS}
+        return {key: value if isinstance(value, int) else len(value) for key, value in found.items()}
+
+    def notes(self) -> list[str]:
+        """What a user should know, a line each; of rows that have an id, the first one."""
+        firsts = {"empty": self.empty, "leaked": self.leaked}
+        return [
+            fact + (f", first {firsts[key][0]}" if key in firsts else "")
+            for key, count in self.counts().items() for fact in facts({key: count})
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,7 @@ def test_empty_texts_are_skipped_and_duplicates_kept_and_both_are_told(tmp_path)
     corpus = read(path)
     assert corpus.pool.texts == ["x", "x", "y"]
     assert (corpus.report.rows, corpus.report.empty, corpus.report.duplicates) == (5, ("b", "line 5"), 1)
+    assert corpus.report.notes() == ["2 empty texts skipped, first b", "1 repeated texts, asked about once"]
 
 
 def test_pool_texts_that_are_in_the_test_are_told(tmp_path):
@@ -224,7 +225,7 @@ def test_gold_follows_its_rows_into_the_sample(tmp_path):
 def test_long_texts_are_cut_after_max_words(tmp_path):
     corpus = read(written(tmp_path / "p.txt", "one  two three\none two\n"), max_words=2)
     assert corpus.pool.texts == ["one  two", "one two"]
-    assert corpus.report.cut == 1
+    assert corpus.report.notes() == ["1 texts cut to data.max_words"]
 
 
 def marked(count: int, *spans: tuple[int, int]) -> dict[str, object]:

@@ -95,7 +95,7 @@ def test_scores_are_a_table_with_zero_shot_first():
 
 def test_the_page_says_what_was_read_what_it_cost_and_how_to_do_it_again():
     page = report.markdown(summary())
-    assert "Pool `pool.csv`: 1,000 texts (3 empty ones skipped; 2 texts that are also in the test)." in page
+    assert "Pool `pool.csv`: 1,000 texts (3 empty texts skipped; 2 texts of the pool are also in the test)." in page
     assert "1,500 calls (20 more replies reused), 24,690 tokens in, 2,000 out, 2 min 0 s of the LLM" in page
     assert "Stopped: 3 rounds are done." in page
     assert page.endswith("    freeal run mr.yaml\n")

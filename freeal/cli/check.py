@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from freeal.llm import LLM
     from freeal.prompts import Prompt
 
-TOLD = {
-    "skipped_empty": "empty texts skipped",
-    "leaked": "pool texts also in the test",
-    "long": "texts longer than what is read, and labelled, of them",
-    "lost": "entities of gold end behind what is read, or share a word with a longer one: no figure counts them",
-    "moved": "entities of gold do not begin and end where words do: they count as whole words",
-}
-"""What is told of the data where it is not 0."""
-
 
 def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Read configuration, prompt and data, and print the calls and tokens to come. Nothing is asked.
@@ -56,9 +47,10 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
 
     from freeal.parts import forecast
 
-    wanted = forecast.wanted(config, prompt, corpus, llm)
-    lengths = forecast.lengths(config, prompt, corpus, llm, wanted)
-    calls, limit = forecast.calls(wanted, config.stop.max_calls), config.stop.max_calls
+    counts, limit = corpus.report.counts(), config.stop.max_calls
+    wanted = forecast.asked_for(config, prompt, corpus, llm)
+    lengths = forecast.lengths_of(config, prompt, corpus, llm, wanted)
+    calls = forecast.calls_within(wanted, limit)
     return {
         "schema_version": 1,
         "rows": len(corpus.pool),
@@ -76,23 +68,19 @@ def estimate(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> dict[s
         "questions": prompt.task.questions,
         "verify": config.fusion.verify,
         "tokens_per_prompt": round(lengths.plain, 1),
-        "tokens_in": forecast.tokens(wanted, calls, lengths),
-        "skipped_empty": len(corpus.report.empty),
-        "duplicates": corpus.report.duplicates,
-        "leaked": len(corpus.report.leaked),
-        "long": corpus.report.long,
-        "lost": corpus.report.lost,
-        "moved": corpus.report.moved,
+        "tokens_in": forecast.tokens_of(wanted, calls, lengths),
+        "skipped_empty": counts["empty"],  # what `empty` was called at first
+        **counts,
     }
 
 
 def told(found: dict[str, Any]) -> list[str]:
     """The estimate in words, a line each."""
+    from freeal import data
+
     calls, tokens = found["calls"], found["tokens_in"]
     lines = [f"pool:   {found['rows']:,} texts, {found['distinct_texts']:,} distinct; {len(found['labels'])} labels"]
-    for key, what in TOLD.items():
-        if found[key]:
-            lines.append(f"        {found[key]:,} {what}")
+    lines += [f"        {fact}" for fact in data.facts(found)]
     if found["readers"] > 1:
         lines.append(f"panel:  {found['readers']} pairs of LLM and prompt, each asked about every row")
     if found["questions"] > 1:
@@ -104,7 +92,7 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"names:  {calls['names']:,} lists of them to be written by the LLM (cold_start.names)")
     elif found["lists_names"]:
         lines.append("names:  none are listed: stop.max_calls leaves too few calls for it (cold_start.names)")
-    if not calls["first_round"]:
+    if found["max_calls"] is not None and not calls["first_round"]:
         lines.append(f"limit:  {found['max_calls']:,} calls leave none for a row (stop.max_calls)")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
     if calls["later_rounds_at_most"]:

@@ -163,7 +163,7 @@ def _go(
     with listening() as terminal, interruptible(again or shlex.join(["freeal", "run", "--resume", str(folder)])):
         emit = fan_out([terminal, JsonLines(folder / "events.jsonl")])
         typer.echo(f"{folder}", err=True)
-        for message in data_notes(corpus.report):
+        for message in corpus.report.notes():
             emit(Note(message, "data"))
         for message in changed:
             emit(Note(f"changed since: {message}", "settings"))
@@ -186,29 +186,6 @@ def _go(
             found = report.write(config, corpus, job.store, job.ledger, reason, command)
         page.write(folder)
         return found
-
-
-def data_notes(found: Any) -> list[str]:
-    """What a user should know of the data, a line each."""
-    from freeal.tasks.tokens import MOST_WORDS
-
-    notes = []
-    if found.empty:
-        notes.append(f"{len(found.empty)} rows without text are skipped, first {found.empty[0]}")
-    if found.duplicates:
-        notes.append(f"{found.duplicates} rows repeat a text and cost no further call")
-    if found.leaked:
-        notes.append(f"{len(found.leaked)} texts of the pool are also in the test, first {found.leaked[0]}")
-    if found.long:
-        notes.append(f"of {found.long} texts nothing behind word {MOST_WORDS} is read, nor labelled")
-    if found.lost:
-        notes.append(
-            f"{found.lost} entities of gold end behind what is read, or share a word with a longer one: no figure "
-            "counts them"
-        )
-    if found.moved:
-        notes.append(f"{found.moved} entities of gold do not begin and end where words do: they count as whole words")
-    return notes
 
 
 def _forget_if_empty(folder: Path) -> None:

@@ -68,11 +68,11 @@ class Calls:
         return sum(asdict(self).values())
 
 
-def calls(wanted: Wanted, limit: int | None) -> Calls:
+def calls_within(wanted: Wanted, limit: int | None) -> Calls:
     """How many calls a run makes of those it wants, in the order it makes them; `limit` in all, None: any number.
 
     Example:
-        >>> calls(Wanted(first=25, later=100, further=1, test=20, rescue=60), 90)
+        >>> calls_within(Wanted(first=25, later=100, further=1, test=20, rescue=60), 90)
         Calls(cold_start=0, names=0, first_round=25, test=20, later_rounds_at_most=45, guidelines_at_most=0, \
 rescue_at_most=60)
     """
@@ -94,9 +94,9 @@ rescue_at_most=60)
     return Calls(cold_start, names, first, test, later, rewriting, rescue)
 
 
-def rewritings(wanted: Wanted, found: Calls) -> int:
+def rewritings(wanted: Wanted, calls: Calls) -> int:
     """How often the meanings of the labels are rewritten at most."""
-    return found.guidelines_at_most // guidelines.most_calls(wanted.whole_row)
+    return calls.guidelines_at_most // guidelines.most_calls(wanted.whole_row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +116,24 @@ class Lengths:
     meanings: float = 0.0
 
 
-def tokens(wanted: Wanted, found: Calls, lengths: Lengths) -> dict[str, int]:
+def tokens_of(wanted: Wanted, calls: Calls, lengths: Lengths) -> dict[str, int]:
     """Prompt tokens of the calls, under their names.
 
     Example:
         >>> wanted = Wanted(first=25, cold_start=100)
         >>> lengths = Lengths(plain=40.0, first=90.0, test=40.0, later=90.0, text=80.0)
-        >>> tokens(wanted, calls(wanted, None), lengths)["cold_start"]
+        >>> tokens_of(wanted, calls_within(wanted, None), lengths)["cold_start"]
         8000
     """
-    anew = rewritings(wanted, found)
+    anew = rewritings(wanted, calls)
     exactly = {
-        "cold_start": found.cold_start * lengths.text,
-        "names": found.names * lengths.names,
-        "first_round": found.first_round * lengths.first,
-        "test": found.test * lengths.test,
-        "later_rounds_at_most": found.later_rounds_at_most * lengths.later,
-        "guidelines_at_most": (found.guidelines_at_most - anew) * lengths.later + anew * lengths.meanings,
-        "rescue_at_most": found.rescue_at_most * lengths.text,
+        "cold_start": calls.cold_start * lengths.text,
+        "names": calls.names * lengths.names,
+        "first_round": calls.first_round * lengths.first,
+        "test": calls.test * lengths.test,
+        "later_rounds_at_most": calls.later_rounds_at_most * lengths.later,
+        "guidelines_at_most": (calls.guidelines_at_most - anew) * lengths.later + anew * lengths.meanings,
+        "rescue_at_most": calls.rescue_at_most * lengths.text,
     }
     return {name: round(count) for name, count in exactly.items()}
 
@@ -146,7 +146,7 @@ def readers(config: Config, prompt: Prompt) -> int:
     return (1 + len(config.panel)) * len(prompt.wordings)
 
 
-def wanted(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wanted:
+def asked_for(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wanted:
     """What a run of this configuration would ask for.
 
     Raises:
@@ -172,7 +172,7 @@ def wanted(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wanted:
     )
 
 
-def lengths(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM, wanted: Wanted) -> Lengths:
+def lengths_of(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM, wanted: Wanted) -> Lengths:
     """How long the requests of this configuration are, as `llm` counts its tokens; 0 of those that are not `wanted`."""
     asking, questions = as_asked(config, prompt, corpus.pool)
     plain = _of_questions(config, asking, questions, 0, llm)

@@ -14,13 +14,13 @@ import numpy as np
 
 from freeal import __version__
 from freeal.config import BeliefConfig, FilterConfig
+from freeal.data import facts
 from freeal.errors import RunError
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
 from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import (
-    FACTS,
     by_label,
     clock,
     has_gold,
@@ -62,11 +62,10 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     """The page of `run`, whose summary.json is `found`."""
     template = environment().get_template("page.html.j2")
     measured = has_gold(found["pool"]) or has_gold(found["test"])
-    facts = {told: found["data"][key] for key, told in FACTS.items() if found["data"].get(key)}
     return template.render(
         found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
-        facts=facts, notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
+        facts=facts(found["data"]), notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
         by_label=by_label, noise_counts=noise_counts, speaker=run.speaker, failures=failures(run),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from freeal.config import Config
-from freeal.data import Corpus, DataReport
+from freeal.data import Corpus, facts
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
 from freeal.select import gates, habits, noise, stopping
@@ -86,7 +86,8 @@ def summary(
             "task": task.kind,
             "reading": config.reading,
             "labels": list(task.labels),
-            **_data(corpus.report),
+            "read": corpus.report.rows,
+            **corpus.report.counts(),
             "test": Path(config.data.test).name if config.data.test else None,
             "test_rows": len(corpus.test) if corpus.test else 0,
         },
@@ -351,32 +352,8 @@ def clock(seconds: float) -> str:
 
 
 def _also(data: Mapping[str, Any]) -> str:
-    told = [f"{data[key]:,} {what}" for key, what in FACTS.items() if data.get(key)]
+    told = facts(data)
     return f" ({'; '.join(told)})." if told else "."
-
-
-FACTS = {
-    "empty": "empty ones skipped",
-    "duplicates": "repeated texts, asked once",
-    "leaked": "texts that are also in the test",
-    "cut": "texts cut to data.max_words",
-    "long": "texts longer than what is read, and labelled, of them",
-    "lost": "entities of gold behind what is read, or in a word with a longer one, in no figure",
-    "moved": "entities of gold that do not begin and end where words do, counted as whole words",
-}
-
-
-def _data(report: DataReport) -> dict[str, int]:
-    return {
-        "read": report.rows,
-        "empty": len(report.empty),
-        "duplicates": report.duplicates,
-        "leaked": len(report.leaked),
-        "cut": report.cut,
-        "long": report.long,
-        "lost": report.lost,
-        "moved": report.moved,
-    }
 
 
 def _reader(config: Config) -> str:
