@@ -16,6 +16,7 @@ from freeal.ledger import MEMBER
 from freeal.prompts import Prompt
 from freeal.select.calibration import batch_bias, shifted
 from freeal.select.disputes import Dispute, disputed, settled
+from freeal.tasks import with_meaning
 from freeal.tasks.proposals import question
 from freeal.tasks.tokens import Tokens
 from freeal.types import Annotations, Answers, Example, FloatArray, Pool, spoken
@@ -79,8 +80,7 @@ class Verifier:
         return settled(posterior, disputes, right)
 
     def _question(self, dispute: Dispute) -> Example:
-        label, meaning = list(self.task.labels.items())[dispute.type]
-        about = f"{label} ({meaning})" if meaning else label
+        about = with_meaning(self.task.labels, list(self.task.labels)[dispute.type])
         return question(self.pool[dispute.row], (dispute.start, dispute.end), about=about)
 
 

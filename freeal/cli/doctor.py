@@ -95,8 +95,8 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
         there = bool(os.environ.get(name, "").strip())
         found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
-        reader = llms.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
-        found |= {"understands": reader.prepare().get("ways") or "probabilities, in this process"}
+        llm = llms.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
+        found |= {"understands": llm.prepare().get("ways") or "probabilities, in this process"}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}
     return found

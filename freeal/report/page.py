@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freeal import __version__
+from freeal import __version__, metrics
 from freeal.config import BeliefConfig, FilterConfig
 from freeal.data import facts
 from freeal.errors import RunError
@@ -21,6 +21,8 @@ from freeal.ledger import Ledger
 from freeal.report import charts
 from freeal.report.history import History, read
 from freeal.report.summary import (
+    as_number,
+    as_percent,
     by_label,
     clock,
     has_gold,
@@ -34,7 +36,7 @@ from freeal.report.summary import (
 )
 from freeal.scorekeeper import all_works_of
 from freeal.select.filters import Boundary, boundary_gmm, boundary_quantile
-from freeal.types import FloatArray, IntArray, alike, argmax, spoken, surest
+from freeal.types import FloatArray, alike, argmax, spoken, surest
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,7 +80,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"percent": _percent, "number": _number, "count": "{:,}".format, "clock": clock}
+    made.filters |= {"percent": as_percent, "number": as_number, "count": "{:,}".format, "clock": clock}
     return made
 
 
@@ -104,7 +106,7 @@ def figures(run: History, found: Mapping[str, Any]) -> list[Drawing]:
             Drawing("Gold and final labels", "Rows of the pool; the darker, the larger the share of its row.", image)
         )
     if taught and single:
-        image = charts.matrix(_counts(llm, student, len(labels)), labels, run.speaker, "student")
+        image = charts.matrix(np.array(metrics.confusion(student, llm, len(labels))), labels, run.speaker, "student")
         drawn.append(
             Drawing(
                 f"{run.speaker.replace('understudy', 'Understudy')} and student",
@@ -180,13 +182,6 @@ def _believed(settings: FilterConfig, belief: BeliefConfig, speaker: str) -> str
 def _all_scores(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     scores = [score for figures in rounds for place in ("pool", "test") for score in figures[place].values()]
     return [{"micro_f1": None, **score} for score in scores]  # an earlier freeal kept no micro_f1
-
-
-def _counts(down: IntArray, across: IntArray, k: int) -> IntArray:
-    counts = np.zeros((k, k), np.int64)
-    both = (down >= 0) & (across >= 0)
-    np.add.at(counts, (down[both], across[both]), 1)
-    return counts
 
 
 def _shares(run: History) -> dict[str, FloatArray]:
@@ -308,11 +303,3 @@ def uri(svg: str) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + " …"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from freeal.report import charts
 from freeal.report.page import environment, uri
+from freeal.report.summary import as_table
 
 JSON, PAGE = "study.json", "study.html"
 
@@ -78,7 +79,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
     parts = {name: method for group in groups(found, parts=True) for name, method in group.methods.items()}
     if not parts:
-        return _markdown(head, rows)
+        return as_table(head, rows)
     head_of_parts = [
         "what a part is worth", *(each.title for each in measures), COLUMNS["calibration"], COLUMNS["calls"]
     ]  # fmt: skip
@@ -87,12 +88,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
          told(method["calls"], "calls")]
         for name, method in parts.items()
     ]  # fmt: skip
-    return [*_markdown(head, rows), "", *_markdown(head_of_parts, worths)]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]
+    return [*as_table(head, rows), "", *as_table(head_of_parts, worths)]
 
 
 def shown(found: Mapping[str, Any]) -> dict[str, str]:

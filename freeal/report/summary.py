@@ -202,7 +202,7 @@ def meanings_table(found: Mapping[str, Any]) -> list[str]:
             for label, said in each["labels"].items() if said["before"] != said["proposed"]
         ]  # fmt: skip
         if rows:
-            lines += [*_table(["label", "before", "kept" if each["kept"] else "proposed, not kept"], rows), ""]
+            lines += [*as_table(["label", "before", "kept" if each["kept"] else "proposed, not kept"], rows), ""]
     return lines
 
 
@@ -249,11 +249,11 @@ def rounds_table(found: Mapping[str, Any]) -> list[str]:
         cost = figures["usage"]
         row = [
             str(figures["round"]), f"{figures['asked']:,}", f"{cost['calls']:,}", f"{cost['tokens_in']:,}",
-            _percent(figures["agreement"]), _percent(figures["clean"]), _percent(figures["changed"]),
+            as_percent(figures["agreement"]), as_percent(figures["clean"]), as_percent(figures["changed"]),
         ]  # fmt: skip
-        row += [_number(worth(figures[place].get(name))) for place, name in columns] + [clock(figures["seconds"])]
+        row += [as_number(worth(figures[place].get(name))) for place, name in columns] + [clock(figures["seconds"])]
         rows.append(row)
-    return _table(head, rows)
+    return as_table(head, rows)
 
 
 def members_table(found: Mapping[str, Any]) -> list[str]:
@@ -261,11 +261,11 @@ def members_table(found: Mapping[str, Any]) -> list[str]:
     rows = [(figures["round"], each) for figures in found["rounds"] for each in figures.get("members", ())]
     measured = any(each["accuracy"] is not None for _, each in rows)
     cells = [
-        [str(number), each["name"], _number(each["weight"]), _percent(each["answered"])]
-        + ([_number(each["accuracy"])] if measured else [])
+        [str(number), each["name"], as_number(each["weight"]), as_percent(each["answered"])]
+        + ([as_number(each["accuracy"])] if measured else [])
         for number, each in rows
     ]
-    return _table(["round", "member", "weight", "answered", *(["right"] if measured else [])], cells) if rows else []
+    return as_table(["round", "member", "weight", "answered", *(["right"] if measured else [])], cells) if rows else []
 
 
 def scores_table(found: Mapping[str, Any], place: str) -> list[str]:
@@ -273,10 +273,10 @@ def scores_table(found: Mapping[str, Any], place: str) -> list[str]:
     figures = found[place]
     columns = score_columns(figures)
     rows = [
-        [title, *(_number(figures[name][key]) for key in columns), _percent(figures[name]["coverage"])]
+        [title, *(as_number(figures[name][key]) for key in columns), as_percent(figures[name]["coverage"])]
         for name, title in titles(found, place).items() if name in figures
     ]  # fmt: skip
-    return _table(["labels", *columns.values(), "coverage"], rows)
+    return as_table(["labels", *columns.values(), "coverage"], rows)
 
 
 def score_columns(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -294,17 +294,17 @@ def labels_table(found: Mapping[str, Any], place: str) -> list[str]:
         return []
     title, score = list(scores.items())[-1]
     rows = [
-        [_cell(name), *(_number(each[key]) for key in ("precision", "recall", "f1")), f"{each['in_gold']:,}"]
+        [_cell(name), *(as_number(each[key]) for key in ("precision", "recall", "f1")), f"{each['in_gold']:,}"]
         for name, each in score["by_label"].items()
     ]
-    return _table([title, "precision", "recall", "F1", "in gold"], rows)
+    return as_table([title, "precision", "recall", "F1", "in gold"], rows)
 
 
 def noise_table(found: Mapping[str, Any], place: str) -> list[str]:
     """What is wrong with the entities of each set of labels, from the first answers to the final ones."""
     told = {title: counts for title, score in by_label(found, place).items() if (counts := noise_counts(score))}
     rows = [[title, *(f"{count:,}" for count in counts.values())] for title, counts in told.items()]
-    return _table(["entities", *next(iter(told.values()))], rows) if told else []
+    return as_table(["entities", *next(iter(told.values()))], rows) if told else []
 
 
 def by_label(found: Mapping[str, Any], place: str) -> dict[str, Mapping[str, Any]]:
@@ -365,14 +365,17 @@ def has_gold(figures: Mapping[str, Any]) -> bool:
     return any(score["accuracy"] is not None for score in figures.values())
 
 
-def _number(value: float | None) -> str:
+def as_number(value: float | None) -> str:
+    """With three decimals; None as a dash."""
     return "–" if value is None else f"{value:.3f}"
 
 
-def _percent(value: float | None) -> str:
+def as_percent(value: float | None) -> str:
+    """A share of one as a percentage; None as a dash."""
     return "–" if value is None else f"{value:.1%}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def as_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown."""
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
