@@ -103,7 +103,7 @@ def collected(folder: Path, seeds: int, command: str) -> dict[str, Any] | None:
     """All methods of a study that have every seed, in one study.json; None before there are two."""
     there = [
         method for method in (*studies.METHODS, *studies.ablated())
-        if all((studies.place(folder, method, seed) / "summary.json").is_file() for seed in range(seeds))
+        if all((studies.run_of(folder, method, seed) / "summary.json").is_file() for seed in range(seeds))
     ]  # fmt: skip
     if len(there) < 2:
         return None

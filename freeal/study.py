@@ -239,14 +239,14 @@ def ablated() -> list[Method]:
     return [replace(method, settings=("preset=default", *method.settings), part=True) for method in ABLATED]
 
 
-def without_part(method: Method, place: Path, folder: Path, overrides: Sequence[str]) -> str | None:
+def without_part(file: Path, folder: Path, method: Method, overrides: Sequence[str]) -> str | None:
     """Why a method of the ablation is not run, if the configuration has no such part to switch off."""
     (whole,) = methods([REFERENCE])
     try:
-        chosen = settings(place, method, 0, folder, overrides)
+        chosen = settings(file, folder, method, 0, overrides)
     except ConfigError as error:
         return reason(error)
-    if chosen == settings(place, whole, 0, folder, overrides):
+    if chosen == settings(file, folder, whole, 0, overrides):
         return "the configuration says so already"
     if method.again and chosen.rounds == 1 and chosen.cold_start.kind == "none":
         return "a run of one round has no such part"
@@ -261,8 +261,8 @@ def reason(error: FreealError) -> str:
     return " ".join(str(error).rpartition("cannot be used:\n")[2].split())
 
 
-def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> list[Method]:
-    """The methods, each also with at most so many calls for a row of the pool; those that ask nobody as they are.
+def at_budgets(chosen: Sequence[Method], shares: Sequence[float], size: int) -> list[Method]:
+    """The methods, each also with at most so many calls for each of `size` rows; those that ask nobody as they are.
 
     Raises:
         ConfigError: a share that allows no call.
@@ -271,9 +271,9 @@ def at_budgets(chosen: Sequence[Method], shares: Sequence[float], rows: int) -> 
     for method in chosen:
         found.append(method)
         for share in () if method.on_gold else shares:
-            if round(share * rows) < 1:
-                raise ConfigError(f"--budgets {share:g}: allows no call for {rows:,} rows")
-            found.append(_limited(method, share, round(share * rows)))
+            if round(share * size) < 1:
+                raise ConfigError(f"--budgets {share:g}: allows no call for {size:,} rows")
+            found.append(_limited(method, share, round(share * size)))
     return found
 
 
@@ -284,7 +284,7 @@ def _limited(method: Method, share: float, calls: int) -> Method:
     return replace(method, name=name, settings=chosen_so, budget=share, max_calls=calls)
 
 
-def place(folder: Path, method: Method, seed: int) -> Path:
+def run_of(folder: Path, method: Method, seed: int) -> Path:
     """The run directory of a method and a seed in the study's `folder`."""
     return folder / _as_folder(method.name) / f"seed-{seed}"
 
@@ -295,21 +295,21 @@ def _as_folder(name: str) -> str:
 
 def is_finished(folder: Path, method: Method, seed: int) -> bool:
     """Whether the study in `folder` has the whole run of a method and a seed."""
-    return (place(folder, method, seed) / "summary.json").is_file()
+    return (run_of(folder, method, seed) / "summary.json").is_file()
 
 
-def methods_in(folder: Path, rows: Callable[[], int]) -> list[Method]:
+def methods_in(folder: Path, size: Callable[[], int]) -> list[Method]:
     """The methods that the study in `folder` has finished runs of, in the order of its tables.
 
     Args:
-        rows: how many the pool has; asked where a method is there with a budget, of which it is a share.
+        size: rows of the pool; asked where a method is there with a budget, of which it is a share.
     """
     found = []
     for method in (*METHODS, *ablated()):
         at = _as_folder(method.name + AT)
         budgets = (each.name.removeprefix(at) for each in folder.glob(f"{at}*"))
         shares = sorted(float(each) for each in budgets if re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", each))
-        found += [method, *(_limited(method, share, round(share * rows())) for share in shares)]
+        found += [method, *(_limited(method, share, round(share * size())) for share in shares)]
     return [each for each in found if any((folder / _as_folder(each.name)).glob("seed-*/summary.json"))]
 
 
@@ -319,25 +319,25 @@ def in_order(chosen: Sequence[Method]) -> list[Method]:
     return sorted(chosen, key=lambda each: (names.index(each.name.partition(AT)[0]), each.budget or 0.0))
 
 
-def settings(place: Path, method: Method, seed: int, folder: Path, overrides: Sequence[str] = ()) -> config.Config:
-    """The settings of a run of the study in `folder`: those of the file at `place`, `overrides`, and the method's."""
+def settings(file: Path, folder: Path, method: Method, seed: int, overrides: Sequence[str] = ()) -> config.Config:
+    """The settings of a run of the study in `folder`: those of `file`, `overrides`, and the method's."""
     given = [*method.settings, f"seed={seed}"]
     if method.on_gold:
         gold = json.dumps(str((folder / GOLD).resolve()))
         given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
         given += ["evaluation.llm_on_test=false", "reading=written"]
-        if getattr(config.load(place, overrides, given).student, "objective", None) == "coteaching":
+        if getattr(config.load(file, overrides, given).student, "objective", None) == "coteaching":
             given += ["student.objective=plain"]  # where every row is believed, all weigh the same
-    return config.load(place, overrides, given)
+    return config.load(file, overrides, given)
 
 
-def pool_size(place: Path, overrides: Sequence[str]) -> int:
-    """Rows of the pool that the configuration at `place` names."""
-    chosen = config.load(place, overrides)
+def pool_size(file: Path, overrides: Sequence[str]) -> int:
+    """Rows of the pool that the configuration `file` names."""
+    chosen = config.load(file, overrides)
     return len(build.inputs(chosen, Path(chosen.prompt))[1].pool)
 
 
-def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Sequence[int]) -> None:
+def write_gold(file: Path, folder: Path, seeds: Sequence[int], overrides: Sequence[str]) -> None:
     """The pool's gold labels as a recording, for the method that is taught by them.
 
     Raises:
@@ -345,17 +345,17 @@ def write_gold(folder: Path, place: Path, overrides: Sequence[str], seeds: Seque
     """
     found: dict[str, str] = {}
     for seed in seeds:
-        chosen = config.load(place, [*overrides, f"seed={seed}"])
+        chosen = config.load(file, [*overrides, f"seed={seed}"])
         prompt, corpus = build.inputs(chosen, Path(chosen.prompt))
         if corpus.gold is None:
-            raise ConfigError(f"{place}: data.gold is not set: without gold labels nothing can be measured")
+            raise ConfigError(f"{file}: data.gold is not set: without gold labels nothing can be measured")
         known = metrics.known(corpus.gold)
         found |= {
             example.id: prompt.task.write(example.text, gold)
             for example, gold, there in zip(corpus.pool.examples, corpus.gold, known, strict=True) if there
         }  # fmt: skip
-    with (folder / GOLD).open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("id", "label"), *found.items()])
+    with (folder / GOLD).open("w", encoding="utf-8", newline="") as kept:
+        csv.writer(kept).writerows([("id", "label"), *found.items()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,8 +392,8 @@ def collect(
         earlier: methods of which another command has made every run; they are told beside the `chosen` ones.
     """
     told = in_order([*chosen, *earlier])
-    places = {(method, seed): place(folder, method, seed) for seed in seeds for method in told}
-    done = {key: _finished(run.resolve(), key[0]) for key, run in places.items() if is_finished(folder, *key)}
+    runs = {(method, seed): run_of(folder, method, seed) for seed in seeds for method in told}
+    done = {key: _finished(run.resolve(), key[0]) for key, run in runs.items() if is_finished(folder, *key)}
     there = [method for method in told if any((method, seed) in done for seed in seeds)]
     judged = [method.name.partition(AT)[0] for method in there if method.labels]
     reference = REFERENCE if REFERENCE in judged else judged[-1] if judged else ""
@@ -404,7 +404,7 @@ def collect(
         "reference": reference,
         "methods": {
             method.name: _of_seeds(
-                method, {seed: (places[method, seed].relative_to(folder), done[method, seed])
+                method, {seed: (runs[method, seed].relative_to(folder), done[method, seed])
                          for seed in seeds if (method, seed) in done}
             ) for method in there
         },

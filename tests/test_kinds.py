@@ -139,7 +139,7 @@ def test_a_run_goes_through_and_is_measured_by_f1(kind, request):
 
 def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
     of_entities, of_topics = (
-        {each.name: why for each in study.ablated() if (why := study.without_part(each, run[0], run[1].parent, ()))}
+        {each.name: why for each in study.ablated() if (why := study.without_part(run[0], run[1].parent, each, ()))}
         for run in (marked, sorted_)
     )
     told = "a task of kind tokens has no such part"
@@ -152,7 +152,7 @@ def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):
         "default, as rare as it comes out", "default, no names listed",
     }  # fmt: skip
     judged = study.methods(["default, no names listed"])[0]
-    assert study.without_part(judged, marked[0], marked[1].parent, ["reading=names"]) is None
+    assert study.without_part(marked[0], marked[1].parent, judged, ["reading=names"]) is None
     assert "default, as sure as it says" not in of_topics
 
 

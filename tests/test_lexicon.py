@@ -343,7 +343,7 @@ def test_that_no_names_are_listed_without_calibration_is_told(tmp_path):
 @pytest.mark.parametrize("name", ["zero-shot", "calibrated", "few-shot", "distilled"])
 def test_methods_that_others_are_measured_by_list_nothing(tmp_path, name):
     wanted = ["cold_start.names=8"]
-    chosen = study.settings(judged(tmp_path), study.methods([name])[0], 0, tmp_path, wanted)
+    chosen = study.settings(judged(tmp_path), tmp_path, study.methods([name])[0], 0, wanted)
     assert not chosen.lists_names
 
 

@@ -107,7 +107,7 @@ def test_gold_teaches_the_ceiling_and_nobody_else(studied):
 def test_gold_can_be_learned_by_every_student(configuration, tmp_path, objective):
     (gold,) = methods(["gold"])
     own = ["student.kind=transformer", f"student.objective={objective}"]
-    chosen = study.settings(configuration, gold, 0, tmp_path, own)
+    chosen = study.settings(configuration, tmp_path, gold, 0, own)
     assert chosen.student.objective == ("plain" if objective == "coteaching" else objective)
     build.inputs(chosen, Path(chosen.prompt))
 
@@ -412,11 +412,11 @@ def test_each_part_of_the_default_is_switched_off_in_turn(configuration, tmp_pat
 
 def test_a_part_that_the_configuration_has_not_is_left_out(configuration, tmp_path):
     (part,) = methods(["default, one round"])
-    assert without_part(part, configuration, tmp_path, ["rounds=1"]) == "the configuration says so already"
-    assert without_part(part, configuration, tmp_path, ["rounds=2"]) is None
+    assert without_part(configuration, tmp_path, part, ["rounds=1"]) == "the configuration says so already"
+    assert without_part(configuration, tmp_path, part, ["rounds=2"]) is None
     (part,) = methods(["default, nearest demonstrations"])
-    assert without_part(part, configuration, tmp_path, ["rounds=1"]) == "a run of one round has no such part"
-    assert without_part(part, configuration, tmp_path, ["rounds=2"]) is None
+    assert without_part(configuration, tmp_path, part, ["rounds=1"]) == "a run of one round has no such part"
+    assert without_part(configuration, tmp_path, part, ["rounds=2"]) is None
 
 
 def test_differences_are_known_for_the_student_on_the_test(studied):
@@ -467,7 +467,7 @@ def test_warnings_of_the_runs_are_told_by_method_and_seed(configuration, tmp_pat
 
 def test_a_reason_is_one_line(configuration, tmp_path):
     (part,) = methods(["default, no judge"])
-    assert without_part(part, configuration, tmp_path, ()) == "student.judge: unknown key"
+    assert without_part(configuration, tmp_path, part, ()) == "student.judge: unknown key"
 
 
 def without_times(folder):

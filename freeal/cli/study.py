@@ -69,15 +69,15 @@ def study(
     numbers, command = list(range(seeds)), shlex.join(["freeal", *sys.argv[1:]])
     folder = out or RUNS / f"study-{config.stem}"
     parts, left_out = _parts(config, folder, overrides or ()) if ablate else ([], {})
-    rows = studies.pool_size(config, overrides or ()) if budgets else 0
+    size = studies.pool_size(config, overrides or ()) if budgets else 0
     named = studies.methods(only or ())
-    chosen = studies.at_budgets([*named, *(part for part in parts if part not in named)], shares(budgets), rows)
+    chosen = studies.at_budgets([*named, *(part for part in parts if part not in named)], shares(budgets), size)
     runs = [(seed, method) for seed in numbers for method in chosen]
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
     earlier = _earlier(config, folder, chosen, numbers, overrides or ())
     folder.mkdir(parents=True, exist_ok=True)
-    studies.write_gold(folder, config, overrides or (), numbers)
+    studies.write_gold(config, folder, numbers, overrides or ())
     study = _Study(config, folder, chosen, numbers, overrides or (), reuse or (), command, left_out, earlier)
     with interruptible(command):
         study.run()
@@ -96,7 +96,7 @@ def _parts(config: Path, folder: Path, overrides: Sequence[str]) -> tuple[list[M
     from freeal import study as studies
 
     every = studies.ablated()
-    reasons = {method.name: studies.without_part(method, config, folder, overrides) for method in every}
+    reasons = {method.name: studies.without_part(config, folder, method, overrides) for method in every}
     left_out = {name: why for name, why in reasons.items() if why}
     for name, why in left_out.items():
         typer.echo(f"{name} is left out: {why}", err=True)
@@ -110,8 +110,8 @@ def _earlier(
     from freeal import study as studies
 
     names = {method.name for method in chosen}
-    rows = cache(partial(studies.pool_size, config, overrides))
-    others = [method for method in studies.methods_in(folder, rows) if method.name not in names]
+    size = cache(partial(studies.pool_size, config, overrides))
+    others = [method for method in studies.methods_in(folder, size) if method.name not in names]
     there = [method for method in others if all(studies.is_finished(folder, method, seed) for seed in seeds)]
     same = [method for method in there if _is_as_now(config, folder, method, seeds, overrides)]
     for why, left in (
@@ -174,13 +174,13 @@ def _other_settings(config: Path, folder: Path, method: Method, seed: int, overr
     from freeal import study as studies
     from freeal.cli.run import differences, kept_settings, other_prompts
 
-    now = studies.settings(config, method, seed, folder, overrides)
-    place = studies.place(folder, method, seed)
-    if not (place / "config.yaml").is_file():
+    now = studies.settings(config, folder, method, seed, overrides)
+    run = studies.run_of(folder, method, seed)
+    if not (run / "config.yaml").is_file():
         return []
-    then = kept_settings(place)
+    then = kept_settings(run)
     told = differences(then.model_dump(mode="json"), now.model_dump(mode="json"))
-    return list((told or other_prompts(place, then, now)).values())
+    return list((told or other_prompts(run, then, now)).values())
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class _Study:
                     typer.echo(f"{method.name} is left out: {reason(error)}", err=True)
                     continue
                 if not method.on_gold:
-                    kept.append(self._place(method, seed))
+                    kept.append(self._run_of(method, seed))
         if not self._able:
             raise Unfit(f"no method can be run: {next(iter(self.left_out.values()))}")
 
@@ -240,10 +240,10 @@ class _Study:
     def _able(self) -> list[Method]:
         return [method for method in self.chosen if method.name not in self.left_out]
 
-    def _place(self, method: Method, seed: int) -> Path:
+    def _run_of(self, method: Method, seed: int) -> Path:
         from freeal import study as studies
 
-        return studies.place(self.folder, method, seed)
+        return studies.run_of(self.folder, method, seed)
 
     def _one(self, method: Method, seed: int, reuse: Sequence[Path]) -> None:
         """One run of the study, unless it is there already; one that was interrupted goes on."""
@@ -255,11 +255,11 @@ class _Study:
         there = (studies.is_finished(self.folder, each, number) for each in self._able for number in self.seeds)
         if self.earlier or any(there):
             self.write()
-        where = self._place(method, seed)
+        where = self._run_of(method, seed)
         if (where / "config.yaml").is_file():
             run.go_on(where, None, (), (), self.command)
             return
-        chosen = studies.settings(self.config, method, seed, self.folder, self.overrides)
+        chosen = studies.settings(self.config, self.folder, method, seed, self.overrides)
         asked = [*self.overrides, *method.settings, f"seed={seed}"]
         run.begin_with(chosen, asked, where, reuse, self.command)
 
