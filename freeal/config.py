@@ -727,12 +727,13 @@ def _llm_at(llm: LLMConfig, folder: Path) -> LLMConfig:
 def _place(value: str | None, folder: Path) -> str | None:
     if value is None:
         return None
-    place = Path(_expand(value)).expanduser()
+    told = _expand(value)
+    place = Path(told).expanduser()
     if place.is_absolute():
         return str(place)
     beside = (folder / place).resolve()
-    looks_like_a_path = value.startswith((".", "$", "~")) or place.suffix in _SUFFIXES
-    return str(beside) if beside.exists() or looks_like_a_path else value
+    looks_like_a_path = told.startswith((".", "~")) or place.suffix in _SUFFIXES
+    return str(beside) if beside.exists() or looks_like_a_path else told
 
 
 _SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".md", ".gguf", ".gz"}
@@ -740,13 +741,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _expand(value: str) -> str:
+    """`value` with its variables; one that begins it and names what exists is relative to where the user stands."""
+
     def replace(match: re.Match[str]) -> str:
         name, fallback = match.groups()
         found = os.environ.get(name)
-        if found is not None:
-            return str(Path(found).resolve())  # a variable is relative to where the user stands
-        if fallback is None:
-            raise ConfigError(f"{value!r}: the environment variable {name} is not set")
-        return str(fallback)
+        if found is None:
+            if fallback is None:
+                raise ConfigError(f"{value!r}: the environment variable {name} is not set")
+            return str(fallback)
+        begins = match.start() == 0 and value[match.end() :][:1] in ("", "/", os.sep)
+        return str(Path(found).resolve()) if begins and Path(found).exists() else found
 
     return _VARIABLE.sub(replace, value)
