@@ -543,7 +543,7 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
     for layer, given in zip(changes, (overrides, above), strict=True):
         for override in given:
             assign(layer, override)
-    merged = layered(_read_yaml(path), changes, str(path))
+    merged = layered(read_yaml(path), changes, str(path))
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
 
@@ -586,14 +586,19 @@ def to_yaml(config: Config) -> str:
 
 def _preset(name: str, above: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of a preset; of its students the one that is of the kind which the layers `above` choose."""
-    settings = _read_yaml(PRESETS / f"{name}.yaml")
+    settings = read_yaml(PRESETS / f"{name}.yaml")
     others = settings.pop("other_students", {})
     students = [layer["student"] for layer in above if isinstance(layer.get("student"), dict)]
     chosen = next((student["kind"] for student in reversed(students) if "kind" in student), None)
     return settings | ({"student": others[chosen]} if chosen in others else {})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a file as they stand there.
+
+    Raises:
+        ConfigError: it is missing, or no YAML mapping.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from freeal.config import Config, parse, read_yaml
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.select.reasons import DEFAULT, Decision, reasons, sources
@@ -70,6 +71,28 @@ def prompt_files(folder: Path, count: int) -> list[Path]:
         ['prompt.md', 'prompt-2.md', 'prompt-3.md']
     """
     return [folder / PROMPT, *(folder / f"prompt-{number}.md" for number in range(2, count + 1))]
+
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the run in `folder` as they were, every default written out.
+
+    Raises:
+        RunError: no run directory.
+        ConfigError: its config.yaml cannot be read.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder}: no run directory (it has no {CONFIG})")
+    return read_yaml(folder / CONFIG)
+
+
+def kept_config(folder: Path) -> Config:
+    """The configuration a run was made with; what an earlier freeal did not know of has its default.
+
+    Raises:
+        RunError: no run directory.
+        ConfigError: its config.yaml cannot be read, or used.
+    """
+    return parse(kept_settings(folder), str(folder / CONFIG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +183,7 @@ class RunStore:
 
     def choose(self, number: int, why: str | None) -> None:
         """Keep which round is the result and, if it is not the last one, why."""
-        with _writing(self.folder):
-            partial = self.folder / f"{RESULT}.partial"
-            partial.write_text(json.dumps({"round": number, "why": why}, indent=2) + "\n", encoding="utf-8")
-            partial.rename(self.folder / RESULT)
+        write_whole(self.folder / RESULT, json.dumps({"round": number, "why": why}, indent=2) + "\n")
 
     @contextmanager
     def round(self, number: int) -> Iterator[Record]:
@@ -359,6 +379,22 @@ def read_table(path: Path) -> dict[str, Any]:
         run = next((folder for folder in path.parents if (folder / CONFIG).is_file()), path.parent)
         raise RunError(f"{path}: cannot be read ({error}); mend it:  freeal repair {run}") from error
     return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """`path` is on the disk with this text, or is as it was before.
+
+    Raises:
+        RunError: the disk is full, or gone.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with _writing(path):
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
 
 
 @contextmanager

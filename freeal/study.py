@@ -26,6 +26,7 @@ from freeal.parts import llms
 from freeal.report import history, measure, worth
 from freeal.report.study import AT
 from freeal.scorekeeper import works_of
+from freeal.store import kept_config
 from freeal.tasks import Kind
 from freeal.types import IntArray, argmax
 
@@ -507,9 +508,7 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
 
 def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     """Calls, tokens and dollars of labelling the pool, as if no reply had been there before; seconds as they were."""
-    import yaml
-
-    settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
+    settings = kept_config(run)
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
@@ -525,10 +524,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
 
     `pool`: the labels of the pool; `test`: the labels of the test; `student_test`: the student's.
     """
-    import yaml
-
-    then = history.read(run)
-    chosen = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
+    then, chosen = history.read(run), kept_config(run)
     _, corpus = build.inputs(chosen, run / "prompt.md")
     gold = rows.as_before(run, corpus).gold
     assert gold is not None, "write_gold has looked"
