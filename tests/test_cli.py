@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -369,7 +370,7 @@ FAULTS = {
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
     "show {tmp}": (8, "no run directory"),
-    "predict {tmp} new.csv": (8, "no round is whole yet"),
+    "predict {tmp} new.csv": (8, "no run directory"),
     "models path gtp-5": (2, "is no embedded model"),
 }
 
@@ -399,6 +400,42 @@ def test_resuming_a_configuration_takes_its_own_run_and_no_other_with_a_longer_n
         (tmp_path / "runs" / f"{name}-local-1").mkdir(parents=True)
         (tmp_path / "runs" / f"{name}-local-1" / "config.yaml").write_text(f"name: {name}\n", encoding="utf-8")
     assert _to_resume(Path("mr.yaml"), True, None) == Path("runs/mr-local-1")
+
+
+def test_a_run_without_settings_is_passed_over_and_told(tmp_path, monkeypatch):
+    from freeal.cli.run import _to_resume
+
+    monkeypatch.chdir(tmp_path)
+    for number, settings in enumerate(("name: mr\n", "")):
+        (tmp_path / "runs" / str(number)).mkdir(parents=True)
+        path = tmp_path / "runs" / str(number) / "config.yaml"
+        path.write_text(settings, encoding="utf-8")
+        os.utime(path, (number, number))
+    assert (_to_resume(Path("mr.yaml"), True, None), _to_resume(None, True, None)) == (Path("runs/0"), Path("runs/0"))
+    shutil.rmtree(tmp_path / "runs" / "0")
+    told = freeal("run", "--resume")
+    assert "passed over: runs/1/config.yaml: expected a mapping of settings, found NoneType" in told.err
+    assert "nothing to resume" in told.err
+
+
+@pytest.mark.parametrize("verb", ["status {run}", "report {run}", "predict {run} x.csv", "run {run}"])
+def test_settings_that_cannot_be_read_are_told_with_their_file(ran, tmp_path, verb):
+    moved = tmp_path / "run"
+    shutil.copytree(ran[0], moved)
+    (moved / "config.yaml").write_text("", encoding="utf-8")
+    said = freeal(*verb.format(run=moved).split())
+    assert said.code == 2, said.err
+    assert f"{moved / 'config.yaml'}: expected a mapping of settings" in said.err
+
+
+def test_a_run_that_ends_before_its_settings_are_there_is_none_and_begins_anew(configuration, ran, tmp_path):
+    words = [sys.executable, "-m", "freeal", "run", str(configuration), "--out", str(tmp_path / "run")]
+    killed = subprocess.run(words, env={**os.environ, "FREEAL_FAILPOINT": "run.begin=exit"}, capture_output=True)
+    assert killed.returncode != 0
+    assert "rows.parquet" in {path.name for path in (tmp_path / "run").iterdir()}
+    assert "nothing to resume there" in freeal("run", "--resume", "--out", tmp_path / "run").err
+    assert freeal("run", configuration, "--out", tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
 
 
 def test_a_run_whose_ledger_is_gone_is_not_gone_on_with(ran, tmp_path):

@@ -16,6 +16,7 @@ import typer
 
 from freeal.cli.options import AsJson, Overrides, PriceIn, PriceOut
 from freeal.errors import ChangedError, ConfigError, FreealError, RunError
+from freeal.failpoints import failpoint
 
 if TYPE_CHECKING:
     from freeal.config import Config
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+
+BEFORE_SETTINGS = ("run.lock", "rows.parquet", "prompt.md", "environment.json", "config.yaml.partial")
+"""What a run directory holds, further prompts apart, before config.yaml makes it one."""
 
 OPERATIONAL = {
     "rounds", "stop.max_calls", "stop.min_change", "stop.budget", "stop.max_failed",
@@ -116,8 +120,8 @@ def begin_with(
         borrowed = [path.resolve() for path in reuse]
         command = shlex.join(["freeal", *sys.argv[1:]])
         facts = {"command": command, "set": list(asked), "reuse": [str(path) for path in borrowed]}
-        _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
         rows.write(folder, corpus)
+        _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
         return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True, again=again)
 
 
@@ -219,16 +223,8 @@ def _forget_if_empty(folder: Path) -> None:
     with Ledger(folder / "ledger.sqlite") as ledger:
         asked = ledger.usage().calls + ledger.in_doubt()
     if not asked:
-        left = (
-            "config.yaml",
-            "prompt.md",
-            "environment.json",
-            "events.jsonl",
-            "ledger.sqlite",
-            "rows.parquet",
-            "run.lock",
-        )
-        for path in (*(folder / name for name in left), *folder.glob(FURTHER_PROMPTS)):
+        left = (folder / name for name in ("config.yaml", "events.jsonl", "ledger.sqlite", *BEFORE_SETTINGS))
+        for path in (*left, *folder.glob(FURTHER_PROMPTS)):
             path.unlink(missing_ok=True)
         folder.rmdir()
 
@@ -265,25 +261,44 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
         if not (out / "config.yaml").is_file():
             raise RunError(f"{out}: nothing to resume there (it has no config.yaml)")
         return out
-    runs = sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    if place is not None:
-        name = str(_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
-        runs = [path for path in runs if _yaml(path).get("name") == name]
-    if not runs:
+    newest = _newest(None if place is None else _name(place))
+    if newest is None:
         raise RunError(f"nothing to resume: no run {'of ' + place.name + ' ' if place else ''}in {RUNS}/")
-    return runs[-1].parent
+    return newest
+
+
+def _name(place: Path) -> str:
+    """What runs of the configuration file at `place` are called."""
+    from freeal.config import read_yaml
+
+    return str(read_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
+
+
+def _newest(name: str | None) -> Path | None:
+    """The run directory whose settings were written last, of runs with this name; one without settings is told."""
+    from freeal.store import kept_settings
+
+    for path in sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found = kept_settings(path.parent)
+        except ConfigError as error:
+            typer.echo(f"passed over: {error}", err=True)
+            continue
+        if name is None or found.get("name") == name:
+            return path.parent
+    return None
 
 
 def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
     """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
-    from freeal.store import prompt_files
+    from freeal.store import kept_settings, prompt_files
 
     if fork is None:
         if place is None:
             raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
         return settings.load(place, overrides)
-    kept = _kept(fork)
+    kept = kept_settings(fork)
     count = 1 + len(kept.pop("paraphrases", ()))
     kept["prompt"] = [str(path.resolve()) for path in prompt_files(fork, count)]
     changes: dict[str, Any] = {}
@@ -303,8 +318,9 @@ def _as_it_was(
         at_first, overrides: `--set` when the run began, and now.
     """
     from freeal import config as settings
+    from freeal.store import kept_settings, write_whole
 
-    kept = _kept(folder)
+    kept = kept_settings(folder)
     where = str(folder / "config.yaml")
     before = settings.parse(kept, where)
     if place is not None and place.is_file():
@@ -324,7 +340,7 @@ def _as_it_was(
             f"questions cost nothing:  freeal run --fork {folder} --set …"
         )
     if told:
-        (folder / "config.yaml").write_text(settings.to_yaml(now), encoding="utf-8")
+        write_whole(folder / "config.yaml", settings.to_yaml(now))
     return now, [*told.values(), *unknown_then(kept, now.model_dump(mode="json"))]
 
 
@@ -374,22 +390,9 @@ def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = 
     return found
 
 
-def _kept(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder}: no run directory (it has no config.yaml)")
-    return _yaml(folder / "config.yaml")
-
-
-def kept_settings(folder: Path) -> Config:
-    """The configuration a run was made with; what an earlier freeal did not know of has its default."""
-    from freeal import config as settings
-
-    return settings.parse(_kept(folder), str(folder / "config.yaml"))
-
-
 def _new_folder(config: Config, out: Path | None) -> Path:
     folder = out or RUNS / f"{config.name}-{config.llm.kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not _never_began(folder):
         raise RunError(f"{folder}: is not empty; resume it with --resume, or name another with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -398,29 +401,29 @@ def _new_folder(config: Config, out: Path | None) -> Path:
     return folder
 
 
+def _never_began(folder: Path) -> bool:
+    """Whether a process ended here before the directory was a run: nothing was asked, all is written anew."""
+    from freeal.store import FURTHER_PROMPTS
+
+    left = {path.name for path in folder.glob(FURTHER_PROMPTS)} | {*BEFORE_SETTINGS}
+    there = {path.name for path in folder.iterdir()}
+    return "run.lock" in there and there <= left
+
+
 def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
-    """The files that make a directory a run: configuration, prompt as used, environment."""
+    """The files that make a directory a run: prompt as used, environment, and last, as it is one then, the settings."""
     from freeal.config import to_yaml
-    from freeal.store import environment, prompt_files
+    from freeal.store import environment, prompt_files, write_whole
 
     try:
         for file, kept in zip(config.prompts, prompt_files(folder, len(config.prompts)), strict=True):
             shutil.copyfile(file, kept)
         about = {**facts, **environment(config.seed)}
         (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        failpoint("run.begin")
+        write_whole(folder / "config.yaml", to_yaml(config))
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error}") from error
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    return settings
 
 
 def _tell(found: dict[str, Any], folder: Path) -> None:
