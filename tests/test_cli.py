@@ -187,6 +187,16 @@ def test_replies_of_an_earlier_run_are_reused(configuration, ran, tmp_path):
     assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
 
 
+def test_a_run_goes_on_though_the_one_it_borrowed_from_is_gone(configuration, ran, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(ran[0], first)
+    freeal("run", configuration, "--out", tmp_path / "run", "--reuse", first, "--set", "rounds=1")
+    shutil.rmtree(first)
+    said = freeal("run", "--resume", tmp_path / "run", "--set", "rounds=2")
+    assert f"note: ledger: {first} is gone; what only it kept is asked anew" in said.err
+    assert "rounds are done" in said.out
+
+
 # --- before and beside a run
 
 
@@ -367,6 +377,7 @@ FAULTS = {
     "preview {config} --id r999": (2, "no row with id 'r999'"),
     "run {config} --out {run}": (8, "is not empty"),
     "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
+    "run --resume {run} --reuse {tmp}": (8, "no ledger here; --reuse and --fork take the replies of a run directory"),
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
     "show {tmp}": (8, "no run directory"),

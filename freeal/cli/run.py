@@ -21,6 +21,7 @@ from freeal.failpoints import failpoint
 if TYPE_CHECKING:
     from freeal.config import Config
     from freeal.data import Corpus
+    from freeal.events import Note
     from freeal.prompts import Prompt
 
 RUNS = Path("runs")
@@ -114,6 +115,7 @@ def begin_with(
     from freeal import build, rows
     from freeal.lock import RunLock
 
+    _check_reused(reuse)
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     folder = _new_folder(chosen, out)
     with RunLock(folder):
@@ -130,16 +132,36 @@ def go_on(
 ) -> dict[str, Any]:
     """A run that goes on, if it is still the same; gives what it came to; `again` as in `begin_with`."""
     from freeal import build, rows
+    from freeal.events import Note
     from freeal.lock import RunLock
     from freeal.store import prompt_files
 
+    _check_reused(reuse)
     with RunLock(folder):
         about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         chosen, changed = _as_it_was(folder, place, about["set"], asked)
         prompt, corpus = build.inputs(chosen, *prompt_files(folder, len(chosen.prompts)))
         corpus = rows.as_before(folder, corpus)
-        borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
-        return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed, again=again)
+        then = [Path(path) for path in about["reuse"]]
+        there = [path for path in then if _has_ledger(path)]
+        notes = [Note(f"changed since: {message}", "settings") for message in changed]
+        notes += [
+            Note(f"{path} is gone; what only it kept is asked anew", "ledger") for path in then if path not in there
+        ]
+        return _go(chosen, prompt, corpus, folder, [*there, *reuse], about["command"], notes, again=again)
+
+
+def _check_reused(runs: Sequence[Path]) -> None:
+    """Raises a RunError if one of the run directories whose replies are to be reused keeps none."""
+    for run in runs:
+        if not _has_ledger(run):
+            raise RunError(f"{run}: no ledger here; --reuse and --fork take the replies of a run directory")
+
+
+def _has_ledger(run: Path) -> bool:
+    from freeal.ledger import FILE
+
+    return (run / FILE).is_file()
 
 
 def shorthands(given: Mapping[str, object]) -> list[str]:
@@ -154,7 +176,7 @@ def _go(
     folder: Path,
     reuse: Sequence[Path],
     command: str,
-    changed: Sequence[str] = (),
+    notes: Sequence[Note] = (),
     new: bool = False,
     again: str | None = None,
 ) -> dict[str, Any]:
@@ -169,8 +191,8 @@ def _go(
         typer.echo(f"{folder}", err=True)
         for message in data_notes(corpus.report):
             emit(Note(message, "data"))
-        for message in changed:
-            emit(Note(f"changed since: {message}", "settings"))
+        for note in notes:
+            emit(note)
         try:
             job = build.job(config, prompt, corpus, folder, emit, reuse)
         except FreealError:
