@@ -377,6 +377,8 @@ FAULTS = {
     "preview {config} --id r999": (2, "no row with id 'r999'"),
     "run {config} --out {run}": (8, "is not empty"),
     "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
+    "run {config} --fork {run}": (2, "--fork takes RUN's settings; leave out CONFIG and --resume, or use --reuse"),
+    "run --fork {run} --resume": (2, "--fork takes RUN's settings"),
     "run --resume {run} --reuse {tmp}": (8, "no ledger here; --reuse and --fork take the replies of a run directory"),
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),

@@ -86,6 +86,8 @@ def run(
         {"stop.budget": budget, "stop.max_calls": max_calls, "llm.price_in": price_in, "llm.price_out": price_out,
          "llm.require": require}
     )]  # fmt: skip
+    if fork and (place or resume):
+        raise ConfigError(f"--fork takes RUN's settings; leave out CONFIG and --resume, or use --reuse {fork} instead")
     folder = None if fork else _to_resume(place, resume, out)
     if folder is None:
         folder, found = begin(place, fork, asked, out, reuse or ())
