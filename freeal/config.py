@@ -548,6 +548,29 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
     return _absolute(parse(merged, str(path)), path.parent)
 
 
+def one_list(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Kept settings as they may be changed by `--set`: `llm` and `panel` are one list again, if there are several.
+
+    Example:
+        >>> one_list({"llm": {"kind": "local"}, "panel": [{"kind": "openai"}]})
+        {'llm': [{'kind': 'local'}, {'kind': 'openai'}]}
+    """
+    others = {key: value for key, value in settings.items() if key != "panel"}
+    return {**others, "llm": [settings["llm"], *settings["panel"]]} if settings.get("panel") else dict(settings)
+
+
+def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Kept settings with those of `--set` on top.
+
+    Raises:
+        ConfigError: one of them cannot be understood.
+    """
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        assign(changes, override)
+    return _merge(one_list(settings), changes)
+
+
 def layered(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], where: str) -> dict[str, Any]:
     """`settings` over their preset, and `changes` over both, the last one highest.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
@@ -329,7 +330,7 @@ def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -
     for override in overrides:
         settings.assign(changes, override)
     where = str(fork / "config.yaml")
-    return settings.parse(settings.layered(kept, [changes], where), where)
+    return settings.parse(settings.layered(settings.one_list(kept), [changes], where), where)
 
 
 def _as_it_was(
@@ -354,11 +355,9 @@ def _as_it_was(
         told |= other_prompts(folder, before, now)
         now = now.model_copy(update={"prompt": before.prompt, "paraphrases": before.paraphrases})
     else:
-        for override in overrides:
-            settings.assign(kept, override)
-        now = settings.parse(kept, where)
+        now = settings.parse(settings.changed(kept, overrides), where)
         told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
-    if refused := [line for key, line in told.items() if key not in OPERATIONAL]:
+    if refused := [line for key, line in told.items() if not _operational(key)]:
         raise ChangedError(
             f"{folder}: would not be the same run; {'; '.join(refused)}. Begin another, in which replies to the same "
             f"questions cost nothing:  freeal run --fork {folder} --set …"
@@ -366,6 +365,11 @@ def _as_it_was(
     if told:
         write_whole(folder / "config.yaml", settings.to_yaml(now))
     return now, [*told.values(), *unknown_then(kept, now.model_dump(mode="json"))]
+
+
+def _operational(key: str) -> bool:
+    """Whether a setting may be another when a run is resumed; of every member of a panel as of the first LLM."""
+    return re.sub(r"^panel\.\d+\.", "llm.", key) in OPERATIONAL
 
 
 def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
@@ -387,15 +391,30 @@ def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
-    """Dotted name of each setting that is another -> "name: before → now"."""
+    """Dotted name of each setting that is another -> "name: before → now".
+
+    Example:
+        >>> differences({"panel": [{"chunk": 8, "seed": 0}]}, {"panel": [{"chunk": 9, "seed": 0}]})
+        {'panel.0.chunk': 'panel.0.chunk: 8 → 9'}
+    """
     found: dict[str, str] = {}
     for key in dict.fromkeys((*before, *now)):
         name, old, new = f"{within}{key}", before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found |= differences(old, new, f"{name}.")
+        elif _sections(old) and _sections(new) and len(old) == len(new):
+            found |= differences(_by_place(old), _by_place(new), f"{name}.")
         elif old != new:
             found[name] = f"{name}: {old} → {new}"
     return found
+
+
+def _sections(value: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
+def _by_place(sections: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {str(place): each for place, each in enumerate(sections)}
 
 
 def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:
