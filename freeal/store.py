@@ -47,6 +47,9 @@ FURTHER_PROMPTS = "prompt-[0-9]*.md"
 RESULT = "result.json"
 """Which round is the run's result, and why, since it ended."""
 
+SUMMARY, TOLD = "summary.json", "summary.md"
+"""What the run came to, for machines and for people, since it ended."""
+
 TEST = "test.parquet"
 """In each round, if there is a test: what was said of its rows."""
 
@@ -71,6 +74,12 @@ def prompt_files(folder: Path, count: int) -> list[Path]:
         ['prompt.md', 'prompt-2.md', 'prompt-3.md']
     """
     return [folder / PROMPT, *(folder / f"prompt-{number}.md" for number in range(2, count + 1))]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end, and no further round has begun since."""
+    path = folder / SUMMARY
+    return path.is_file() and path.stat().st_size > 0  # an earlier freeal, if killed, may have left an empty one
 
 
 def kept_settings(folder: Path) -> dict[str, Any]:
@@ -187,10 +196,14 @@ class RunStore:
 
     @contextmanager
     def round(self, number: int) -> Iterator[Record]:
-        """A record to save round `number` in; it is on disk whole when the block ends, or not at all."""
+        """A record to save round `number` in; it is on disk whole when the block ends, or not at all.
+
+        The run is no longer finished when it begins.
+        """
         folder, partial = self.rounds / f"{number:02d}", self.rounds / f"{number:02d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         with _writing(partial):
+            (self.folder / SUMMARY).unlink(missing_ok=True)
             partial.mkdir(parents=True)
         yield Record(partial, self.classes, self.ids)
         with _writing(partial):

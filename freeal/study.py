@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from freeal import build, config, metrics, prompts, rows
+from freeal import build, config, metrics, prompts, rows, store
 from freeal.demonstrations import WORK as COLD_START
 from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
@@ -26,7 +26,6 @@ from freeal.parts import llms
 from freeal.report import history, measure, worth
 from freeal.report.study import AT
 from freeal.scorekeeper import works_of
-from freeal.store import kept_config
 from freeal.tasks import Kind
 from freeal.types import IntArray, argmax
 
@@ -297,7 +296,7 @@ def _as_folder(name: str) -> str:
 
 def is_finished(folder: Path, method: Method, seed: int) -> bool:
     """Whether the study in `folder` has the whole run of a method and a seed."""
-    return (place(folder, method, seed) / "summary.json").is_file()
+    return store.is_finished(place(folder, method, seed))
 
 
 def methods_in(folder: Path, rows: Callable[[], int]) -> list[Method]:
@@ -312,7 +311,8 @@ def methods_in(folder: Path, rows: Callable[[], int]) -> list[Method]:
         budgets = (each.name.removeprefix(at) for each in folder.glob(f"{at}*"))
         shares = sorted(float(each) for each in budgets if re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", each))
         found += [method, *(_limited(method, share, round(share * rows())) for share in shares)]
-    return [each for each in found if any((folder / _as_folder(each.name)).glob("seed-*/summary.json"))]
+    runs = {each.name: (folder / _as_folder(each.name)).glob("seed-*") for each in found}
+    return [each for each in found if any(map(store.is_finished, runs[each.name]))]
 
 
 def in_order(chosen: Sequence[Method]) -> list[Method]:
@@ -373,7 +373,7 @@ class Finished:
 @cache
 def _finished(run: Path, method: Method) -> Finished:
     """The run in the directory `run`, which does not change any more."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((run / store.SUMMARY).read_text(encoding="utf-8"))
     cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
     measures = {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
     return Finished(_scores(summary, method) | cost, _right(run, method), summary, frozenset(measures))
@@ -508,7 +508,7 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
 
 def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     """Calls, tokens and dollars of labelling the pool, as if no reply had been there before; seconds as they were."""
-    settings = kept_config(run)
+    settings = store.kept_config(run)
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = [COLD_START, *(work for number in range(len(summary["rounds"])) for work in works_of(number))]
         alone = ledger.usage(works, alone=True)
@@ -524,7 +524,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
 
     `pool`: the labels of the pool; `test`: the labels of the test; `student_test`: the student's.
     """
-    then, chosen = history.read(run), kept_config(run)
+    then, chosen = history.read(run), store.kept_config(run)
     _, corpus = build.inputs(chosen, run / "prompt.md")
     gold = rows.as_before(run, corpus).gold
     assert gold is not None, "write_gold has looked"

@@ -197,6 +197,28 @@ def test_a_run_goes_on_though_the_one_it_borrowed_from_is_gone(configuration, ra
     assert "rounds are done" in said.out
 
 
+def test_a_finished_run_that_gets_a_further_round_is_interrupted_until_that_is_done(ran, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ran[0], folder)
+    words = [sys.executable, "-m", "freeal", "run", "--resume", str(folder), "--set", "rounds=3"]
+    subprocess.run(words, env={**os.environ, "FREEAL_FAILPOINT": "artefact.mid_write=exit"}, capture_output=True)
+    said = freeal("status", folder)
+    assert "interrupted, 2 of at most 3 rounds whole" in said.out
+    assert f"go on with:  freeal run --resume {folder}" in said.out
+    assert "unfinished, 2 whole rounds" in freeal("show", folder).out
+    assert "not finished yet" in freeal("report", folder).err
+    freeal("run", "--resume", folder)
+    assert "finished, 3 of at most 3" in freeal("status", folder).out
+
+
+def test_an_empty_summary_is_none(ran, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ran[0], folder)
+    (folder / "summary.json").write_bytes(b"")
+    assert "interrupted, 2 of at most 2" in freeal("status", folder).out
+    assert "not finished yet" in freeal("report", folder).err
+
+
 # --- before and beside a run
 
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from freeal.errors import RunError
 from freeal.select.reasons import reasons
-from freeal.store import RunStore, environment
+from freeal.store import SUMMARY, RunStore, environment, is_finished, write_whole
 from freeal.student.uniform import UniformStudent
 from freeal.tasks.classification import Classification
 from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool, argmax
@@ -89,6 +89,14 @@ def test_the_last_whole_round_is_resumed(tmp_path):
         save(store(tmp_path), number)
     assert store(tmp_path).resume().next_round == 3
     assert [folder.name for folder in store(tmp_path).finished()] == ["00", "01", "02"]
+
+
+def test_a_run_is_not_finished_from_the_begin_of_a_round(tmp_path):
+    write_whole(tmp_path / SUMMARY, "{}")
+    assert is_finished(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(store(tmp_path), 0)
+    assert not is_finished(tmp_path)
 
 
 def test_a_half_written_round_is_not_seen_and_gives_way_to_the_next_try(tmp_path):

@@ -48,7 +48,7 @@ def account(run: Path) -> dict[str, Any]:
     """
     from freeal import lock, prompts, rows
     from freeal.ledger import FILE, Ledger
-    from freeal.store import RunStore, kept_config
+    from freeal.store import RunStore, is_finished, kept_config
 
     config = kept_config(run)
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def account(run: Path) -> dict[str, Any]:
     by_state = Counter(of_row.values())
     by_state["skipped: empty"] = len(environment.get("empty", ()))
     whole = len(store.finished())
-    done = "finished" if (run / "summary.json").is_file() else "interrupted"
+    done = "finished" if is_finished(run) else "interrupted"
     return {
         "schema_version": 1,
         "state": "running" if lock.is_held(run) else done,
