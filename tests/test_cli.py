@@ -282,6 +282,12 @@ def test_doctor_tells_versions_machine_and_whether_the_llm_can_be_asked(configur
     found = json.loads(freeal("doctor", configuration, "--json").out)
     assert found["versions"]["freeal"] == __version__
     assert found["llm"] == {"kind": "scripted", "understands": "probabilities, in this process"}
+    for llm, gives in (
+        ("llm.probabilities=false", "text, in this process"),
+        ("llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}", "labels, as recorded"),
+    ):
+        told = freeal("doctor", configuration, "--set", llm, "--json").out
+        assert json.loads(told)["llm"]["understands"] == gives
     monkeypatch.setenv("MY_KEY", "sk-SENTINEL")
     away = ["--set", "llm.kind=openai", "--set", "llm.model=x", "--set", "llm.base_url=http://127.0.0.1:9/v1"]
     plain = configuration.parent / "away.yaml"
