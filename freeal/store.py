@@ -297,11 +297,7 @@ class RunStore:
         }
         path = self.folder / LABELS
         _write_table(path, columns)
-        with (self.folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in zip(*columns.values(), strict=True):
-                writer.writerow([spreadsheet_cell(value) for value in row])
+        _write_csv(self.folder / "labels.csv", columns)
         return path
 
 
@@ -378,6 +374,16 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+def _write_csv(path: Path, columns: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([spreadsheet_cell(value) for value in row])
+    partial.replace(path)
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """Columns of a Parquet file of a run directory.
 
@@ -420,12 +426,13 @@ def _writing(place: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Every file of `folder` is on the disk, not only in memory, before the folder takes its name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
+    """Every file of `folder` and of the folders in it is on the disk, before the folder takes its name."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            _sync_folder(path)
+        elif path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

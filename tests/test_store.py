@@ -135,6 +135,23 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path):
         save(store(tmp_path), 0)
 
 
+def test_every_folder_of_a_round_is_synced_before_it_takes_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("freeal.store._sync_folder", synced.append)
+    save(store(tmp_path), 0)
+    partial = tmp_path / "rounds" / "00.partial"
+    assert {partial, partial / "student", tmp_path / "rounds"} <= set(synced)
+
+
+def test_labels_that_cannot_be_written_leave_those_that_are_there(tmp_path):
+    written = store(tmp_path).write_labels(POOL, state()).with_name("labels.csv")
+    before = written.read_bytes()
+    (tmp_path / "labels.csv.partial").mkdir()  # nothing can be written there
+    with pytest.raises(OSError, match=r"labels\.csv\.partial"):
+        store(tmp_path).write_labels(POOL, state(2))
+    assert written.read_bytes() == before
+
+
 def test_a_round_holds_no_pickle(tmp_path):
     save(store(tmp_path), 0)
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
