@@ -543,9 +543,32 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
     for layer, given in zip(changes, (overrides, above), strict=True):
         for override in given:
             assign(layer, override)
-    merged = layered(_read_yaml(path), changes, str(path))
+    merged = layered(read_yaml(path), changes, str(path))
     merged.setdefault("name", path.stem)
     return _absolute(parse(merged, str(path)), path.parent)
+
+
+def one_list(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Kept settings as they may be changed by `--set`: `llm` and `panel` are one list again, if there are several.
+
+    Example:
+        >>> one_list({"llm": {"kind": "local"}, "panel": [{"kind": "openai"}]})
+        {'llm': [{'kind': 'local'}, {'kind': 'openai'}]}
+    """
+    others = {key: value for key, value in settings.items() if key != "panel"}
+    return {**others, "llm": [settings["llm"], *settings["panel"]]} if settings.get("panel") else dict(settings)
+
+
+def changed(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Kept settings with those of `--set` on top.
+
+    Raises:
+        ConfigError: one of them cannot be understood.
+    """
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        assign(changes, override)
+    return _merge(one_list(settings), changes)
 
 
 def layered(settings: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], where: str) -> dict[str, Any]:
@@ -586,14 +609,19 @@ def to_yaml(config: Config) -> str:
 
 def _preset(name: str, above: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of a preset; of its students the one that is of the kind which the layers `above` choose."""
-    settings = _read_yaml(PRESETS / f"{name}.yaml")
+    settings = read_yaml(PRESETS / f"{name}.yaml")
     others = settings.pop("other_students", {})
     students = [layer["student"] for layer in above if isinstance(layer.get("student"), dict)]
     chosen = next((student["kind"] for student in reversed(students) if "kind" in student), None)
     return settings | ({"student": others[chosen]} if chosen in others else {})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings in a file as they stand there.
+
+    Raises:
+        ConfigError: it is missing, or no YAML mapping.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -727,12 +755,13 @@ def _llm_at(llm: LLMConfig, folder: Path) -> LLMConfig:
 def _place(value: str | None, folder: Path) -> str | None:
     if value is None:
         return None
-    place = Path(_expand(value)).expanduser()
+    told = _expand(value)
+    place = Path(told).expanduser()
     if place.is_absolute():
         return str(place)
     beside = (folder / place).resolve()
-    looks_like_a_path = value.startswith((".", "$", "~")) or place.suffix in _SUFFIXES
-    return str(beside) if beside.exists() or looks_like_a_path else value
+    looks_like_a_path = told.startswith((".", "~")) or place.suffix in _SUFFIXES
+    return str(beside) if beside.exists() or looks_like_a_path else told
 
 
 _SUFFIXES = {".csv", ".tsv", ".jsonl", ".json", ".parquet", ".txt", ".md", ".gguf", ".gz"}
@@ -740,13 +769,16 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _expand(value: str) -> str:
+    """`value` with its variables; one that begins it and names what exists is relative to where the user stands."""
+
     def replace(match: re.Match[str]) -> str:
         name, fallback = match.groups()
         found = os.environ.get(name)
-        if found is not None:
-            return str(Path(found).resolve())  # a variable is relative to where the user stands
-        if fallback is None:
-            raise ConfigError(f"{value!r}: the environment variable {name} is not set")
-        return str(fallback)
+        if found is None:
+            if fallback is None:
+                raise ConfigError(f"{value!r}: the environment variable {name} is not set")
+            return str(fallback)
+        begins = match.start() == 0 and value[match.end() :][:1] in ("", "/", os.sep)
+        return str(Path(found).resolve()) if begins and Path(found).exists() else found
 
     return _VARIABLE.sub(replace, value)

@@ -416,18 +416,21 @@ def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx")
             spans = [doc.char_span(s.start, s.end, s.type, alignment_mode="expand") for s in sentence.spans]
             doc.set_ents(filter_spans(spans))
         kept.add(doc)
-    try:
-        path.write_bytes(kept.to_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error}") from error
+    with _whole(path) as partial:
+        partial.write_bytes(kept.to_bytes())
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
-    """`path` is there whole or as it was before."""
+    with _whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(pieces)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what `path` is to hold; it is there whole when the block ends, or as it was before."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from error

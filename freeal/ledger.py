@@ -528,7 +528,7 @@ def _for_writing(path: Path) -> sqlite3.Connection:
 
 def _for_reading(path: Path) -> sqlite3.Connection:
     if not path.is_file():
-        raise RunError(f"{path}: no ledger here to reuse")
+        raise RunError(f"{path}: no ledger here")
     try:
         connection = _open(path, "ro")
         connection.executescript(_VIEWS.get(_schema(connection), ""))

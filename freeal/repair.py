@@ -13,7 +13,7 @@ from pathlib import Path
 
 from freeal import ledger
 from freeal.errors import RunError
-from freeal.store import RESULT, RunStore, damaged_files
+from freeal.store import RESULT, SUMMARY, RunStore, damaged_files
 
 TABLES = ("requests", "asked_rows", "facts", "states")
 
@@ -70,10 +70,10 @@ def set_aside_rounds(folder: Path) -> list[str]:
     rounds = RunStore(folder).finished()
     for place, first in enumerate(rounds):
         if wrong := damaged_files(first):
-            for each in rounds[place:]:
-                each.rename(_free(each.with_name(f"{each.name}.damaged")))
-            for name in ("summary.json", RESULT):  # the run is no longer done
+            for name in (SUMMARY, RESULT):  # the run is no longer done
                 (folder / name).unlink(missing_ok=True)
+            for each in reversed(rounds[place:]):  # the damaged one last: until then a second repair finds it
+                each.rename(_free(each.with_name(f"{each.name}.damaged")))
             return [str(first / name) for name in wrong]
     return []
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from freeal.config import Config, parse, read_yaml
 from freeal.errors import RunError
 from freeal.failpoints import failpoint
 from freeal.select.reasons import DEFAULT, Decision, reasons, sources
@@ -46,6 +47,9 @@ FURTHER_PROMPTS = "prompt-[0-9]*.md"
 RESULT = "result.json"
 """Which round is the run's result, and why, since it ended."""
 
+SUMMARY, TOLD = "summary.json", "summary.md"
+"""What the run came to, for machines and for people, since it ended."""
+
 TEST = "test.parquet"
 """In each round, if there is a test: what was said of its rows."""
 
@@ -70,6 +74,34 @@ def prompt_files(folder: Path, count: int) -> list[Path]:
         ['prompt.md', 'prompt-2.md', 'prompt-3.md']
     """
     return [folder / PROMPT, *(folder / f"prompt-{number}.md" for number in range(2, count + 1))]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` came to its end, and no further round has begun since."""
+    path = folder / SUMMARY
+    return path.is_file() and path.stat().st_size > 0  # an earlier freeal, if killed, may have left an empty one
+
+
+def kept_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the run in `folder` as they were, every default written out.
+
+    Raises:
+        RunError: no run directory.
+        ConfigError: its config.yaml cannot be read.
+    """
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder}: no run directory (it has no {CONFIG})")
+    return read_yaml(folder / CONFIG)
+
+
+def kept_config(folder: Path) -> Config:
+    """The configuration a run was made with; what an earlier freeal did not know of has its default.
+
+    Raises:
+        RunError: no run directory.
+        ConfigError: its config.yaml cannot be read, or used.
+    """
+    return parse(kept_settings(folder), str(folder / CONFIG))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +192,18 @@ class RunStore:
 
     def choose(self, number: int, why: str | None) -> None:
         """Keep which round is the result and, if it is not the last one, why."""
-        with _writing(self.folder):
-            partial = self.folder / f"{RESULT}.partial"
-            partial.write_text(json.dumps({"round": number, "why": why}, indent=2) + "\n", encoding="utf-8")
-            partial.rename(self.folder / RESULT)
+        write_whole(self.folder / RESULT, json.dumps({"round": number, "why": why}, indent=2) + "\n")
 
     @contextmanager
     def round(self, number: int) -> Iterator[Record]:
-        """A record to save round `number` in; it is on disk whole when the block ends, or not at all."""
+        """A record to save round `number` in; it is on disk whole when the block ends, or not at all.
+
+        The run is no longer finished when it begins.
+        """
         folder, partial = self.rounds / f"{number:02d}", self.rounds / f"{number:02d}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         with _writing(partial):
+            (self.folder / SUMMARY).unlink(missing_ok=True)
             partial.mkdir(parents=True)
         yield Record(partial, self.classes, self.ids)
         with _writing(partial):
@@ -264,11 +297,7 @@ class RunStore:
         }
         path = self.folder / LABELS
         _write_table(path, columns)
-        with (self.folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in zip(*columns.values(), strict=True):
-                writer.writerow([spreadsheet_cell(value) for value in row])
+        _write_csv(self.folder / "labels.csv", columns)
         return path
 
 
@@ -345,6 +374,16 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
+def _write_csv(path: Path, columns: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([spreadsheet_cell(value) for value in row])
+    partial.replace(path)
+
+
 def read_table(path: Path) -> dict[str, Any]:
     """Columns of a Parquet file of a run directory.
 
@@ -361,6 +400,22 @@ def read_table(path: Path) -> dict[str, Any]:
     return {name: table[name].to_pylist() for name in table.column_names}
 
 
+def write_whole(path: Path, text: str) -> None:
+    """`path` is on the disk with this text, or is as it was before.
+
+    Raises:
+        RunError: the disk is full, or gone.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with _writing(path):
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+
+
 @contextmanager
 def _writing(place: Path) -> Iterator[None]:
     """A disk that is full or gone is a RunError that says what to do."""
@@ -371,12 +426,13 @@ def _writing(place: Path) -> Iterator[None]:
 
 
 def _sync(folder: Path) -> None:
-    """Every file of `folder` is on the disk, not only in memory, before the folder takes its name."""
-    for path in folder.rglob("*"):
-        if path.is_file():
+    """Every file of `folder` and of the folders in it is on the disk, before the folder takes its name."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            _sync_folder(path)
+        elif path.is_file():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from freeal import build, config, metrics, prompts, rows
+from freeal import build, config, metrics, prompts, rows, store
 from freeal.errors import ConfigError, FreealError, did_you_mean
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -295,7 +295,7 @@ def _as_folder(name: str) -> str:
 
 def is_finished(folder: Path, method: Method, seed: int) -> bool:
     """Whether the study in `folder` has the whole run of a method and a seed."""
-    return (run_of(folder, method, seed) / "summary.json").is_file()
+    return store.is_finished(run_of(folder, method, seed))
 
 
 def methods_in(folder: Path, size: Callable[[], int]) -> list[Method]:
@@ -310,7 +310,8 @@ def methods_in(folder: Path, size: Callable[[], int]) -> list[Method]:
         budgets = (each.name.removeprefix(at) for each in folder.glob(f"{at}*"))
         shares = sorted(float(each) for each in budgets if re.fullmatch(r"\d+(\.\d+)?(e-\d+)?", each))
         found += [method, *(_limited(method, share, round(share * size())) for share in shares)]
-    return [each for each in found if any((folder / _as_folder(each.name)).glob("seed-*/summary.json"))]
+    runs = {each.name: (folder / _as_folder(each.name)).glob("seed-*") for each in found}
+    return [each for each in found if any(map(store.is_finished, runs[each.name]))]
 
 
 def in_order(chosen: Sequence[Method]) -> list[Method]:
@@ -371,7 +372,7 @@ class Finished:
 @cache
 def _finished(run: Path, method: Method) -> Finished:
     """The run in the directory `run`, which does not change any more."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((run / store.SUMMARY).read_text(encoding="utf-8"))
     cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
     measures = {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
     return Finished(_scores(summary, method) | cost, _right(run, method), summary, frozenset(measures))
@@ -506,9 +507,7 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
 
 def _cost(run: Path, summary: Mapping[str, Any]) -> dict[str, float]:
     """Calls, tokens and dollars of labelling the pool, as if no reply had been there before; seconds as they were."""
-    import yaml
-
-    settings = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
+    settings = store.kept_config(run)
     with Ledger(run / LEDGER, read_only=True) as ledger:
         works = works_before(len(summary["rounds"]))
         alone = ledger.usage(works, alone=True)
@@ -524,10 +523,7 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
 
     `pool`: the labels of the pool; `test`: the labels of the test; `student_test`: the student's.
     """
-    import yaml
-
-    then = history.read(run)
-    chosen = config.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
+    then, chosen = history.read(run), store.kept_config(run)
     _, corpus = build.inputs(chosen, run / "prompt.md")
     gold = rows.as_before(run, corpus).gold
     assert gold is not None, "write_gold has looked"

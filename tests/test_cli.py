@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -186,6 +187,38 @@ def test_replies_of_an_earlier_run_are_reused(configuration, ran, tmp_path):
     assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
 
 
+def test_a_run_goes_on_though_the_one_it_borrowed_from_is_gone(configuration, ran, tmp_path):
+    first = tmp_path / "first"
+    shutil.copytree(ran[0], first)
+    freeal("run", configuration, "--out", tmp_path / "run", "--reuse", first, "--set", "rounds=1")
+    shutil.rmtree(first)
+    said = freeal("run", "--resume", tmp_path / "run", "--set", "rounds=2")
+    assert f"note: ledger: {first} is gone; what only it kept is asked anew" in said.err
+    assert "rounds are done" in said.out
+
+
+def test_a_finished_run_that_gets_a_further_round_is_interrupted_until_that_is_done(ran, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ran[0], folder)
+    words = [sys.executable, "-m", "freeal", "run", "--resume", str(folder), "--set", "rounds=3"]
+    subprocess.run(words, env={**os.environ, "FREEAL_FAILPOINT": "artefact.mid_write=exit"}, capture_output=True)
+    said = freeal("status", folder)
+    assert "interrupted, 2 of at most 3 rounds whole" in said.out
+    assert f"go on with:  freeal run --resume {folder}" in said.out
+    assert "unfinished, 2 whole rounds" in freeal("show", folder).out
+    assert "not finished yet" in freeal("report", folder).err
+    freeal("run", "--resume", folder)
+    assert "finished, 3 of at most 3" in freeal("status", folder).out
+
+
+def test_an_empty_summary_is_none(ran, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ran[0], folder)
+    (folder / "summary.json").write_bytes(b"")
+    assert "interrupted, 2 of at most 2" in freeal("status", folder).out
+    assert "not finished yet" in freeal("report", folder).err
+
+
 # --- before and beside a run
 
 
@@ -288,6 +321,12 @@ def test_doctor_tells_versions_machine_and_whether_the_llm_can_be_asked(configur
     found = json.loads(freeal("doctor", configuration, "--json").out)
     assert found["versions"]["freeal"] == __version__
     assert found["llm"] == {"kind": "scripted", "understands": "probabilities, in this process"}
+    for llm, gives in (
+        ("llm.probabilities=false", "text, in this process"),
+        ("llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}", "labels, as recorded"),
+    ):
+        told = freeal("doctor", configuration, "--set", llm, "--json").out
+        assert json.loads(told)["llm"]["understands"] == gives
     monkeypatch.setenv("MY_KEY", "sk-SENTINEL")
     away = ["--set", "llm.kind=openai", "--set", "llm.model=x", "--set", "llm.base_url=http://127.0.0.1:9/v1"]
     plain = configuration.parent / "away.yaml"
@@ -405,10 +444,13 @@ FAULTS = {
     "preview {config} --id r999": (2, "no row with id 'r999'"),
     "run {config} --out {run}": (8, "is not empty"),
     "run {config} --out {tmp}/a --reuse {tmp}": (8, "no ledger here"),
+    "run {config} --fork {run}": (2, "--fork takes RUN's settings; leave out CONFIG and --resume, or use --reuse"),
+    "run --fork {run} --resume": (2, "--fork takes RUN's settings"),
+    "run --resume {run} --reuse {tmp}": (8, "no ledger here; --reuse and --fork take the replies of a run directory"),
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
     "show {tmp}": (8, "no run directory"),
-    "predict {tmp} new.csv": (8, "no round is whole yet"),
+    "predict {tmp} new.csv": (8, "no run directory"),
     "models path gtp-5": (2, "is no embedded model"),
 }
 
@@ -438,6 +480,42 @@ def test_resuming_a_configuration_takes_its_own_run_and_no_other_with_a_longer_n
         (tmp_path / "runs" / f"{name}-local-1").mkdir(parents=True)
         (tmp_path / "runs" / f"{name}-local-1" / "config.yaml").write_text(f"name: {name}\n", encoding="utf-8")
     assert _to_resume(Path("mr.yaml"), True, None) == Path("runs/mr-local-1")
+
+
+def test_a_run_without_settings_is_passed_over_and_told(tmp_path, monkeypatch):
+    from freeal.cli.run import _to_resume
+
+    monkeypatch.chdir(tmp_path)
+    for number, settings in enumerate(("name: mr\n", "")):
+        (tmp_path / "runs" / str(number)).mkdir(parents=True)
+        path = tmp_path / "runs" / str(number) / "config.yaml"
+        path.write_text(settings, encoding="utf-8")
+        os.utime(path, (number, number))
+    assert (_to_resume(Path("mr.yaml"), True, None), _to_resume(None, True, None)) == (Path("runs/0"), Path("runs/0"))
+    shutil.rmtree(tmp_path / "runs" / "0")
+    told = freeal("run", "--resume")
+    assert "passed over: runs/1/config.yaml: expected a mapping of settings, found NoneType" in told.err
+    assert "nothing to resume" in told.err
+
+
+@pytest.mark.parametrize("verb", ["status {run}", "report {run}", "predict {run} x.csv", "run {run}"])
+def test_settings_that_cannot_be_read_are_told_with_their_file(ran, tmp_path, verb):
+    moved = tmp_path / "run"
+    shutil.copytree(ran[0], moved)
+    (moved / "config.yaml").write_text("", encoding="utf-8")
+    said = freeal(*verb.format(run=moved).split())
+    assert said.code == 2, said.err
+    assert f"{moved / 'config.yaml'}: expected a mapping of settings" in said.err
+
+
+def test_a_run_that_ends_before_its_settings_are_there_is_none_and_begins_anew(configuration, ran, tmp_path):
+    words = [sys.executable, "-m", "freeal", "run", str(configuration), "--out", str(tmp_path / "run")]
+    killed = subprocess.run(words, env={**os.environ, "FREEAL_FAILPOINT": "run.begin=exit"}, capture_output=True)
+    assert killed.returncode != 0
+    assert "rows.parquet" in {path.name for path in (tmp_path / "run").iterdir()}
+    assert "nothing to resume there" in freeal("run", "--resume", "--out", tmp_path / "run").err
+    assert freeal("run", configuration, "--out", tmp_path / "run").code == 0
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == (ran[0] / "labels.csv").read_bytes()
 
 
 def test_a_run_whose_ledger_is_gone_is_not_gone_on_with(ran, tmp_path):

@@ -247,6 +247,28 @@ def test_variables_are_replaced_and_may_have_a_fallback(tmp_path, monkeypatch):
     assert load(path).data.test == str(tmp_path.parent / "there" / "b.csv")
 
 
+def test_a_variable_that_begins_a_path_is_taken_from_where_the_user_stands(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here-too").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("SHARED", "../here")
+    (tmp_path / "mine").mkdir()
+    path = write(tmp_path / "mine", data={"pool": "${SHARED}/a.csv", "test": "${SHARED}-too/b.csv"})
+    assert load(path).data.pool == str(tmp_path / "here" / "a.csv")
+    assert load(path).data.test == str(tmp_path / "here-too" / "b.csv")
+
+
+def test_a_variable_may_be_a_part_of_a_path_or_of_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAME", "mr")
+    monkeypatch.delenv("MODEL", raising=False)
+    told = {"data": {"pool": "data/${NAME}.csv", "test": "org/${NAME}"}, "llm": {"model": "${MODEL:-qwen2.5-0.5b}"}}
+    found = load(write(tmp_path, **told))
+    assert (found.data.pool, found.data.test) == (str(tmp_path / "data" / "mr.csv"), "org/mr")
+    assert found.llm.model == "qwen2.5-0.5b"
+    monkeypatch.setenv("MODEL", "org/other")
+    assert load(write(tmp_path, **told)).llm.model == "org/other"
+
+
 def test_a_variable_that_is_not_set_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("FREEAL_GONE", raising=False)
     path = write(tmp_path, data={"pool": "${FREEAL_GONE}/a.csv"})

@@ -12,12 +12,15 @@ import yaml
 from commandline import WORDS, films, freeal, opinions
 from loopback import completion, serve
 
-from freeal import prompts, store
-from freeal.config import load
-from freeal.errors import PromptError
+from freeal import config, prompts, store
+from freeal.cli import run as run_verb
+from freeal.cli.run import _as_it_was, _to_begin
+from freeal.config import load, to_yaml
+from freeal.errors import ChangedError, ConfigError, PromptError
 from freeal.ledger import FILE, Entry, Ledger
 from freeal.llm import Message, Request
 from freeal.parts import llms
+from freeal.store import kept_config
 
 ROWS = 40
 
@@ -221,6 +224,41 @@ def test_a_study_may_have_several_prompts(paraphrased):
     assert freeal("study", paraphrased, *words, "--set", "prompt=third.md").code == 7
 
 
+# --- what may be another when a run of several LLMs goes on
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A configuration with two servers, and the directory of a run that has begun with it."""
+    llms = [{"kind": "openai", "model": "a"}, {"kind": "openai", "model": "b"}]
+    path = films(tmp_path, opinions(4), llm=llms)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(to_yaml(load(path)), encoding="utf-8")
+    (tmp_path / "run" / "prompt.md").write_bytes((tmp_path / "prompt.md").read_bytes())
+    return path, tmp_path / "run"
+
+
+def test_how_a_member_is_asked_may_be_another_on_resume(begun):
+    path, folder = begun
+    now, told = _as_it_was(folder, None, [], ["llm.1.concurrency=4"])
+    assert (now.llm.concurrency, now.panel[0].concurrency) == (32, 4)
+    assert told == ["panel.0.concurrency: 32 → 4"]
+    assert kept_config(folder) == now
+    now, told = _as_it_was(folder, path, ["llm.1.concurrency=4"], ["llm.1.base_url=http://localhost:1/v1"])
+    assert told == ["panel.0.base_url: None → http://localhost:1/v1"]
+
+
+def test_which_llm_a_member_is_may_not(begun):
+    with pytest.raises(ChangedError, match=r"not be the same run; panel\.0\.model: b → c\. Begin another"):
+        _as_it_was(begun[1], None, [], ["llm.1.model=c"])
+    with pytest.raises(ConfigError, match=r"--set llm\.concurrency: `llm` is a list here"):
+        _as_it_was(begun[1], None, [], ["llm.concurrency=4"])
+
+
+def test_a_member_may_be_another_in_a_fork(begun):
+    assert [each.model for each in _to_begin(None, begun[1], ["llm.1.model=c"]).panel] == ["c"]
+
+
 # --- before a run
 
 
@@ -418,7 +456,7 @@ def test_a_batch_of_one_llm_is_waited_for_and_the_calls_of_another_are_not(parap
     assert (account.calls, account.under_way) == (2, 1)
 
 
-@pytest.mark.parametrize("module", [llms, store])
+@pytest.mark.parametrize("module", [llms, store, config, run_verb])
 def test_the_examples_in_the_docstrings_hold(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

@@ -432,6 +432,15 @@ def test_spacy_says_the_same_of_every_sentence(tmp_path):
     assert [(each.text, each.spans) for each in found] == [(each.text, each.spans) for each in ALL]
 
 
+def test_a_file_for_spacy_is_there_whole_or_as_it_was(tmp_path):
+    pytest.importorskip("spacy")
+    (tmp_path / "x.spacy").write_bytes(b"before")
+    (tmp_path / "x.spacy.partial").mkdir()  # nothing can be written there
+    with pytest.raises(DataError, match=r"x\.spacy: cannot be written"):
+        formats.write_spacy(tmp_path / "x.spacy", [ANN])
+    assert (tmp_path / "x.spacy").read_bytes() == b"before"
+
+
 def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
     pytest.importorskip("spacy")
     formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])

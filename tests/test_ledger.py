@@ -184,7 +184,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_ledger_to_reuse_must_be_there(tmp_path):
-    with pytest.raises(RunError, match="no ledger here to reuse"):
+    with pytest.raises(RunError, match="no ledger here"):
         Ledger(tmp_path / "ledger.sqlite", [tmp_path / "gone.sqlite"])
 
 

@@ -1,6 +1,7 @@
 """A damaged run directory: what can be read is saved, and nothing is deleted."""
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +95,28 @@ def test_a_damaged_round_and_those_after_it_are_set_aside(tmp_path):
     assert set_aside_rounds(tmp_path) == []
     (tmp_path / "rounds/01/report.json").write_text("{]", encoding="utf-8")
     assert damaged_files(tmp_path / "rounds/01") == ["report.json"]
+    assert set_aside_rounds(tmp_path) == [str(tmp_path / "rounds/01/report.json")]
+    assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["00", "01.damaged", "02.damaged"]
+
+
+def test_a_repair_that_is_cut_short_leaves_the_damaged_round_to_the_next(tmp_path, monkeypatch):
+    for number in range(3):
+        folder = tmp_path / "rounds" / f"0{number}"
+        folder.mkdir(parents=True)
+        (folder / SUMS).write_text('{"report.json": "0"}' if number == 1 else "{}", encoding="utf-8")
+    renamed, rename = [], Path.rename
+
+    def once(path, target):
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(path.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", once)
+    with pytest.raises(KeyboardInterrupt):
+        set_aside_rounds(tmp_path)
+    monkeypatch.undo()
+    assert renamed == ["02"]
     assert set_aside_rounds(tmp_path) == [str(tmp_path / "rounds/01/report.json")]
     assert sorted(path.name for path in (tmp_path / "rounds").iterdir()) == ["00", "01.damaged", "02.damaged"]
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from freeal.errors import RunError
 from freeal.select.reasons import reasons
-from freeal.store import RunStore, environment
+from freeal.store import SUMMARY, RunStore, environment, is_finished, write_whole
 from freeal.student.uniform import UniformStudent
 from freeal.tasks.classification import Classification
 from freeal.types import Annotations, Demonstration, Example, LoopState, Measured, Pool, argmax
@@ -91,6 +91,14 @@ def test_the_last_whole_round_is_resumed(tmp_path):
     assert [folder.name for folder in store(tmp_path).finished()] == ["00", "01", "02"]
 
 
+def test_a_run_is_not_finished_from_the_begin_of_a_round(tmp_path):
+    write_whole(tmp_path / SUMMARY, "{}")
+    assert is_finished(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(store(tmp_path), 0)
+    assert not is_finished(tmp_path)
+
+
 def test_a_half_written_round_is_not_seen_and_gives_way_to_the_next_try(tmp_path):
     save(store(tmp_path), 0)
     with pytest.raises(KeyboardInterrupt):
@@ -125,6 +133,23 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "rounds").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(RunError, match="could not be written"):
         save(store(tmp_path), 0)
+
+
+def test_every_folder_of_a_round_is_synced_before_it_takes_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("freeal.store._sync_folder", synced.append)
+    save(store(tmp_path), 0)
+    partial = tmp_path / "rounds" / "00.partial"
+    assert {partial, partial / "student", tmp_path / "rounds"} <= set(synced)
+
+
+def test_labels_that_cannot_be_written_leave_those_that_are_there(tmp_path):
+    written = store(tmp_path).write_labels(POOL, state()).with_name("labels.csv")
+    before = written.read_bytes()
+    (tmp_path / "labels.csv.partial").mkdir()  # nothing can be written there
+    with pytest.raises(OSError, match=r"labels\.csv\.partial"):
+        store(tmp_path).write_labels(POOL, state(2))
+    assert written.read_bytes() == before
 
 
 def test_a_round_holds_no_pickle(tmp_path):

@@ -8,12 +8,15 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from freeal.cli.options import AsJson, Overrides
 from freeal.errors import FreealError
+
+if TYPE_CHECKING:
+    from freeal.llm import Capabilities
 
 PACKAGES = ("torch", "transformers", "scikit-learn", "datasets", "openai", "vllm", "numpy", "pyarrow")
 
@@ -96,7 +99,14 @@ def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
         found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
     try:
         llm = llms.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
-        found |= {"understands": llm.prepare().get("ways") or "probabilities, in this process"}
+        found |= {"understands": llm.prepare().get("ways") or _gives(llm.capabilities)}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}
     return found
+
+
+def _gives(able: Capabilities) -> str:
+    """What can be had of an LLM that is no server."""
+    if able.probabilities:
+        return "probabilities, in this process"
+    return "text, in this process" if able.generation else "labels, as recorded"

@@ -81,10 +81,10 @@ def _check_free(out: Path, run: Path, force: bool) -> None:
     Raises:
         RunError: its folder is missing, something is there, or, with or without `force`, it holds what the run reads.
     """
-    from freeal.cli.run import kept_settings
     from freeal.config import RecordedConfig
+    from freeal.store import kept_config
 
-    config, target = kept_settings(run), out.resolve()
+    config, target = kept_config(run), out.resolve()
     replies = [llm.replies for llm in (config.llm, *config.panel) if isinstance(llm, RecordedConfig)]
     for read in (run, config.data.pool, config.data.test, *config.prompts, *replies):
         place = Path(read or run).resolve()

@@ -32,23 +32,21 @@ def predict(
     Example: freeal predict runs/quickstart-local-20261122-034700 new.csv > labelled.csv
     """
     import numpy as np
-    import yaml
 
     from freeal import config as settings
     from freeal import data, prompts
     from freeal.cli.console import listening
     from freeal.events import Note
     from freeal.parts import students
-    from freeal.store import STUDENT, RunStore, damaged_files, spreadsheet_cell
+    from freeal.store import STUDENT, RunStore, damaged_files, kept_config, spreadsheet_cell
     from freeal.types import surest
 
-    chosen = RunStore(run).result()
+    config, chosen = kept_config(run), RunStore(run).result()
     if damaged := damaged_files(chosen, STUDENT):
         raise RunError(
             f"{chosen / damaged[0]}: not as it was written; have the round done again, free of charge:  "
             f"freeal repair {run}  and then  freeal run --resume {run}"
         )
-    config = settings.parse(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")), str(run))
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -10,20 +11,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 
 import typer
 
 from freeal.cli.options import AsJson, Overrides, PriceIn, PriceOut
 from freeal.errors import ChangedError, ConfigError, FreealError, RunError
+from freeal.failpoints import failpoint
 
 if TYPE_CHECKING:
     from freeal.config import Config
     from freeal.data import Corpus
+    from freeal.events import Note
     from freeal.prompts import Prompt
 
 RUNS = Path("runs")
 
+
+BEFORE_SETTINGS = ("run.lock", "rows.parquet", "prompt.md", "environment.json", "config.yaml.partial")
+"""What a run directory holds, further prompts apart, before config.yaml makes it one."""
 
 OPERATIONAL = {
     "rounds", "stop.max_calls", "stop.min_change", "stop.budget", "stop.max_failed",
@@ -81,6 +87,8 @@ def run(
         {"stop.budget": budget, "stop.max_calls": max_calls, "llm.price_in": price_in, "llm.price_out": price_out,
          "llm.require": require}
     )]  # fmt: skip
+    if fork and (place or resume):
+        raise ConfigError(f"--fork takes RUN's settings; leave out CONFIG and --resume, or use --reuse {fork} instead")
     folder = None if fork else _to_resume(place, resume, out)
     if folder is None:
         folder, found = begin(place, fork, asked, out, reuse or ())
@@ -110,14 +118,15 @@ def begin_with(
     from freeal import build, rows
     from freeal.lock import RunLock
 
+    _check_reused(reuse)
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     folder = _new_folder(chosen, out)
     with RunLock(folder):
         borrowed = [path.resolve() for path in reuse]
         command = shlex.join(["freeal", *sys.argv[1:]])
         facts = {"command": command, "set": list(asked), "reuse": [str(path) for path in borrowed]}
-        _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
         rows.write(folder, corpus)
+        _write_start(folder, chosen, {**facts, "empty": list(corpus.report.empty)})
         return folder, _go(chosen, prompt, corpus, folder, borrowed, command, new=True, again=again)
 
 
@@ -126,16 +135,36 @@ def go_on(
 ) -> dict[str, Any]:
     """A run that goes on, if it is still the same; gives what it came to; `again` as in `begin_with`."""
     from freeal import build, rows
+    from freeal.events import Note
     from freeal.lock import RunLock
     from freeal.store import prompt_files
 
+    _check_reused(reuse)
     with RunLock(folder):
         about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         chosen, changed = _as_it_was(folder, place, about["set"], asked)
         prompt, corpus = build.inputs(chosen, *prompt_files(folder, len(chosen.prompts)))
         corpus = rows.as_before(folder, corpus)
-        borrowed = [Path(path) for path in (*about["reuse"], *reuse)]
-        return _go(chosen, prompt, corpus, folder, borrowed, about["command"], changed, again=again)
+        then = [Path(path) for path in about["reuse"]]
+        there = [path for path in then if _has_ledger(path)]
+        notes = [Note(f"changed since: {message}", "settings") for message in changed]
+        notes += [
+            Note(f"{path} is gone; what only it kept is asked anew", "ledger") for path in then if path not in there
+        ]
+        return _go(chosen, prompt, corpus, folder, [*there, *reuse], about["command"], notes, again=again)
+
+
+def _check_reused(runs: Sequence[Path]) -> None:
+    """Raises a RunError if one of the run directories whose replies are to be reused keeps none."""
+    for run in runs:
+        if not _has_ledger(run):
+            raise RunError(f"{run}: no ledger here; --reuse and --fork take the replies of a run directory")
+
+
+def _has_ledger(run: Path) -> bool:
+    from freeal.ledger import FILE
+
+    return (run / FILE).is_file()
 
 
 def shorthands(given: Mapping[str, object]) -> list[str]:
@@ -150,7 +179,7 @@ def _go(
     folder: Path,
     reuse: Sequence[Path],
     command: str,
-    changed: Sequence[str] = (),
+    notes: Sequence[Note] = (),
     new: bool = False,
     again: str | None = None,
 ) -> dict[str, Any]:
@@ -165,8 +194,8 @@ def _go(
         typer.echo(f"{folder}", err=True)
         for message in corpus.report.notes():
             emit(Note(message, "data"))
-        for message in changed:
-            emit(Note(f"changed since: {message}", "settings"))
+        for note in notes:
+            emit(note)
         try:
             job = build.job(config, prompt, corpus, folder, emit, reuse)
         except FreealError:
@@ -196,16 +225,8 @@ def _forget_if_empty(folder: Path) -> None:
     with Ledger(folder / "ledger.sqlite") as ledger:
         asked = ledger.usage().calls + ledger.in_doubt()
     if not asked:
-        left = (
-            "config.yaml",
-            "prompt.md",
-            "environment.json",
-            "events.jsonl",
-            "ledger.sqlite",
-            "rows.parquet",
-            "run.lock",
-        )
-        for path in (*(folder / name for name in left), *folder.glob(FURTHER_PROMPTS)):
+        left = (folder / name for name in ("config.yaml", "events.jsonl", "ledger.sqlite", *BEFORE_SETTINGS))
+        for path in (*left, *folder.glob(FURTHER_PROMPTS)):
             path.unlink(missing_ok=True)
         folder.rmdir()
 
@@ -242,32 +263,51 @@ def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | Non
         if not (out / "config.yaml").is_file():
             raise RunError(f"{out}: nothing to resume there (it has no config.yaml)")
         return out
-    runs = sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
-    if place is not None:
-        name = str(_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
-        runs = [path for path in runs if _yaml(path).get("name") == name]
-    if not runs:
+    newest = _newest(None if place is None else _name(place))
+    if newest is None:
         raise RunError(f"nothing to resume: no run {'of ' + place.name + ' ' if place else ''}in {RUNS}/")
-    return runs[-1].parent
+    return newest
+
+
+def _name(place: Path) -> str:
+    """What runs of the configuration file at `place` are called."""
+    from freeal.config import read_yaml
+
+    return str(read_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
+
+
+def _newest(name: str | None) -> Path | None:
+    """The run directory whose settings were written last, of runs with this name; one without settings is told."""
+    from freeal.store import kept_settings
+
+    for path in sorted(RUNS.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found = kept_settings(path.parent)
+        except ConfigError as error:
+            typer.echo(f"passed over: {error}", err=True)
+            continue
+        if name is None or found.get("name") == name:
+            return path.parent
+    return None
 
 
 def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -> Config:
     """The configuration of a new run: of a file, or of another run."""
     from freeal import config as settings
-    from freeal.store import prompt_files
+    from freeal.store import kept_settings, prompt_files
 
     if fork is None:
         if place is None:
             raise ConfigError("which configuration? Try: freeal run configs/quickstart.yaml")
         return settings.load(place, overrides)
-    kept = _kept(fork)
+    kept = kept_settings(fork)
     count = 1 + len(kept.pop("paraphrases", ()))
     kept["prompt"] = [str(path.resolve()) for path in prompt_files(fork, count)]
     changes: dict[str, Any] = {}
     for override in overrides:
         settings.assign(changes, override)
     where = str(fork / "config.yaml")
-    return settings.parse(settings.layered(kept, [changes], where), where)
+    return settings.parse(settings.layered(settings.one_list(kept), [changes], where), where)
 
 
 def _as_it_was(
@@ -280,8 +320,9 @@ def _as_it_was(
         at_first, overrides: `--set` when the run began, and now.
     """
     from freeal import config as settings
+    from freeal.store import kept_settings, write_whole
 
-    kept = _kept(folder)
+    kept = kept_settings(folder)
     where = str(folder / "config.yaml")
     before = settings.parse(kept, where)
     if place is not None and place.is_file():
@@ -291,18 +332,21 @@ def _as_it_was(
         told |= other_prompts(folder, before, now)
         now = now.model_copy(update={"prompt": before.prompt, "paraphrases": before.paraphrases})
     else:
-        for override in overrides:
-            settings.assign(kept, override)
-        now = settings.parse(kept, where)
+        now = settings.parse(settings.changed(kept, overrides), where)
         told = differences(before.model_dump(mode="json"), now.model_dump(mode="json"))
-    if refused := [line for key, line in told.items() if key not in OPERATIONAL]:
+    if refused := [line for key, line in told.items() if not _operational(key)]:
         raise ChangedError(
             f"{folder}: would not be the same run; {'; '.join(refused)}. Begin another, in which replies to the same "
             f"questions cost nothing:  freeal run --fork {folder} --set …"
         )
     if told:
-        (folder / "config.yaml").write_text(settings.to_yaml(now), encoding="utf-8")
+        write_whole(folder / "config.yaml", settings.to_yaml(now))
     return now, [*told.values(), *unknown_then(kept, now.model_dump(mode="json"))]
+
+
+def _operational(key: str) -> bool:
+    """Whether a setting may be another when a run is resumed; of every member of a panel as of the first LLM."""
+    return re.sub(r"^panel\.\d+\.", "llm.", key) in OPERATIONAL
 
 
 def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
@@ -324,15 +368,30 @@ def other_prompts(folder: Path, before: Config, now: Config) -> dict[str, str]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> dict[str, str]:
-    """Dotted name of each setting that is another -> "name: before → now"."""
+    """Dotted name of each setting that is another -> "name: before → now".
+
+    Example:
+        >>> differences({"panel": [{"chunk": 8, "seed": 0}]}, {"panel": [{"chunk": 9, "seed": 0}]})
+        {'panel.0.chunk': 'panel.0.chunk: 8 → 9'}
+    """
     found: dict[str, str] = {}
     for key in dict.fromkeys((*before, *now)):
         name, old, new = f"{within}{key}", before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found |= differences(old, new, f"{name}.")
+        elif _sections(old) and _sections(new) and len(old) == len(new):
+            found |= differences(_by_place(old), _by_place(new), f"{name}.")
         elif old != new:
             found[name] = f"{name}: {old} → {new}"
     return found
+
+
+def _sections(value: object) -> TypeGuard[Sequence[Mapping[str, Any]]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
+def _by_place(sections: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {str(place): each for place, each in enumerate(sections)}
 
 
 def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = "") -> list[str]:
@@ -351,22 +410,9 @@ def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = 
     return found
 
 
-def _kept(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.yaml").is_file():
-        raise RunError(f"{folder}: no run directory (it has no config.yaml)")
-    return _yaml(folder / "config.yaml")
-
-
-def kept_settings(folder: Path) -> Config:
-    """The configuration a run was made with; what an earlier freeal did not know of has its default."""
-    from freeal import config as settings
-
-    return settings.parse(_kept(folder), str(folder / "config.yaml"))
-
-
 def _new_folder(config: Config, out: Path | None) -> Path:
     folder = out or RUNS / f"{config.name}-{config.llm.kind}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not _never_began(folder):
         raise RunError(f"{folder}: is not empty; resume it with --resume, or name another with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -375,29 +421,29 @@ def _new_folder(config: Config, out: Path | None) -> Path:
     return folder
 
 
+def _never_began(folder: Path) -> bool:
+    """Whether a process ended here before the directory was a run: nothing was asked, all is written anew."""
+    from freeal.store import FURTHER_PROMPTS
+
+    left = {path.name for path in folder.glob(FURTHER_PROMPTS)} | {*BEFORE_SETTINGS}
+    there = {path.name for path in folder.iterdir()}
+    return "run.lock" in there and there <= left
+
+
 def _write_start(folder: Path, config: Config, facts: Mapping[str, Any]) -> None:
-    """The files that make a directory a run: configuration, prompt as used, environment."""
+    """The files that make a directory a run: prompt as used, environment, and last, as it is one then, the settings."""
     from freeal.config import to_yaml
-    from freeal.store import environment, prompt_files
+    from freeal.store import environment, prompt_files, write_whole
 
     try:
         for file, kept in zip(config.prompts, prompt_files(folder, len(config.prompts)), strict=True):
             shutil.copyfile(file, kept)
         about = {**facts, **environment(config.seed)}
         (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
-        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        failpoint("run.begin")
+        write_whole(folder / "config.yaml", to_yaml(config))
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error}") from error
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    return settings
 
 
 def _tell(found: dict[str, Any], folder: Path) -> None:

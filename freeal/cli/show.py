@@ -15,8 +15,10 @@ def show(run: RunFolder, as_json: AsJson = False) -> None:
 
     Example: freeal show runs/quickstart-local-20261122-034700
     """
-    done = run / ("summary.json" if as_json else "summary.md")
-    if done.is_file():
+    from freeal.store import SUMMARY, TOLD, is_finished
+
+    done = run / (SUMMARY if as_json else TOLD)
+    if is_finished(run) and done.is_file():
         typer.echo(done.read_text(encoding="utf-8"))
         return
     if not (run / "config.yaml").is_file():

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from freeal.cli.options import AsJson, RunFolder
-from freeal.errors import RunError
 
 if TYPE_CHECKING:
     from freeal.types import Annotations
@@ -45,16 +44,13 @@ def account(run: Path) -> dict[str, Any]:
 
     Raises:
         RunError: no run directory.
+        ConfigError: its config.yaml cannot be used.
     """
-    import yaml
-
     from freeal import lock, prompts, rows
     from freeal.ledger import FILE, Ledger
-    from freeal.store import RunStore
+    from freeal.store import RunStore, is_finished, kept_config
 
-    if not (run / "config.yaml").is_file():
-        raise RunError(f"{run}: no run directory (it has no config.yaml)")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = kept_config(run)
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     prompt, pool = prompts.load(run / "prompt.md"), rows.read(run)["pool"]
     works: dict[str, Counter[str]] = {}
@@ -84,11 +80,11 @@ def account(run: Path) -> dict[str, Any]:
     by_state = Counter(of_row.values())
     by_state["skipped: empty"] = len(environment.get("empty", ()))
     whole = len(store.finished())
-    done = "finished" if (run / "summary.json").is_file() else "interrupted"
+    done = "finished" if is_finished(run) else "interrupted"
     return {
         "schema_version": 1,
         "state": "running" if lock.is_held(run) else done,
-        "rounds": config["rounds"],
+        "rounds": config.rounds,
         "whole_rounds": whole,
         "total": len(pool) + by_state["skipped: empty"],
         "rows": dict(sorted((state, count) for state, count in by_state.items() if count)),

@@ -172,13 +172,14 @@ def _other_settings(config: Path, folder: Path, method: Method, seed: int, overr
         ConfigError: the configuration has not what this method sets.
     """
     from freeal import study as studies
-    from freeal.cli.run import differences, kept_settings, other_prompts
+    from freeal.cli.run import differences, other_prompts
+    from freeal.store import kept_config
 
     now = studies.settings(config, folder, method, seed, overrides)
     run = studies.run_of(folder, method, seed)
     if not (run / "config.yaml").is_file():
         return []
-    then = kept_settings(run)
+    then = kept_config(run)
     told = differences(then.model_dump(mode="json"), now.model_dump(mode="json"))
     return list((told or other_prompts(run, then, now)).values())
 

@@ -24,9 +24,7 @@ from freeal.report.summary import (
     worth,
 )
 from freeal.select import rounds
-from freeal.store import RunStore
-
-JSON, MARKDOWN = "summary.json", "summary.md"
+from freeal.store import SUMMARY, TOLD, RunStore, write_whole
 
 __all__ = ["clock", "first_answers", "headline", "markdown", "measure", "rolled_back", "rounds_table", "scores_table",
            "summary", "worth", "write"]  # fmt: skip
@@ -46,6 +44,6 @@ def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reaso
     assert store.task is not None
     meanings = [state.guidelines for state in states]
     found = summary(config, corpus, store.task, result, figures, ledger, reason, command, store.folder.name, meanings)
-    (store.folder / JSON).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (store.folder / MARKDOWN).write_text(markdown(found), encoding="utf-8")
+    write_whole(store.folder / TOLD, markdown(found))
+    write_whole(store.folder / SUMMARY, json.dumps(found, indent=2, ensure_ascii=False) + "\n")  # it is finished now
     return found

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from freeal import prompts, rows
 from freeal.config import BeliefConfig, FilterConfig, FusionConfig
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
 from freeal.select.reasons import Decision, believed_by, decided_by
-from freeal.store import CONFIG, ENVIRONMENT, EVENTS, LABELS, RunStore, read_table
+from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, kept_settings, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
 
@@ -113,9 +111,9 @@ def read(folder: Path) -> History:
 
     Raises:
         RunError: no run directory, no whole round in it, or files that cannot be read.
+        ConfigError: its config.yaml cannot be read.
     """
-    if not (folder / CONFIG).is_file():
-        raise RunError(f"{folder}: no run directory (it has no config.yaml)")
+    settings = kept_settings(folder)
     prompt = prompts.load(folder / "prompt.md")
     ids = list(rows.read(folder)["pool"])
     store = RunStore(folder, prompt.task, ids)
@@ -126,7 +124,7 @@ def read(folder: Path) -> History:
     return History(
         folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
         _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
-        done.index(store.result()), yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")),
+        done.index(store.result()), settings,
         [store.shown(each) for each in done],
     )  # fmt: skip
 
