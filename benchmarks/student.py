@@ -24,7 +24,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from freeal.config import TransformerConfig
-from freeal.student.encoders import pick_device, quiet
+from freeal.models import quiet
+from freeal.processor import pick_device
 from freeal.student.transformer import TransformerStudent
 from freeal.types import FloatArray, Inputs, IntArray
 
@@ -125,7 +126,7 @@ def plain_loop(
         model: Any = AutoModelForSequenceClassification.from_pretrained(
             path, num_labels=len(labels), dtype=torch.float32
         )
-    device = pick_device(config.device)
+    device = torch.device(pick_device(config.device))
     model.to(device).train()
     given = torch.from_numpy(train.gold)
     batch = tokenizer(train.texts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")

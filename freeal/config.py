@@ -132,6 +132,7 @@ class RecordedConfig(Section):
     replies: str = Field(description="csv, jsonl or parquet with ids and labels; or a run directory")
     id: str = "id"
     label: str = "label"
+    encoding: str = Field("utf-8", description="of a text file; a byte order mark is accepted")
 
 
 class ScriptedConfig(Section):

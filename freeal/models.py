@@ -183,6 +183,24 @@ def gpus() -> list[str]:
     return ["Apple GPU (mps)"] if torch.backends.mps.is_available() else []
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers without warnings and progress bars for a while; the user's settings come back afterwards."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def cache_folder() -> Path:
     """Where models are kept: below $FREEAL_CACHE, $XDG_CACHE_HOME/freeal or ~/.cache/freeal."""
     if chosen := os.environ.get("FREEAL_CACHE"):

@@ -1,10 +1,30 @@
-"""What this machine's processor computes quickly."""
+"""Where this machine computes, and what it computes quickly there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FLAGS = Path("/proc/cpuinfo")
+
+
+def pick_device(wanted: str) -> str:
+    """The device of that name; `auto` is the first of cuda, mps and cpu that is there."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def bfloat16_is_faster(device: str) -> bool:
+    """Whether `device` multiplies bfloat16 faster than float32; GPUs before Ampere only emulate it."""
+    if device.startswith("cuda"):
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device == "cpu" and multiplies_bfloat16()
 
 
 def multiplies_bfloat16(described: str | None = None) -> bool:

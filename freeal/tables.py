@@ -442,11 +442,16 @@ def _lines(path: Path, encoding: str, newline: str | None = None) -> Iterator[st
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
+_ELSE = " (recorded labels: llm.encoding)"
+
+
 def _codec(path: Path, encoding: str) -> str:
     try:
         return codecs.lookup(encoding).name
     except LookupError as error:
-        raise DataError(f"{path}: data.encoding: {encoding!r} is no known encoding; try utf-8 or latin-1") from error
+        raise DataError(
+            f"{path}: data.encoding: {encoding!r} is no known encoding; try utf-8 or latin-1{_ELSE}"
+        ) from error
 
 
 def _bytes(path: Path) -> Any:
@@ -473,7 +478,7 @@ def _first_undecodable(content: bytes, codec: str) -> str:
 def _hint(path: Path, codec: str) -> str:
     with _bytes(path) as raw:
         guess = _guess(raw.read())
-    return "" if guess == codec else f"; the file looks like {guess}: set data.encoding to {guess}"
+    return "" if guess == codec else f"; the file looks like {guess}: set data.encoding to {guess}{_ELSE}"
 
 
 def _guess(content: bytes) -> str:

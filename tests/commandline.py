@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,28 @@ def freeal(*words: object) -> Said:
     finally:
         sys.argv = before
     return Said(code, out.getvalue(), err.getvalue())
+
+
+def undocumented(run: Path) -> set[str]:
+    """Keys of a run's summary.json that docs/summary.md does not have in code spans; names and causes are no keys."""
+    told = (Path(__file__).parent.parent / "docs" / "summary.md").read_text(encoding="utf-8").split("\n# study.json")[0]
+    known = {"data", *re.findall(r"(?:data\.)?\w+", " ".join(re.findall(r"`[^`]+`", told)))}
+    return set(_keys(json.loads((run / "summary.json").read_text(encoding="utf-8")))) - known
+
+
+def _keys(found: object, within: str = "") -> Iterator[str]:
+    if isinstance(found, list):
+        for each in found:
+            yield from _keys(each)
+    if isinstance(found, dict):
+        for key, value in found.items():
+            yield within + key
+            named = list(value.values()) if key in _BY_NAME and isinstance(value, dict) else value
+            yield from _keys(named, "data." if key == "data" else "")
+
+
+_BY_NAME = {"by_label", "by_type", "dropped", "labels"}
+"""Keys of objects whose own keys are labels, types or causes."""
 
 
 def opinions(count: int, labels: Mapping[str, Sequence[str]] = WORDS) -> list[dict[str, str]]:

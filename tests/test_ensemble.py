@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from commandline import WORDS, films, freeal, opinions
+from commandline import WORDS, films, freeal, opinions, undocumented
 from loopback import completion, serve
 
 from freeal import config, prompts, store
@@ -75,6 +75,10 @@ def test_every_row_is_asked_with_every_prompt(paraphrased):
     told = json.loads(done("explain", folder, "r0", "--json").out)
     asked = [question["messages"][-1][1] for question in told["questions"][:3]]
     assert asked == ["Film: film 0 was fine", "Seen: film 0 was fine", "film 0 was fine, somebody said"]
+
+
+def test_every_key_of_its_summary_is_documented(paraphrased):
+    assert undocumented(run(paraphrased, "run")) == set()
 
 
 def test_three_prompts_are_better_than_each(paraphrased):

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from commandline import WORDS, films, freeal, opinions
+from commandline import WORDS, films, freeal, opinions, undocumented
 
 from freeal import guidelines
 from freeal.errors import BudgetError
@@ -143,6 +143,12 @@ def test_what_became_of_the_meanings_is_kept_with_the_round_and_told(tmp_path, p
     assert (told["round"], told["kept"], told["rows"]) == (1, True, guidelines.COMPARED)
     table = (tmp_path / "run" / "summary.md").read_text()
     assert "| good | says fine | says fine or \\<i\\>lovely\\</i\\> |" in table
+
+
+def test_every_key_of_its_summary_is_documented(tmp_path, played):
+    played(reads_by_meanings(BETTER))
+    ran(tmp_path)
+    assert undocumented(tmp_path / "run") == set()
 
 
 def test_the_page_shows_the_difference_and_escapes_it(tmp_path, played):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from commandline import freeal
+from commandline import freeal, undocumented
 
 from freeal import build, config, study
 from freeal.config import DataConfig
@@ -135,6 +135,11 @@ def test_a_run_goes_through_and_is_measured_by_f1(kind, request):
     assert found["pool"]["llm"]["micro_f1"] > 0.6
     assert "zero-shot F1" in said.out
     assert "| F1 | precision | recall |" in (run / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["marked", "sorted_"])
+def test_every_key_of_its_summary_is_documented(kind, request):
+    assert undocumented(request.getfixturevalue(kind)[1]) == set()
 
 
 def test_an_ablation_leaves_out_what_entities_do_not_have(marked, sorted_):

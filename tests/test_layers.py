@@ -45,7 +45,7 @@ TOGETHER = {
 """Within these layers one module may use another, as long as there is no cycle."""
 
 HEAVY = {
-    "torch": {"llm/hidden.py", "llm/int8.py", "llm/local.py", "llm/states.py", "models.py", "student/"},
+    "torch": {"llm/hidden.py", "llm/int8.py", "llm/local.py", "llm/states.py", "models.py", "processor.py", "student/"},
     "transformers": {"llm/chats.py", "llm/local.py", "llm/states.py", "models.py", "student/"},
     "openai": {"llm/openai_api.py"},
     "vllm": {"llm/vllm_engine.py"},

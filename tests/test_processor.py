@@ -3,7 +3,7 @@
 import pytest
 
 from freeal import processor
-from freeal.processor import multiplies_bfloat16
+from freeal.processor import bfloat16_is_faster, multiplies_bfloat16, pick_device
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,15 @@ def test_bfloat16_is_for_processors_that_are_faster_with_it(described, faster):
 def test_where_the_kernel_does_not_describe_the_processor_float32_stays(monkeypatch, tmp_path):
     monkeypatch.setattr(processor, "FLAGS", tmp_path / "cpuinfo")
     assert not multiplies_bfloat16()
+
+
+def test_a_gpu_that_only_emulates_bfloat16_is_no_faster_with_it(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not bfloat16_is_faster("cuda:1")
+
+
+def test_a_device_that_is_named_is_taken():
+    pytest.importorskip("torch")
+    assert pick_device("cuda:1") == "cuda:1"
+    assert pick_device("auto") in {"cuda", "mps", "cpu"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from commandline import freeal
+from commandline import freeal, undocumented
 from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import WORDS, go, settings
@@ -352,6 +352,10 @@ def test_the_report_tells_whose_words_they_are(kept):
     page = (kept / "report.html").read_text(encoding="utf-8")
     assert "<td>understudy</td>" in page
     assert "| understudy |" in (kept / "summary.md").read_text(encoding="utf-8")
+
+
+def test_every_key_of_its_summary_is_documented(kept):
+    assert undocumented(kept) == set()
 
 
 def test_status_counts_what_was_written_and_whom_it_labelled(kept):

@@ -13,6 +13,7 @@ from typing import Any
 from freeal.errors import LLMError
 from freeal.llm import UNHEARD, InProcess, Journal, Message, Reply, Request
 from freeal.llm.packing import ChoiceTree, Tokens, choice_tree
+from freeal.models import quiet
 
 
 class ChatTokenizer:
@@ -196,15 +197,8 @@ def _samples(path: Path, count: int = 64, size: int = 4096) -> bytes:
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
     """Loading without transformers' bars and warnings; a folder that cannot be loaded is an LLMError."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        yield
+        with quiet():
+            yield
     except (OSError, ValueError, KeyError) as error:
         raise LLMError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
-    finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()

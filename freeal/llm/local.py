@@ -31,7 +31,7 @@ from freeal.llm import UNHEARD, Capabilities, Journal, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
 from freeal.llm.hidden import Layer
 from freeal.llm.packing import ChoiceTree, Tokens, branches, pack, packs, shared_length
-from freeal.processor import multiplies_bfloat16
+from freeal.processor import bfloat16_is_faster, pick_device
 from freeal.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _Reader:
     in_cache: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.device = _device(self.config.device)
+        self.device = pick_device(self.config.device)
         self.dtype = _dtype(self.config.dtype, self.device)
         self.cache: Any = None
         self.budget = self.config.batch_tokens or (CPU_TOKENS if self.device == "cpu" else GPU_TOKENS)
@@ -337,24 +337,12 @@ def _path_scores(logits: torch.Tensor, tree: ChoiceTree, prompts: int) -> list[l
     return [list(map(float, row)) for row in zip(*(column.tolist() for column in columns), strict=True)]  # type: ignore[union-attr]
 
 
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def _dtype(wanted: str, device: str) -> str:
-    """`auto` is bfloat16 where the processor computes faster with it, else float32.
+    """`auto` is bfloat16 where the device computes faster with it, else float32, on a GPU float16.
 
     Raises:
         ConfigError: eight bits, and not on a processor.
     """
-    import torch
-
     if wanted == INT8 and device != "cpu":
         raise ConfigError(
             f"llm.dtype: int8 is computed on a processor, and this model runs on {device}: "
@@ -362,8 +350,6 @@ def _dtype(wanted: str, device: str) -> str:
         )
     if wanted != "auto":
         return wanted
-    if device.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device == "mps":
-        return "float16"
-    return "bfloat16" if multiplies_bfloat16() else "float32"
+    if bfloat16_is_faster(device):
+        return "bfloat16"
+    return "float16" if device.startswith(("cuda", "mps")) else "float32"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from freeal.errors import DataError
+from freeal.config import DataConfig
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Reply, Request
+from freeal.tables import open_table
 
 NOT_ASKED = "no reply recorded for this row"
 NO_LABEL = "no label recorded"
@@ -54,8 +54,9 @@ class RecordedLLM(InProcess):
         label_column: str,
         labels: Sequence[str],
         answer: Answer = lambda reply, question: reply,
+        encoding: str = "utf-8",
     ) -> RecordedLLM:
-        """Read a csv, tsv, jsonl or parquet file with one label a row.
+        """Read a file with one label a row, of any kind that `tables` reads.
 
         A number stands for the label of that class index, unless labels are numbers themselves; -1, an
         empty field and null mean that no label was recorded. Any other text is replayed as it is.
@@ -64,15 +65,15 @@ class RecordedLLM(InProcess):
             DataError: the file cannot be read, a column is missing, or an id has two different labels.
         """
         replies: dict[str, Reply] = {}
-        for line, row in _rows(path):
+        place = str(path.absolute())  # never a name to be looked for elsewhere
+        table = open_table(place, "train", DataConfig(pool=place, encoding=encoding))
+        for number, row in table.rows:
             if missing := [column for column in (id_column, label_column) if column not in row]:
-                raise DataError(f"{path}: row {line}: no column {missing[0]!r}; there are {', '.join(map(repr, row))}")
+                raise table.fault(number, f"no column {missing[0]!r}; there are {', '.join(map(repr, row))}")
             uid, reply = _text(row[id_column]), _reply(_text(row[label_column]), labels)
             if replies.setdefault(uid, reply) != reply:
-                raise DataError(
-                    f"{path}: row {line}: id {uid!r} was {_told(replies[uid])} before and is {_told(reply)} here; "
-                    "an id must have one label"
-                )
+                was, here = _told(replies[uid]), _told(reply)
+                raise table.fault(number, f"id {uid!r} was {was} before and is {here} here; an id must have one label")
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return cls(
             replies, {"sha256": sha256, "id": id_column, "label": label_column, "labels": "\n".join(labels)}, answer
@@ -109,37 +110,3 @@ def _text(value: object) -> str:
     if value is None or value != value:  # NaN, as pandas writes a missing text
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """The rows of a file, counted from 1."""
-    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: recorded labels must be in a file of kind {', '.join(readers)}")
-    try:
-        yield from enumerate(reader(path), 1)
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: bad UTF-8, bad JSON, bad parquet
-        raise DataError(f"{path}: the recorded labels cannot be read: {error}") from error
-
-
-def _csv(path: Path) -> Iterator[Mapping[str, object]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-
-
-def _jsonl(path: Path) -> Iterator[Mapping[str, object]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line in file:
-            row = json.loads(line) if line.strip() else {}
-            if not isinstance(row, dict):
-                raise ValueError(f"expected one JSON object a line, found {line[:80]!r}")
-            if row:
-                yield row
-
-
-def _parquet(path: Path) -> Iterable[Mapping[str, object]]:
-    import pyarrow.parquet as pq
-
-    rows: list[Mapping[str, object]] = pq.read_table(path).to_pylist()
-    return rows

@@ -55,7 +55,7 @@ def llm(wanted: LLMConfig, prompt: Prompt, seed: int, emit: Emit, depth: float |
                 return " ".join(prompt.task.answered(label, question).values())
 
             named = prompt.task.labels if prompt.task.kind == "classification" else prompt.replies
-            return RecordedLLM.from_labels(place, kept.id, kept.label, tuple(named), answer)
+            return RecordedLLM.from_labels(place, kept.id, kept.label, tuple(named), answer, kept.encoding)
         case ScriptedConfig() as script:
             from freeal.llm.scripted import ScriptedLLM
 

@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from torch import Tensor
 from transformers import AutoModel
 
+from freeal.processor import pick_device
 from freeal.student.encoders import (
     longest_input,
     mean_of_tokens,
@@ -19,7 +20,6 @@ from freeal.student.encoders import (
     open_tokenizer,
     pad,
     padding,
-    pick_device,
     reading_batches,
     reading_budget,
     tokenise,
@@ -54,7 +54,7 @@ class EncoderEmbedder:
 
     def __init__(self, model_path: str, device: str = "auto", max_tokens: int = 256) -> None:
         self.model_path = model_path
-        self.device = pick_device(device)
+        self.device = torch.device(pick_device(device))
         self.tokenizer = open_tokenizer(model_path)
         self.model = open_model(AutoModel.from_pretrained, model_path).to(self.device).eval()
         self.max_tokens = longest_input(self.tokenizer, self.model.config, max_tokens)

@@ -1,19 +1,17 @@
-"""What surrounds an encoder: opening it without noise, its device, its tokens, and batches without waste."""
+"""What surrounds an encoder: opening it without noise, its tokens, and batches without waste."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 from torch import Tensor
 from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from freeal.errors import ModelError
+from freeal.models import quiet
 from freeal.types import IntArray
 
 Tokens = list[int]
@@ -23,15 +21,6 @@ WINDOW = 4
 
 JITTER = 4.0
 """Tokens by which lengths are blurred before sorting, or few rows would form the same batches in every epoch."""
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first of cuda, mps and cpu that is there."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def open_model(loader: Callable[..., Any], path: str, **settings: Any) -> Any:
@@ -62,21 +51,6 @@ def open_tokenizer(path: str) -> Any:
             return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: no tokenizer that transformers can open: {error}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Transformers without warnings and progress bars for a while; the user's settings come back afterwards."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled() and not are_progress_bars_disabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def longest_input(tokenizer: Any, model_config: Any, wanted: int) -> int:

@@ -19,7 +19,7 @@ from freeal.config import TaggerConfig, TransformerConfig
 from freeal.errors import ModelError, TrainingError
 from freeal.events import Emit, Note, Progress
 from freeal.failpoints import failpoint
-from freeal.processor import multiplies_bfloat16
+from freeal.processor import bfloat16_is_faster
 from freeal.student.encoders import Tokens, open_model, reading_batches, reading_budget, training_batches
 from freeal.types import IntArray
 
@@ -76,7 +76,7 @@ def twice_at_most(
     """
     rate = settings.learning_rate
     try:
-        return attempt(Pace(rate, bfloat16_is_faster(device)))
+        return attempt(Pace(rate, bfloat16_is_faster(device.type)))
     except NotFiniteError as first:
         emit(Note(f"the loss was not finite in {first}; starting again with half the learning rate", "student"))
     try:
@@ -203,13 +203,6 @@ def set_seed(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed_all(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
-
-
-def bfloat16_is_faster(device: torch.device) -> bool:
-    """Whether the machine multiplies bfloat16 faster; elsewhere autocast costs more than it saves."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and multiplies_bfloat16()
 
 
 def _adamw(model: Any, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -37,7 +37,7 @@ class JudgedStudent:
         self, inputs: Inputs, targets: FloatArray, weights: FloatArray | None = None, keep: Keep | None = None
     ) -> Self:
         """Both learn the distributions `targets` (m, k), or (m, s, 2); `losses_` are the judge's."""
-        self.judge.fit(inputs, targets, weights)
+        self.judge.fit(inputs, targets, weights, keep)
         self.losses_, self.out_of_fold_ = self.judge.losses_, self.judge.out_of_fold_
         if self.weigh and keep is not None:
             believed = _belief(self.losses_, keep)

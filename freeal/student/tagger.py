@@ -21,6 +21,8 @@ from transformers import AutoConfig, AutoModelForTokenClassification
 from freeal.config import TaggerConfig
 from freeal.errors import DataError, ModelError
 from freeal.events import Emit, Note, ignore
+from freeal.models import quiet
+from freeal.processor import bfloat16_is_faster, pick_device
 from freeal.select.tags import believed_words, clean_words, loss_of_texts
 from freeal.student import Keep
 from freeal.student.augment import hide
@@ -33,8 +35,6 @@ from freeal.student.encoders import (
     open_tokenizer,
     pad,
     padding,
-    pick_device,
-    quiet,
 )
 from freeal.student.finetuning import (
     Head,
@@ -42,7 +42,6 @@ from freeal.student.finetuning import (
     Pace,
     Training,
     begin,
-    bfloat16_is_faster,
     open_classifier,
     own_randomness,
     readings,
@@ -104,7 +103,7 @@ class TaggerStudent:
         self.model_path = model_path
         self.words = words
         self.emit = emit
-        self.device = pick_device(config.device)
+        self.device = torch.device(pick_device(config.device))
         self.tokenizer = open_tokenizer(model_path)
         if not self.tokenizer.is_fast:
             raise ModelError(
@@ -316,7 +315,7 @@ class TaggerStudent:
     def _view(self, model: Any, texts: _Texts) -> StudentView:
         proba = _certain(texts.at, len(self.classes))
         embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
-        forward = partial(self._forward, model, autocast=bfloat16_is_faster(self.device))
+        forward = partial(self._forward, model, autocast=bfloat16_is_faster(self.device.type))
         for rows, read in readings(model, forward, texts.tokens, self.device):
             found, slots, places = texts.words_of(rows)
             proba[rows[found], slots] = torch.softmax(read.logits[found, places], dim=-1).cpu().numpy()

@@ -21,6 +21,8 @@ from transformers import AutoModelForSequenceClassification
 from freeal.config import TransformerConfig
 from freeal.errors import ModelError
 from freeal.events import Emit, ignore
+from freeal.models import quiet
+from freeal.processor import bfloat16_is_faster, pick_device
 from freeal.student import Keep
 from freeal.student.augment import augment
 from freeal.student.encoders import (
@@ -30,8 +32,6 @@ from freeal.student.encoders import (
     open_tokenizer,
     pad,
     padding,
-    pick_device,
-    quiet,
     tokenise,
 )
 from freeal.student.finetuning import (
@@ -40,7 +40,6 @@ from freeal.student.finetuning import (
     Pace,
     Training,
     begin,
-    bfloat16_is_faster,
     open_classifier,
     own_randomness,
     readings,
@@ -105,7 +104,7 @@ class TransformerStudent:
         self.several = several
         self.work = work
         self.shape = (len(labels), 2) if several else (len(labels),)
-        self.device = pick_device(config.device)
+        self.device = torch.device(pick_device(config.device))
         self.tokenizer = open_tokenizer(model_path)
         self.losses_ = np.zeros((0, 0), PROBABILITY)
         self._network: _Network | None = None
@@ -135,7 +134,7 @@ class TransformerStudent:
         proba = np.zeros((len(inputs), *self.shape), PROBABILITY)
         embeddings = np.zeros((len(inputs), network.head.in_features), np.float32)
         tokens = tokenise(self.tokenizer, inputs.texts, self._limit(network))
-        for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device)):
+        for rows, read in self._read(network, tokens, autocast=bfloat16_is_faster(self.device.type)):
             proba[rows] = torch.softmax(read.logits, dim=-1).cpu().numpy()
             embeddings[rows] = read.features.cpu().numpy()
         return StudentView(proba, embeddings)

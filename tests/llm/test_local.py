@@ -231,3 +231,26 @@ def test_a_template_without_system_turns_gets_the_system_text_with_the_first_que
     chats = ChatTokenizer(place)
     text = chats.tokenizer.decode(chats.tokens(ask("stars", ()).messages))
     assert text.startswith(f"{START}user\n{SYSTEM.content}\n\nText: stars{STOP}")
+
+
+def test_a_gpu_that_only_emulates_bfloat16_is_asked_in_float16(monkeypatch):
+    from freeal.llm.local import _dtype
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert _dtype("auto", "cuda") == "float16"
+
+
+def test_loading_leaves_progress_bars_off_where_the_user_has_none(folder):
+    from transformers.utils import logging
+
+    from freeal.llm.chats import loading
+
+    before = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with loading(folder):
+            pass
+        assert not logging.is_progress_bar_enabled()
+    finally:
+        if before:
+            logging.enable_progress_bar()

@@ -58,7 +58,7 @@ def test_numbers_are_labels_where_labels_are_numbers(tmp_path):
 
 def test_an_id_with_two_labels_is_refused(tmp_path):
     path = write(tmp_path / "labels.jsonl", [*ROWS, {"id": "r1", "label": "negative"}])
-    with pytest.raises(DataError, match=r"labels.jsonl: row 4: id 'r1' was 'positive' before and is 'negative' here"):
+    with pytest.raises(DataError, match=r"labels.jsonl: line 4: id 'r1' was 'positive' before and is 'negative' here"):
         recorded(path)
 
 
@@ -89,8 +89,30 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"gone\.csv: the recorded labels cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.csv: no such file"):
         recorded(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", '{"id": "1", "label": "x"}\n\n{"id": "2", "label" "x"}\n', r"a\.jsonl: line 3, column 21: no JSON"),
+        ("a.jsonl", '\n{"label": "x"}\n', r"a\.jsonl: line 2: no column 'id'; there are 'label'"),
+        ("a.csv", "id,label\nr1,x\nr2\n", r"a\.csv: line 3: 1 value\(s\) where the header names 2 column\(s\)"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path, name, content, told):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        recorded(tmp_path / name)
+
+
+def test_labels_may_be_in_another_encoding(tmp_path):
+    (tmp_path / "a.csv").write_bytes("id,label\nr1,schön\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"looks like latin-1.*llm\.encoding"):
+        recorded(tmp_path / "a.csv")
+    llm = RecordedLLM.from_labels(tmp_path / "a.csv", "id", "label", LABELS, encoding="latin-1")
+    assert replies(llm, "r1") == [("schön", None)]
 
 
 def test_another_file_is_another_llm_wherever_it_lies(tmp_path):

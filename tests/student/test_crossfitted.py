@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from freeal.config import LinearConfig
+from freeal.config import LinearConfig, TransformerConfig
 from freeal.errors import ModelError
 from freeal.student.crossfitted import CrossFitted
 from freeal.student.embedders import TfidfEmbedder
+from freeal.student.judged import JudgedStudent
 from freeal.student.linear import LinearStudent
+from freeal.student.transformer import TransformerStudent
 from freeal.student.uniform import UniformStudent
-from freeal.types import Inputs, StudentView
+from freeal.types import CleanSplit, Inputs, StudentView
 
 LABELS = ("bad", "good")
 
@@ -52,3 +54,17 @@ def test_judges_are_not_kept(tmp_path):
         judge.save(tmp_path)
     with pytest.raises(ModelError, match="are not kept"):
         judge.view(Inputs(["a text"]))
+
+
+def test_those_who_judge_for_freeals_student_believe_no_more_rows_than_it(tiny_encoder, reviews):
+    def keep(losses):
+        asked.append(losses.shape[1])
+        return CleanSplit(np.ones(losses.shape[1], np.float32), np.ones(losses.shape[1], bool), losses[0])
+
+    asked = []
+    config = TransformerConfig(objective="freeal", epochs=2, min_steps=0, warmup_epochs=1, batch_size=8, device="cpu")
+    new = lambda fold: TransformerStudent(config, LABELS, fold, str(tiny_encoder))  # noqa: E731
+    targets = np.eye(2)[[int("good" in text) for text in reviews.texts]]
+    JudgedStudent(new(0), CrossFitted(new, 2, 0, (2,))).fit(reviews, targets, keep=keep)
+    m = len(reviews)
+    assert asked == [m // 2, m - m // 2, m]

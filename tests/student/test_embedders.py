@@ -4,30 +4,6 @@ import pytest
 from freeal.errors import ModelError
 from freeal.student.embedders import EncoderEmbedder, RememberingEmbedder, TfidfEmbedder
 
-TEXTS = ["a fine film", "a very very dull and boring movie", "", "fine", "!!"]
-
-
-@pytest.fixture(scope="module", params=["encoder", "tfidf"])
-def embedder(request, tiny_encoder):
-    return EncoderEmbedder(str(tiny_encoder), "cpu") if request.param == "encoder" else TfidfEmbedder(64)
-
-
-def test_vectors_are_float32_and_of_length_one(embedder):
-    vectors = embedder.encode(TEXTS)
-    assert vectors.dtype == np.float32
-    assert vectors.shape == (5, embedder.description["dimensions"])
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
-
-
-def test_no_texts_give_no_vectors_of_the_right_width(embedder):
-    assert embedder.encode([]).shape == (0, embedder.description["dimensions"])
-
-
-def test_a_vector_does_not_depend_on_the_texts_beside_it(embedder):
-    together = embedder.encode(TEXTS)
-    alone = np.concatenate([embedder.encode([text]) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-
 
 def test_texts_that_share_words_are_nearer():
     film, films, storm = TfidfEmbedder().encode(["a charming film", "charming films", "heavy rain tomorrow"])

@@ -5,11 +5,11 @@ from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
 from freeal.errors import ModelError
+from freeal.models import quiet
 from freeal.student.encoders import (
     open_model,
     open_tokenizer,
     pad,
-    quiet,
     reading_batches,
     tokenise,
     training_batches,
