@@ -369,7 +369,7 @@ class FilterConfig(Section):
 
     kind: Literal["gmm", "quantile", "none"] = "gmm"
     threshold: Share = Field(0.7, description="gmm: P(clean) above which a label is believed")
-    share: Share = Field(0.5, description="quantile: share of the smallest losses that is believed")
+    share: Share = Field(0.5, gt=0, description="quantile: share of the smallest losses that is believed")
 
 
 class BeliefConfig(Section):

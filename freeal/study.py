@@ -26,7 +26,7 @@ from freeal.report import history, measure, worth
 from freeal.report.study import AT
 from freeal.scorekeeper import works_before
 from freeal.tasks import Kind
-from freeal.types import IntArray, argmax
+from freeal.types import IntArray
 
 SCHEMA_VERSION = 1
 REFERENCE = "default"
@@ -329,6 +329,8 @@ def settings(file: Path, folder: Path, method: Method, seed: int, overrides: Seq
         given += ["evaluation.llm_on_test=false", "reading=written"]
         if getattr(config.load(file, overrides, given).student, "objective", None) == "coteaching":
             given += ["student.objective=plain"]  # where every row is believed, all weigh the same
+    if config.load(file, overrides, given).stop.max_calls is not None:
+        given += ["stop.count_reused=true"]  # or who comes later and finds replies kept would have more calls
     return config.load(file, overrides, given)
 
 
@@ -499,7 +501,7 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
         score = summary[where].get(who) or {}
         if (value := worth(score)) is not None:
             found[name] = value
-            if name == "pool":
+            if name == "pool" and score["calibration_error"] is not None:
                 found["calibration"] = score["calibration_error"]
             found["student_f1" if name == "student_test" else f"{name}_f1"] = score["macro_f1"]
     return found
@@ -535,9 +537,9 @@ def _right(run: Path, method: Method) -> dict[str, dict[str, float]]:
         by_id = {example.id: label for example, label in zip(corpus.test.examples, corpus.test_gold, strict=True)}
         true = np.array([by_id[uid] for uid in ids], np.int64)
         if method.labels in said:
-            found["test"] = _paired(ids, argmax(said[method.labels]), true)
+            found["test"] = _paired(ids, then.task.best(said[method.labels]), true)
         if method.student and "student" in said:
-            found["student_test"] = _paired(ids, argmax(said["student"]), true)
+            found["student_test"] = _paired(ids, then.task.best(said["student"]), true)
     return found
 
 
@@ -552,9 +554,9 @@ def _labels(run: history.History, who: str) -> IntArray:
         "zero_shot": run.states[0].annotations.first, "llm": final.annotations.proba, "student": final.student,
         "final": final.posterior,
     }  # fmt: skip
-    return argmax(said[who])
+    return run.task.best(said[who])
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "sd": deviation, "values": list(values)}

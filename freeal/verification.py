@@ -64,11 +64,12 @@ class Verifier:
             return posterior
         number = int(annotations.asked_in.max())
         work = f"round {number}{MEMBER}verification"
-        if (left := self.left(number)) is not None and left < len(disputes):
-            self.annotator.emit(Note(f"{len(disputes)} disputed entities stay as they are: {left} calls left", work))
-            return posterior
         asking = replace(self.annotator, prompt=prompt(), unit="disputed entities")
         questions = Pool(tuple(map(self._question, disputes)))
+        left, unasked = self.left(number), asking.unasked(questions, work)
+        if left is not None and left < unasked:  # what was asked before an interruption has its reply
+            self.annotator.emit(Note(f"{len(disputes)} disputed entities stay as they are: {left} calls left", work))
+            return posterior
         try:
             said = asking.annotate(questions, np.arange(len(disputes)), [()] * len(disputes), work, all_or_none=True)
         except BudgetError as error:

@@ -606,7 +606,15 @@ def test_disputed_entities_are_asked_about_and_settled(tmp_path, tiny_encoder):
     assert int(told[1]) >= asked
     again = freeal("run", "--fork", tmp_path / "run", "--out", tmp_path / "again", "--json")
     assert json.loads(again.out)["usage"]["calls"] == 0
-    assert (tmp_path / "again" / "labels.csv").read_bytes() == (tmp_path / "run" / "labels.csv").read_bytes()
+    settled = (tmp_path / "run" / "labels.csv").read_bytes()
+    assert (tmp_path / "again" / "labels.csv").read_bytes() == settled
+    calls = summary(tmp_path / "run")["usage"]["calls"]
+    shutil.rmtree(tmp_path / "run" / "rounds" / "00")
+    for name in ("summary.json", "labels.csv"):
+        (tmp_path / "run" / name).unlink()
+    said = freeal("run", "--resume", tmp_path / "run", "--max-calls", calls)
+    assert said.code in (0, 3), said.err
+    assert (tmp_path / "run" / "labels.csv").read_bytes() == settled, "what was asked before is not asked again"
 
 
 def test_disputed_entities_stay_as_they_are_where_no_calls_are_left_for_them(tmp_path, tiny_encoder):

@@ -436,6 +436,17 @@ def test_a_budget_that_the_first_demonstrations_exceed_leaves_the_method_out(con
     assert "max_calls" in found["left_out"]["few-shot at 0.2"]
 
 
+def test_every_method_has_the_calls_that_the_configuration_allows_whoever_asked_before(configuration, tmp_path):
+    for method in study.methods([]):
+        chosen = study.settings(configuration, tmp_path, method, 0, ["stop.max_calls=30"])
+        assert chosen.stop.count_reused
+    assert not study.settings(configuration, tmp_path, method, 0).stop.count_reused
+
+
+def test_figures_of_one_seed_have_no_spread():
+    assert study._spread([0.5]) == {"mean": 0.5, "sd": None, "values": [0.5]}
+
+
 def test_rows_that_a_budget_leaves_without_a_label_count_as_wrong(configuration, tmp_path):
     some = ("--method", "calibrated", "--seeds", 1, "--budgets", "0.5", "--json")
     found = json.loads(freeal("study", configuration, "--out", tmp_path / "study", *some).out)["methods"]

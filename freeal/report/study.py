@@ -209,12 +209,12 @@ def _drawings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _curves(found: Mapping[str, Any], figure: str, cost: str) -> dict[str, list[tuple[float, float, float]]]:
     """Name -> (cost, mean, standard deviation), a point a budget, of what costs something; NaN without the figure."""
-    nothing = {"mean": float("nan"), "sd": 0.0}
+    nothing = {"mean": float("nan"), "sd": None}
     curves: dict[str, list[tuple[float, float, float]]] = {}
     for group in groups(found, parts=False):
         for name, method in group.methods.items():
             if cost in method:
                 value = method.get(figure, nothing)
-                point = (method[cost]["mean"], value["mean"], value["sd"])
+                point = (method[cost]["mean"], value["mean"], value["sd"] or 0.0)
                 curves.setdefault(name.partition(AT)[0], []).append(point)
     return curves

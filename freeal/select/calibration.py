@@ -99,12 +99,13 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, evenness: float = EV
         vectors: (m, d) of the same texts, of length one.
 
     Returns:
-        shares that add up to one; even ones where there is nothing to learn.
+        shares that add up to one. Where nothing can be learned of even ones, as of a rare label that they have filled
+        with others, the search starts from those that are left when taste is divided out; where nothing can be learned
+        of these either, they are the answer.
     """
     from scipy.optimize import minimize
 
     k = proba.shape[1]
-    even = np.full(k, 1.0 / k)
     explain = Explained.by(vectors)
 
     def objective(bias: FloatArray) -> tuple[float, FloatArray]:
@@ -115,11 +116,12 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, evenness: float = EV
         by_bias = (now * by_row - now * (now * by_row).sum(axis=1, keepdims=True)).sum(axis=0)
         return -float(np.log(amount) + evenness * np.log(mean).mean()), -by_bias
 
-    start = prior_bias(proba, even)
-    if explain(shifted(proba, start))[0] <= TINY:
-        return even
-    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    best: FloatArray = shifted(proba, found.x).mean(axis=0)
+    found = batch_bias(proba)
+    for start in (prior_bias(proba, np.full(k, 1.0 / k)), found, np.zeros(k)):
+        if explain(shifted(proba, start))[0] > TINY:
+            found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+            break
+    best: FloatArray = shifted(proba, found).mean(axis=0)
     return best
 
 

@@ -133,7 +133,8 @@ def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:
 
 def _harm(before: Signs, now: Signs) -> str | None:
     """What got worse from one round to a later one, if that is enough to go back."""
-    if now.evenness < COLLAPSED <= before.evenness:
+    flatter = before.evenness - now.evenness > MARGINS["evenness"]
+    if now.evenness < COLLAPSED <= before.evenness and flatter:
         return f"later nearly all rows have one label (evenness {before.evenness:.2f}, then {now.evenness:.2f})"
     if before.kappa is not None and now.kappa is not None and now.kappa <= NONE and before.kappa >= SOME:
         return f"later LLM and student agree no more than by chance (kappa {before.kappa:.2f}, then {now.kappa:.2f})"

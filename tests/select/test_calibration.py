@@ -269,9 +269,21 @@ def test_a_taste_of_the_llm_does_not_change_the_shares():
     np.testing.assert_allclose(learnable_prior(proba, vectors), learnable_prior(liked, vectors), atol=1e-3)
 
 
-def test_texts_that_tell_nothing_give_even_shares():
+def test_texts_that_tell_nothing_leave_the_shares_without_taste():
     proba, _, _ = readable((0.2, 0.8), n=60)
-    np.testing.assert_allclose(learnable_prior(proba, np.ones((60, 3))), [0.5, 0.5])
+    left = shifted(proba, batch_bias(proba)).mean(axis=0)
+    np.testing.assert_allclose(learnable_prior(proba, np.ones((60, 3))), left)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rare_label_is_not_made_half_of_all_though_even_shares_cannot_be_learned(seed):
+    rng = np.random.default_rng(seed)
+    classes = (np.arange(400) < 20).astype(int)
+    logits = 4.0 * (classes - 0.5) + 2.5 * rng.normal(size=400) - 3.0
+    proba = shifted(np.exp(np.stack([-logits / 2, logits / 2], axis=1)), np.zeros(2))
+    vectors = rng.normal(size=(400, 200)) + 6.0 * np.eye(200)[0] * classes[:, None]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert learnable_prior(proba, vectors)[1] < 0.4
 
 
 def test_what_is_explained_has_the_derivative_it_says():

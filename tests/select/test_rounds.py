@@ -157,6 +157,11 @@ def test_without_a_student_or_answers_nobody_can_tell_chance():
     assert by_chance(alike, alike.proba) is None
 
 
+def test_a_round_of_a_rare_label_is_not_thrown_away_for_a_hair():
+    before, now = replace(GOOD, evenness=0.2501), replace(BETTER, evenness=0.2495)
+    assert best_round([before, now]) == (1, None)
+
+
 @given(seed=st.integers(0, 99), k=st.integers(2, 6))
 def test_evenness_is_one_for_even_shares_and_zero_for_one_label(seed, k):
     even = np.random.default_rng(seed).permutation(np.arange(10 * k) % k)
