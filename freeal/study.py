@@ -499,8 +499,8 @@ def _scores(summary: Mapping[str, Any], method: Method) -> dict[str, float]:
         score = summary[where].get(who) or {}
         if (value := worth(score)) is not None:
             found[name] = value
-            if name == "pool":
-                found["calibration"] = score["calibration_error"]
+            if name == "pool" and (error := score["calibration_error"]) is not None:
+                found["calibration"] = error
             found["student_f1" if name == "student_test" else f"{name}_f1"] = score["macro_f1"]
     return found
 
