@@ -43,9 +43,12 @@ def _named(labels: IntArray, classes: Sequence[str]) -> list[list[str] | None]:
 
 
 def _span_calibration(proba: FloatArray, predicted: IntArray, gold: IntArray) -> float | None:
-    """That of the words that prediction or gold has within an entity: those outside are many, and easy."""
-    counted = (predicted > 0) | (gold > 0)
-    return calibration_error(proba, np.where(counted & (gold >= 0), gold, -1))
+    """That of the words predicted to be within an entity, None without any: those outside are many, and easy.
+
+    Which words count must not hang on gold: entities that were missed, without the words rightly left outside, would
+    make every tagger look too sure.
+    """
+    return calibration_error(proba, np.where((predicted > 0) & (gold >= 0), gold, -1))
 
 
 Sentences = Sequence[Sequence[str] | None]

@@ -38,6 +38,8 @@ from freeal.types import (
 )
 
 TEST = "test, zero-shot"
+FIRST_ASKED = "rows of round 0"
+"""Under this name the ledger remembers which rows of the pool the first round asked about."""
 
 Reader = Annotator | Panel | Candidates
 
@@ -93,7 +95,7 @@ class Scorekeeper:
     ) -> Measured:
         number = state.next_round - 1
         said, stand_in = state.annotations, self.annotator.ledger.recall(understudy.FACT, alone=True)
-        asked, scouted = self._asked(said, stand_in is not None)
+        asked, scouted = self._asked(said, number, stand_in is not None)
         pool = self.gold.on_pool(llm=said.proba, among=asked)
         pool |= self.gold.on_pool(student=state.student, final=state.posterior)
         if self.config.cold_start.kind == "none":
@@ -151,7 +153,7 @@ class Scorekeeper:
             found.append({"name": name, "weight": round(float(weight), 4), "answered": answered, "accuracy": accuracy})
         return found
 
-    def _asked(self, said: Annotations, taken_over: bool) -> tuple[BoolArray, BoolArray]:
+    def _asked(self, said: Annotations, number: int, taken_over: bool) -> tuple[BoolArray, BoolArray]:
         """(n,) rows that count for what the LLM said, and for what it said at first: all, unless that was a scout.
 
         Who has `taken_over` from it has spoken of all.
@@ -159,7 +161,22 @@ class Scorekeeper:
         n, k = len(said.first), len(self.task.labels)
         if queries.scouted(n, k, self.config.query.scout, self.config.asking_rounds) == n:
             return np.ones(n, bool), np.ones(n, bool)
-        return (said.asked_in >= 0) | taken_over, spoken(said.first)
+        return (said.asked_in >= 0) | taken_over, self._scouted(said, number)
+
+    def _scouted(self, said: Annotations, number: int) -> BoolArray:
+        """(n,) rows the first round asked about, answered or not: of those asked again no later state can tell.
+
+        A run begun before the ledger remembered them knows those that were answered.
+        """
+        ledger = self.annotator.ledger
+        if number == 0:
+            ledger.remember(FIRST_ASKED, np.flatnonzero(said.asked_in == 0).tolist())
+        rows = ledger.recall(FIRST_ASKED, alone=True)
+        if not isinstance(rows, list):
+            return spoken(said.first)
+        scouted = np.zeros(len(said.first), bool)
+        scouted[rows] = True
+        return scouted
 
     def _on_test(self, state: LoopState, student: Student, taken_over: bool) -> dict[str, FloatArray]:
         """Who says what of the test, (t, k) each; an LLM that an understudy has `taken_over` from has no say there."""

@@ -2,14 +2,16 @@
 
 import doctest
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freeal import entity_metrics
-from freeal.entity_metrics import EntityNoise, entity_noise, entity_scores
+from freeal.entity_metrics import EntityNoise, entity_noise, entity_scores, scores_of
 from freeal.metrics import LabelScores
 from freeal.tasks.spans import chunks
+from freeal.types import argmax
 
 TAGS = st.sampled_from(["O", "O", "B-A", "I-A", "B-B", "I-B", "S-B"])
 
@@ -114,6 +116,15 @@ def test_lengths_that_differ_are_told():
         entity_scores([["O"]], [])
     with pytest.raises(ValueError, match=r"sentence 2: 1 predicted tag\(s\), 2 in gold"):
         entity_noise([["O"], ["O"]], [["O"], ["O", "O"]])
+
+
+def test_a_tagger_that_is_as_right_as_it_is_sure_has_hardly_a_calibration_error():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([2.0, 1.0, 1.0], (1000, 20))
+    gold = (rng.random((1000, 20, 1)) > proba.cumsum(axis=-1)).sum(axis=-1)
+    score = scores_of(["O", "B-A", "I-A"], argmax)
+    assert score(proba, gold).calibration_error < 0.05
+    assert score(np.tile([0.9, 0.1, 0.0], (1000, 20, 1)), gold).calibration_error is None  # nothing is predicted
 
 
 def test_the_examples_in_the_docstrings_hold():

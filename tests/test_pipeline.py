@@ -192,6 +192,17 @@ def test_figures_of_the_scout_are_of_the_rows_it_asked(tmp_path):
     assert found["rounds"][0]["pool"]["final"]["coverage"] == 1.0
 
 
+def test_what_the_scout_could_not_read_is_wrong_zero_shot_as_it_is_for_the_llm(tmp_path):
+    chosen = settings(tmp_path, noise=0.0, unreadable=0.3)
+    go(prepare(chosen, tmp_path / "run"), rounds=1)
+    _, found = go(prepare(chosen, tmp_path / "run"), rounds=2)
+    first, second = (each["pool"] for each in found["rounds"])
+    assert first["zero_shot"]["accuracy"] == pytest.approx(first["zero_shot"]["coverage"] * 60 / 50)
+    assert first["zero_shot"]["accuracy"] == first["llm"]["accuracy"] < 0.9
+    assert second["zero_shot"] == first["zero_shot"]  # rows first asked later do not count
+    assert "(of the 83% that were asked so)" in report.headline(found)
+
+
 def test_the_zero_shot_preset_asks_once_and_keeps_what_the_llm_says(tmp_path):
     chosen = settings(tmp_path, preset="zero-shot", rounds=1, student={"kind": "none"})
     job = prepare(chosen, tmp_path / "run")

@@ -225,7 +225,7 @@ def headline(found: Mapping[str, Any]) -> str:
         final, before = worth(figures.get("final")), worth(figures.get("zero_shot"))
         unit = " F1" if "final" in figures and figures["final"].get("micro_f1") is not None else ""
         if final is not None and before is not None:
-            asked = figures["zero_shot"]["coverage"]
+            asked = found["rounds"][0]["asked"] / found["data"]["rows"] if place == "pool" else 1.0
             part = f" (of the {asked:.0%} that were asked so)" if asked < ALL else ""
             gain = f"{100 * (final - before):+.1f} points"
             parts.append(f"{place}: {first}{unit} {before:.3f}{part} → final{unit} {final:.3f} ({gain})")

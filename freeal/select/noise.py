@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from freeal.types import FloatArray, argmax, spoken, surest
+from freeal.types import FloatArray, argmax, spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,16 @@ class EstimatedError:
 def estimated_error(posterior: FloatArray, labels: Sequence[str]) -> EstimatedError:
     """One minus the mean probability of the most probable label, over the rows of `posterior` (n, k) that have one.
 
-    Of several decisions a row, (n, s, k), the least sure one counts: a row is wrong where any of it is. By label it is
-    told where `labels` are the decisions, one each.
+    Of several decisions a row, (n, s, k), the product of these probabilities counts, as if each erred by itself: a row
+    is wrong where any of it is. By label it is told where `labels` are the decisions, one each.
 
     Example:
         >>> estimated_error(np.array([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]), ["a", "b"]).by_label["b"] is None
         True
     """
     best, given = argmax(posterior), spoken(posterior)
-    doubt = 1.0 - np.nan_to_num(surest(posterior))
+    sure = posterior.astype(np.float64).max(axis=-1)
+    doubt = 1.0 - (sure if sure.ndim == 1 else sure.prod(axis=1))
     by_label: dict[str, float | None] = {}
     if posterior.ndim == 2:
         by_label = {label: _mean(doubt[best == c]) for c, label in enumerate(labels)}

@@ -16,6 +16,9 @@ FEWEST_TO_VOTE = 3
 STEPS = 50
 LEAST = 1e-3
 
+TELLS_NOTHING = 0.02
+"""Information below which a reader says much the same of all rows, see `information`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
@@ -80,21 +83,30 @@ def trust(passes: Sequence[FloatArray]) -> FloatArray:
 
     Of three or more by how well each agrees with what the others come to: the accuracies of a model in which every
     reader errs by itself and evenly, found by expectation and maximisation (Dawid and Skene, 1979, with one parameter a
-    reader), as log-odds beyond chance. Of two by what each tells of the labels, see `information`.
+    reader), as log-odds beyond chance. Of two by what each tells of the labels, see `information`. Readers that tell
+    nothing are not among the three: those that always say the same agree perfectly, and have hardly a word.
 
     Args:
         passes: of each reader (a, k) distributions, NaN where it abstains.
     """
     known = [information(proba) for proba in passes]
-    if len(passes) < FEWEST_TO_VOTE:
-        told = np.array([LEAST if amount is None else amount for amount in known])
+    telling, told = _telling(known), np.full(len(passes), LEAST)
+    if len(telling) < FEWEST_TO_VOTE:
+        told[telling] = [known[place] or LEAST for place in telling]
     else:
         k = passes[0].shape[1]
-        right = accuracies(np.stack([argmax(proba) for proba in passes]), k)
-        told = np.log(right * (k - 1) / (1.0 - right))
+        right = accuracies(np.stack([argmax(passes[place]) for place in telling]), k)
+        told[telling] = np.log(right * (k - 1) / (1.0 - right))
     told = np.maximum(told, LEAST)
     shares: FloatArray = told / told.sum()
     return shares
+
+
+def _telling(known: Sequence[float | None]) -> list[int]:
+    """Places of the readers that tell the labels apart, as far as that is `known`; of fewer than may vote, all."""
+    if len(known) < FEWEST_TO_VOTE:
+        return list(range(len(known)))
+    return [place for place, amount in enumerate(known) if amount is None or amount >= TELLS_NOTHING]
 
 
 def accuracies(labels: IntArray, k: int) -> FloatArray:

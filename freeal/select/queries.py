@@ -47,18 +47,16 @@ def query(
 ) -> IntArray:
     """At most `limit` rows worth a call, the most doubtful first.
 
-    In the first round those are drawn at random, in the order of the pool. Later: `all`; `not_clean`, the rows whose
-    label is not believed (abstentions among them); `uncertain`, all rows by the margin of their posterior; `gain`,
-    those that promise at least `min_gain`, by their gain for one unit of `cost` (n,); `random`, a random half of them;
-    `none`.
+    In the first round those are drawn at random, in the order of the pool. Later: `all`, drawn likewise if there are
+    more; `not_clean`, the rows whose label is not believed (abstentions among them); `uncertain`, all rows by the
+    margin of their posterior; `gain`, those that promise at least `min_gain`, by their gain for one unit of `cost`
+    (n,); `random`, a random half of them; `none`.
     """
     n = len(state.posterior)
-    if state.next_round == 0:
+    if state.next_round == 0 or strategy == "all":
         return np.sort(rng.permutation(n)[:limit])
     if strategy == "none":
         return np.arange(0)
-    if strategy == "all":
-        return np.arange(n)[:limit]
     if strategy == "gain":
         gain = expected_gain(state.posterior, reliability(state))
         worth = np.flatnonzero(gain >= min_gain)

@@ -77,6 +77,14 @@ def test_who_tells_nothing_has_hardly_a_word():
     assert weights[2] == min(weights) < 0.1
 
 
+@pytest.mark.parametrize("good", [1, 2, 3])
+def test_readers_that_always_say_the_same_do_not_win_by_agreeing(good):
+    same = np.tile([0.9, 0.05, 0.05], (len(TRUTH), 1))
+    weights = trust([*[reader(TRUTH, 0.9, seed=i, sure=0.9) for i in range(good)], same, same])
+    assert weights[good:].max() < 0.01
+    assert weights[:good].min() > 0.8 / good
+
+
 def test_taste_is_taken_out_before_anything_is_pooled():
     plain = [answers(reader(TRUTH, 0.8, seed=i)) for i in range(3)]
     tasteful = [answers(reader(TRUTH, 0.8, seed=i, taste=1.5)) for i in range(3)]

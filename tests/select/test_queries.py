@@ -51,6 +51,15 @@ def test_the_first_round_asks_about_every_row_it_may_drawn_from_the_whole_pool(s
     assert 0.4 < (some < 500).mean() < 0.6
 
 
+def test_where_not_all_rows_can_be_asked_again_they_are_drawn_from_the_whole_pool():
+    where = state(np.full((1000, 2), 0.5), [False] * 1000)
+    some = ask(where, "all", 200)
+    assert len(some) == 200
+    assert (np.diff(some) > 0).all()
+    assert 0.4 < (some < 500).mean() < 0.6
+    np.testing.assert_array_equal(ask(where, "all", 1000), np.arange(1000))
+
+
 @settings(max_examples=40)
 @given(where=states())
 def test_clean_rows_are_never_asked_again(where):
