@@ -15,7 +15,10 @@ MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "be
 """How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
 
 COLLAPSED = 0.25
-"""Evenness below which nearly all rows have one label; two labels at 96 to 4 have it."""
+"""Evenness below which nearly all rows have one label; two labels at 96 to 4 have it.
+
+The tags of words often are not far above it: a round that comes down to it by less than the margin has not collapsed.
+"""
 
 NONE, SOME = 0.05, 0.2
 """Kappa up to which student and LLM agree no more than by chance, and from which on they clearly do."""
@@ -160,7 +163,7 @@ def best_round(history: Sequence[Signs]) -> tuple[int, str | None]:
 
 def _harm(before: Signs, now: Signs) -> str | None:
     """What got worse from one round to a later one, if that is enough to go back."""
-    if now.evenness < COLLAPSED <= before.evenness:
+    if now.evenness < COLLAPSED <= before.evenness and before.evenness - now.evenness > MARGINS["evenness"]:
         return f"later nearly all rows have one label (evenness {before.evenness:.2f}, then {now.evenness:.2f})"
     if before.kappa is not None and now.kappa is not None and now.kappa <= NONE and before.kappa >= SOME:
         return f"later LLM and student agree no more than by chance (kappa {before.kappa:.2f}, then {now.kappa:.2f})"

@@ -91,6 +91,12 @@ def test_sureness_alone_moves_nothing():
     assert best_round([replace(GOOD, certainty=1.0, believed=1.0), replace(unsure, believed=0.1)]) == (1, None)
 
 
+def test_shares_that_hardly_moved_have_not_collapsed():
+    rare = replace(GOOD, evenness=0.26)
+    assert best_round([rare, replace(rare, evenness=0.24)]) == (1, None)
+    assert best_round([rare, replace(rare, evenness=0.1)])[0] == 0
+
+
 def test_what_followed_a_harmful_round_is_compared_with_what_was_before_it():
     collapsed = replace(GOOD, kappa=0.0, evenness=0.0)
     assert best_round([GOOD, collapsed, collapsed])[0] == 0
