@@ -31,9 +31,9 @@ LABELS = list(WORDS)[:2]
 
 
 def texts(n, seed=0):
-    """Texts of the two labels in turn, with words of these and some that say nothing."""
+    """Texts of the two labels in turn, with words of these and some that say nothing; none is repeated."""
     rng = np.random.default_rng(seed)
-    noise = [" ".join(rng.choice(["so", "it", "is", "now", "here"], 3)) for _ in range(n)]
+    noise = [" ".join([*rng.choice(["so", "it", "is", "now", "here"], 3), str(i)]) for i in range(n)]
     return [f"{said} {WORDS[LABELS[i % 2]][i // 2 % 2]} please" for i, said in enumerate(noise)]
 
 

@@ -7,15 +7,18 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from freeal.select.calibration import FEWEST
+from freeal.select.calibration import FEWEST, FLOOR
 from freeal.select.noise import estimated_error
-from freeal.types import Annotations, FloatArray, IntArray, LoopState, argmax
+from freeal.types import Annotations, BoolArray, FloatArray, IntArray, LoopState, argmax, by_row
 
 MARGINS = {"kappa": 0.1, "evenness": 0.1, "certainty": 0.1, "answered": 0.1, "believed": 0.1, "upheld": 0.1}
 """How far a sign must fall to speak against a round; from round to round of good runs they move by less, or rise."""
 
 COLLAPSED = 0.25
-"""Evenness below which nearly all rows have one label; two labels at 96 to 4 have it."""
+"""Evenness below which nearly all rows have one label; two labels at 96 to 4 have it.
+
+The tags of words often are not far above it: a round that comes down to it by less than the margin has not collapsed.
+"""
 
 NONE, SOME = 0.05, 0.2
 """Kappa up to which student and LLM agree no more than by chance, and from which on they clearly do."""
@@ -26,10 +29,11 @@ class Signs:
     """What tells how good the labels of a round are, from 0 (kappa: -1) to 1; None where there is nothing to tell.
 
     `kappa`: agreement of the LLM with a student that has not seen the row, beyond chance, so that one label for
-    everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k. `certainty`: one
-    less the estimated noise. `answered`: of the rows asked in the round those with a readable answer. `believed`: of
-    the rows with an answer. `upheld`: of the rows of the pool that the round was shown as demonstrations those whose
-    labels it left as they were shown, so that what is one less is how far they drifted.
+    everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k; of entities both are
+    told of words and their tags, see `telling`. `certainty`: one less the estimated noise. `answered`: of the rows
+    asked in the round those with a readable answer. `believed`: of the rows with an answer. `upheld`: of the rows of the pool
+    that the round was shown as demonstrations those whose labels it left as they were shown, so that what is one less
+    is how far they drifted.
     """
 
     kappa: float | None
@@ -49,7 +53,7 @@ def signs(state: LoopState, upheld: float | None = None) -> Signs:
     noise = estimated_error(state.posterior, [str(c) for c in range(k)]).overall
     return Signs(
         kappa=agreement(said, state.student),
-        evenness=evenness(argmax(state.posterior).ravel(), k),
+        evenness=evenness(argmax(state.posterior)[telling(said.proba, state.student)], k),
         certainty=0.0 if noise is None else 1.0 - noise,
         answered=1.0 - float(failed[asked].mean()) if asked.any() else None,
         believed=float(state.clean[labelled].mean()) if labelled.any() else None,
@@ -77,12 +81,38 @@ def upheld_share(shown: Mapping[int, str], final: Mapping[int, str]) -> float | 
 
 
 def agreement(said: Annotations, student: FloatArray) -> float | None:
-    """Kappa of LLM and student over the rows that the LLM labelled, every decision counted; None without any."""
-    labelled = said.labelled
-    if not labelled.any():
+    """Kappa of LLM and student over the `telling` decisions of rows that the LLM labelled; None without any."""
+    told = _told(said, student)
+    if not told.any():
         return None
-    by_llm, by_student = said.labels[labelled], argmax(student)[labelled]
-    return kappa(by_llm.ravel(), by_student.ravel(), student.shape[-1])
+    return kappa(said.labels[told], argmax(student)[told], student.shape[-1])
+
+
+def telling(llm: FloatArray, student: FloatArray) -> BoolArray:
+    """(n,), or (n, s), decisions that tell something: all but the slots behind the last word of a text.
+
+    There the student says O (the first tag) for certain, and so does the LLM, but for the FLOOR that calibration leaves
+    to every class, or it abstains. Two that are filled alike do not agree, and most slots are such where one text is
+    long. Classes and several labels a row, (n, k) and (n, s, 2), have no such slots: all tell.
+
+    Args:
+        llm, student: (n, k) or (n, s, k); NaN where the LLM abstained.
+
+    Example:
+        >>> behind = [1.0, 0.0, 0.0]
+        >>> telling(np.array([[[0.9, 0.05, 0.05], behind]]), np.array([[[0.8, 0.1, 0.1], behind]]))
+        array([[ True, False]])
+    """
+    if student.ndim < 3 or student.shape[-1] < 3:
+        return np.ones(student.shape[:-1], bool)
+    nothing = np.isnan(llm[..., 0]) | (llm[..., 1:] <= FLOOR).all(axis=-1)
+    filled: BoolArray = nothing & (student[..., 1:] == 0.0).all(axis=-1)
+    return ~filled
+
+
+def _told(said: Annotations, student: FloatArray) -> BoolArray:
+    """(n,), or (n, s), decisions on which both have spoken."""
+    return by_row(said.labelled, student[..., 0]) & telling(said.proba, student)
 
 
 def by_chance(said: Annotations, student: FloatArray) -> float | None:
@@ -103,7 +133,7 @@ def by_chance(said: Annotations, student: FloatArray) -> float | None:
     rows, found = int(said.labelled.sum()), agreement(said, student)
     if found is None or found > NONE or np.ptp(student) == 0 or rows < FEWEST * student.shape[-1]:
         return None
-    agreed = float((said.labels == argmax(student))[said.labelled].mean())
+    agreed = float((said.labels == argmax(student))[_told(said, student)].mean())
     if agreed == 1.0:
         return None
     error = (1.0 - found) * float(np.sqrt(agreed / (1.0 - agreed) / rows))
@@ -162,7 +192,7 @@ def kappa(first: IntArray, second: IntArray, k: int) -> float:
 
 
 def evenness(labels: IntArray, k: int) -> float:
-    """Entropy of the shares of `labels` (n,), as a share of log k; abstentions (-1) apart.
+    """Entropy of the shares of `labels` (m,), as a share of log k; abstentions (-1) apart.
 
     Example:
         >>> evenness(np.array([0, 1, 0, 1]), 2), evenness(np.array([1, 1, 1]), 2)

@@ -23,7 +23,7 @@ class CrossFitted:
     Args:
         new: the number of a fold -> a student that has learned nothing.
         folds: two or more.
-        seed: of which row is in which fold; each label is spread over all.
+        seed: of which row is in which fold; each label is spread over all, each text is in one.
         shape: (k,) or (s, k), of what is said of one row.
     """
 
@@ -47,7 +47,8 @@ class CrossFitted:
         several = len(self.shape) > 1
         lesson = look_over(inputs, targets, weights, self.shape[-1], several)
         unseen = np.full(lesson.targets.shape, 1.0 / self.shape[-1], PROBABILITY)
-        fold_of = spread(lesson.given.sum(axis=-1) if several else lesson.given, self.folds, self.seed)
+        kinds = lesson.given.sum(axis=-1) if several else lesson.given
+        fold_of = spread(kinds, inputs.texts, self.folds, self.seed)
         for fold in range(self.folds):
             rest, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             if len(rest) and len(held):

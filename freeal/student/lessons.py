@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from freeal.errors import DataError
+from freeal.tasks.classification import fold
 from freeal.types import PROBABILITY, FloatArray, Inputs, IntArray
 
 
@@ -62,10 +64,34 @@ def losses_under(given: IntArray, proba: FloatArray) -> FloatArray:
     return losses
 
 
-def spread(kinds: IntArray, folds: int, seed: int) -> IntArray:
-    """(m,) number of each row's fold: at random, each of the `kinds` (m,) spread evenly over all."""
+def spread(kinds: IntArray, texts: Sequence[str], folds: int, seed: int) -> IntArray:
+    """(m,) number of each row's fold: at random, each of the `kinds` (m,) spread evenly over all.
+
+    All rows of one text, whatever its case and spaces, are in one fold: a judge that learned from a row's twin has seen
+    the row. Of a kind, the texts with the most rows are dealt first, each to the fold with the fewest rows of its
+    kinds, then of all.
+
+    Example:
+        >>> spread(np.array([0, 1, 0, 1]), ["Good film", "bad", "good  film", "Bad"], folds=2, seed=0)
+        array([0, 1, 0, 1])
+    """
     chance = np.random.default_rng(seed).permutation(len(kinds))
-    order = np.lexsort((chance, kinds))
+    heaps = _heaps(texts)
+    first = np.array([heap[0] for heap in heaps])
+    order = np.lexsort((chance[first], [-len(heap) for heap in heaps], kinds[first]))
+    names, kind_of = np.unique(kinds, return_inverse=True)
+    dealt = np.zeros((min(folds, len(heaps)), len(names)), np.int64)
     numbers = np.empty(len(kinds), np.int64)
-    numbers[order] = np.arange(len(kinds)) % min(folds, len(kinds))
+    for rows in (heaps[i] for i in order):
+        fewest = np.lexsort((dealt.sum(axis=1), dealt[:, kind_of[rows]].sum(axis=1)))[0]
+        np.add.at(dealt[fewest], kind_of[rows], 1)
+        numbers[rows] = fewest
     return numbers
+
+
+def _heaps(texts: Sequence[str]) -> list[list[int]]:
+    """The rows of each distinct text, in the order of their first ones."""
+    heaps: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        heaps.setdefault(" ".join(fold(text).split()), []).append(row)
+    return list(heaps.values())

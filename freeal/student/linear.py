@@ -34,8 +34,8 @@ FLOOR = 1e-3
 class LinearStudent:
     """A linear layer on what a frozen encoder makes of the texts.
 
-    Each row's loss comes from a regression that did not see the row, so that a wrong label cannot
-    confirm itself.
+    Each row's loss comes from a regression that saw neither the row nor another of the same text, so
+    that a wrong label cannot confirm itself.
 
     Args:
         config: strength of the regularisation, number of folds.
@@ -89,7 +89,7 @@ class LinearStudent:
         """(m, k) of heads that have not seen the row; even for a single row, as nothing else was seen."""
         k = len(self.labels)
         proba = np.full((len(lesson), k), 1.0 / k, PROBABILITY)
-        folds = spread(lesson.given, self.config.folds, self.seed)
+        folds = spread(lesson.given, lesson.inputs.texts, self.config.folds, self.seed)
         for fold in range(folds.max() + 1):
             rest = folds != fold
             if rest.any() and not rest.all():

@@ -200,7 +200,7 @@ class TaggerStudent:
         proba = _certain(texts.at, len(self.classes))
         proba[texts.read] = 1.0 / len(self.classes)
         has_entity = np.asarray((lesson.given > 0).any(axis=1), np.int64)
-        fold_of = spread(has_entity, self.config.folds, self.seed)
+        fold_of = spread(has_entity, lesson.inputs.texts, self.config.folds, self.seed)
         folds = int(fold_of.max()) + 1
         for fold in range(folds if folds > 1 else 0):
             rest, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
