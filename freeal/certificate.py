@@ -17,22 +17,24 @@ from scipy.stats import beta
 from freeal.types import BoolArray, FloatArray, IntArray
 
 STRATA = 5
+"""Parts of the pool, by how sure its labels are, that a sample is drawn from."""
+
 LEAST = 5
 """Rows of a stratum that are drawn at least: with fewer, nothing is known of how its rows differ."""
 
 CONFIDENCE = 0.95
 
 
-def strata(sure: FloatArray, count: int = STRATA) -> IntArray:
+def strata(sure: FloatArray) -> IntArray:
     """(n,) number of each row's stratum, the most doubtful rows first: parts of like size by how `sure` (n,) they are.
 
-    Rows that are equally sure are in the same stratum, so that there may be fewer than `count`.
+    Rows that are equally sure are in the same stratum, so that there may be fewer than STRATA.
 
     Example:
-        >>> strata(np.array([0.9, 0.5, 0.7, 0.7]), 2)
-        array([1, 0, 0, 0])
+        >>> strata(np.array([0.9, 0.5, 0.7, 0.7]))
+        array([2, 0, 1, 1])
     """
-    edges = np.unique(np.quantile(sure, np.linspace(0, 1, count + 1)[1:-1]))
+    edges = np.unique(np.quantile(sure, np.linspace(0, 1, STRATA + 1)[1:-1]))
     found = np.searchsorted(edges, sure, side="left")
     numbers: IntArray = np.unique(found, return_inverse=True)[1]
     return numbers

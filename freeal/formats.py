@@ -343,8 +343,8 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "freeal") -> None:
-    """Tasks of Label Studio with their entities as predictions of `model`, to be imported and corrected there.
+def write_label_studio(path: Path, sentences: Iterable[Sentence]) -> None:
+    """Tasks of Label Studio with their entities as predictions of freeal, to be imported and corrected there.
 
     They fit a labelling interface with `<Labels name="label" toName="text">` and `<Text name="text" value="$text"/>`.
     A sentence without spans is a task without a prediction. Where they are known, a prediction has its probability as
@@ -359,7 +359,7 @@ def write_label_studio(path: Path, sentences: Iterable[Sentence], model: str = "
             "data": {"id": each.id, "text": each.text},
             "predictions": []
             if each.spans is None
-            else [{"model_version": model, **_score(each.probability), "result": _results(each)}],
+            else [{"model_version": "freeal", **_score(each.probability), "result": _results(each)}],
         }
         for each in sentences
     ]
@@ -396,7 +396,7 @@ def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx")
     Where two spans come to share a token, the longer is kept; the entities of a sentence without spans are missing.
 
     Raises:
-        DataError: spaCy is not installed, or the file cannot be written.
+        DataError: spaCy is not installed, does not know the language, or the file cannot be written.
     """
     try:
         import spacy
@@ -406,7 +406,10 @@ def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx")
         raise DataError(
             f'{path}: this format needs the package spacy; install it with: pip install "freeal[spacy]"'
         ) from error
-    cut = spacy.blank(language)
+    try:
+        cut = spacy.blank(language)
+    except ImportError as error:
+        raise DataError(f"{path}: spaCy has no rules for the language {language!r} here: {error}") from error
     kept = DocBin()
     for sentence in sentences:
         doc = cut.make_doc(sentence.text)

@@ -146,8 +146,6 @@ class Refining:
         if not affordable(calls, left):
             why = f"{left:,} calls are left, and rewriting them may take {calls:,} (stop.max_calls)"
             return Guidelines(now, now, False, (f"the meanings stay as they are: {why}",))
-        if state.posterior.ndim > 2:
-            return Guidelines(now, now, False, ("the meanings stay as they are: a row has several labels",))
         texts, eligible = _showable(pool, self.reader.prompt.fields)
         told = cases(state.annotations.proba, state.student, state.clean, eligible)
         if not told.confused:

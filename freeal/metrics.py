@@ -50,7 +50,11 @@ def macro_f1(predicted: IntArray, gold: IntArray, k: int) -> float | None:
     return float(np.mean(scores))
 
 
-def calibration_error(proba: FloatArray, gold: IntArray, bins: int = 15) -> float | None:
+ERROR_BINS, DIAGRAM_BINS = 15, 10
+"""Bins of a calibration error, as in the literature; and points of a diagram, fewer, so that each has rows."""
+
+
+def calibration_error(proba: FloatArray, gold: IntArray) -> float | None:
     """Expected calibration error of the most probable class, equal-width bins (Guo et al., 2017). None without gold.
 
     Of rows with several decisions every decision counts.
@@ -61,7 +65,7 @@ def calibration_error(proba: FloatArray, gold: IntArray, bins: int = 15) -> floa
         return None
     confidence = proba[usable].max(axis=1).astype(np.float64)
     right = argmax(proba[usable]) == gold[usable]
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * ERROR_BINS).astype(int), ERROR_BINS - 1)
     gaps = [abs(right[bin_of == b].mean() - confidence[bin_of == b].mean()) * (bin_of == b).sum() for b in set(bin_of)]
     return float(sum(gaps) / usable.sum())
 
@@ -83,12 +87,12 @@ class Bin:
     rows: int
 
 
-def reliability(proba: FloatArray, gold: IntArray, bins: int = 10) -> list[Bin]:
+def reliability(proba: FloatArray, gold: IntArray) -> list[Bin]:
     """The points of a reliability diagram (Niculescu-Mizil and Caruana, 2005): bins of equal width that have rows."""
     usable = (gold >= 0) & ~np.isnan(proba[:, 0])
     confidence = proba[usable].max(axis=1).astype(np.float64)
     right = argmax(proba[usable]) == gold[usable]
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    bin_of = np.minimum((confidence * DIAGRAM_BINS).astype(int), DIAGRAM_BINS - 1)
     among = [bin_of == b for b in np.unique(bin_of)]
     return [Bin(float(confidence[rows].mean()), float(right[rows].mean()), int(rows.sum())) for rows in among]
 

@@ -10,7 +10,7 @@ import numpy as np
 from freeal.errors import BudgetError
 from freeal.events import Emit, Note
 from freeal.ledger import Ledger
-from freeal.select.calibration import Calibrator, Correction, Corrections, information, temperature, tempered
+from freeal.select.calibration import Calibrator, information, temperature, tempered
 from freeal.student import Student
 from freeal.types import Annotations, Answers, Demonstration, FloatArray, Inputs, IntArray, LoopState, argmax
 
@@ -53,10 +53,6 @@ class Understudy:
             return said
         proba = self._read(told)
         return said if proba is None else replace(said, proba=proba)
-
-    def correction(self, answers: Answers, believed: FloatArray) -> Correction | Corrections:
-        """What is done to what the LLM itself says."""
-        return self.calibrate.correction(answers, believed)
 
     def _read(self, heard: float) -> FloatArray | None:
         """(n, k) what a student of written texts says of the pool; None if that is no more than `heard`, or chance."""

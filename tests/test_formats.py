@@ -412,16 +412,16 @@ def test_label_studio_says_the_same_of_every_sentence(tmp_path):
     assert of_label_studio(tmp_path / "x.json") == [replace(each, words=split_words(each.text)) for each in whole]
 
 
-def test_label_studio_gets_entities_as_a_scored_prediction_of_the_model(tmp_path):
+def test_label_studio_gets_entities_as_a_scored_prediction(tmp_path):
     sure = replace(NASTY, probabilities=(0.5, 0.75, 1.0), probability=0.4)
-    formats.write_label_studio(tmp_path / "x.json", [sure, EMPTY, SILENT], model="m")
+    formats.write_label_studio(tmp_path / "x.json", [sure, EMPTY, SILENT])
     tasks = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     (prediction,) = tasks[0]["predictions"]
-    assert (prediction["model_version"], prediction["score"]) == ("m", 0.4)
+    assert (prediction["model_version"], prediction["score"]) == ("freeal", 0.4)
     assert [result["score"] for result in prediction["result"]] == [0.5, 0.75, 1.0]
     assert {(r["from_name"], r["to_name"], r["type"]) for r in prediction["result"]} == {("label", "text", "labels")}
     assert len({result["id"] for result in prediction["result"]}) == 3
-    assert tasks[1]["predictions"] == [{"model_version": "m", "result": []}]
+    assert tasks[1]["predictions"] == [{"model_version": "freeal", "result": []}]
     assert tasks[2]["predictions"] == []
 
 
@@ -446,6 +446,22 @@ def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
     formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])
     (found,) = of_spacy(tmp_path / "x.spacy")
     assert found.spans == (Span(3, 10, "PER"),), "of two that share a token one is kept"
+
+
+def test_texts_are_cut_as_spacy_does_in_their_language(tmp_path):
+    pytest.importorskip("spacy")
+    given = sentence("he isn't", ("is", "VERB"))
+    formats.write_spacy(tmp_path / "many.spacy", [given])
+    formats.write_spacy(tmp_path / "en.spacy", [given], "en")
+    (many,), (english,) = of_spacy(tmp_path / "many.spacy"), of_spacy(tmp_path / "en.spacy")
+    assert many.spans == (Span(3, 8, "VERB"),), "the whole word"
+    assert english.spans == given.spans
+
+
+def test_a_language_that_spacy_does_not_know_is_told(tmp_path):
+    pytest.importorskip("spacy")
+    with pytest.raises(DataError, match=r"x\.spacy: spaCy has no rules for the language 'qq'"):
+        formats.write_spacy(tmp_path / "x.spacy", [ANN], "qq")
 
 
 def test_without_spacy_it_is_told_how_to_get_it(tmp_path, monkeypatch):

@@ -567,6 +567,15 @@ def test_labels_of_a_run_are_read_back_as_gold_abstentions_as_unknown(tmp_path):
         assert counts == product
 
 
+def test_a_language_may_be_named_for_spacy(marked, tmp_path):
+    pytest.importorskip("spacy")
+    _, run, _ = marked
+    assert freeal("export", run, tmp_path / "out.spacy", "--language", "en").code == 0
+    said = freeal("export", run, tmp_path / "other.spacy", "--language", "qq")
+    assert said.code != 0
+    assert "spaCy has no rules for the language 'qq'" in said.err
+
+
 @pytest.mark.parametrize("form", ["conll", "hf"])
 def test_a_pool_of_tokens_is_exported_with_its_tokens(tmp_path, form):
     given = [["Ann", "Lee's", "U.S.", "e-mail", "(3.5", "%)", "..."], ["Rome", "/", "Peru"], ["New York", "slept"]]

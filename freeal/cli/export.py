@@ -23,6 +23,9 @@ def export(
     form: Annotated[
         str, typer.Option("--to", help="conll, jsonl, hf (a folder), label-studio or spacy. Default: by OUT's ending.")
     ] = "",
+    language: Annotated[
+        str, typer.Option(help="spacy: whose rules cut texts into tokens: en, de; xx: of many.")
+    ] = "xx",
     force: Annotated[bool, typer.Option("--force", help="Replace what is at OUT.")] = False,
 ) -> None:
     """Write the entities of RUN as CoNLL, jsonl, a Hugging Face data set, Label Studio tasks or a spaCy DocBin.
@@ -68,7 +71,7 @@ def export(
         case "label-studio":
             formats.write_label_studio(out, sentences)
         case "spacy":
-            formats.write_spacy(out, sentences)
+            formats.write_spacy(out, sentences, language)
         case _:
             what = f"--to {name}: no such form" if name else f"{out}: its ending tells no form"
             raise RunError(f"{what}{did_you_mean(name, FORMS)}; say --to with one of {', '.join(FORMS)}")

@@ -184,13 +184,17 @@ def model_identity(folder: Path) -> str:
     return f"{folder.name}@{about.hexdigest()[:16]}"
 
 
-def _samples(path: Path, count: int = 64, size: int = 4096) -> bytes:
+BLOCKS, BLOCK = 64, 4096
+"""How many blocks of a file of weights its name is made from, and their bytes."""
+
+
+def _samples(path: Path) -> bytes:
     """Blocks from all over a large file: enough to tell two trainings of one model apart."""
     with path.open("rb") as file:
         blocks = []
-        for i in range(count):
-            file.seek(path.stat().st_size * i // count)
-            blocks.append(file.read(size))
+        for i in range(BLOCKS):
+            file.seek(path.stat().st_size * i // BLOCKS)
+            blocks.append(file.read(BLOCK))
     return b"".join(blocks)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from freeal.certificate import CONFIDENCE, Certificate, allocate, certify, draw, more_needed, strata
+from freeal.certificate import Certificate, allocate, certify, draw, more_needed, strata
 from freeal.errors import DataError, RunError, did_you_mean
 from freeal.report.history import History
 from freeal.store import spreadsheet_cell
@@ -137,7 +137,7 @@ class Audit:
     needed: int | None
 
 
-def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFIDENCE) -> Audit:
+def judge(run: History, drawn: Sample, wanted: float) -> Audit:
     """What the answers in the sheet of `run` say of its labels now.
 
     Raises:
@@ -163,7 +163,7 @@ def judge(run: History, drawn: Sample, wanted: float, confidence: float = CONFID
         right = argmax(proba[rows[judged]]) == truth[judged]
         places = np.cumsum(among)[rows[judged]] - 1  # among the rows that have a label of this source
         sure = np.nan_to_num(surest(proba[among]))
-        certificates[name] = certify(places, right, sure, drawn.strata[among], confidence)
+        certificates[name] = certify(places, right, sure, drawn.strata[among])
     return Audit(
         total, len(given), certificates, wanted, more_needed(certificates["final labels"], wanted, len(run.ids))
     )

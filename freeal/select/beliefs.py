@@ -96,8 +96,8 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     return Lessons(rows, targets)
 
 
-def among_candidates(proba: FloatArray, plausible: float = PLAUSIBLE) -> FloatArray:
-    """(m, k) or (m, s, k): each distribution over the fewest labels that have `plausible` of it together.
+def among_candidates(proba: FloatArray) -> FloatArray:
+    """(m, k) or (m, s, k): each distribution over the fewest labels that have PLAUSIBLE of it together.
 
     The others get zero. Candidate labels as in CanDist (arXiv 2506.03857): what the LLM would name, might it name
     several.
@@ -110,7 +110,7 @@ def among_candidates(proba: FloatArray, plausible: float = PLAUSIBLE) -> FloatAr
     ranked = np.take_along_axis(proba, order, axis=-1)
     before = np.cumsum(ranked, axis=-1) - ranked
     kept = np.zeros_like(proba)
-    np.put_along_axis(kept, order, np.where(before < plausible - 1e-9, ranked, 0.0), axis=-1)
+    np.put_along_axis(kept, order, np.where(before < PLAUSIBLE - 1e-9, ranked, 0.0), axis=-1)
     candidates: FloatArray = kept / kept.sum(axis=-1, keepdims=True)
     return candidates
 

@@ -31,6 +31,9 @@ FLOOR = 1e-6
 EVENNESS = 0.7
 """Weight of the mean log share of the labels against the log of the variance explained; docs/log.md has the curve."""
 
+STEPS = 200
+"""Of the fixed point at most; it ends before where nothing changes any more."""
+
 RIDGE = 3.0
 """Added to the squared singular values of the texts' vectors: about the strength of the linear student's."""
 
@@ -70,14 +73,14 @@ def batch_bias(proba: FloatArray) -> FloatArray:
     return bias
 
 
-def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatArray:
+def prior_bias(proba: FloatArray, prior: FloatArray) -> FloatArray:
     """(k,) to add to log-probabilities so that the mean distribution over the rows becomes `prior` (k,).
 
     The fixed point of b <- b + log prior - log mean(softmax(log p + b)); a class whose prior is zero is floored.
     """
     wanted = np.log(np.maximum(prior, 1e-4) / np.maximum(prior, 1e-4).sum())
     bias: FloatArray = np.zeros(proba.shape[1])
-    for _ in range(steps):
+    for _ in range(STEPS):
         step = wanted - np.log(np.maximum(shifted(proba, bias).mean(axis=0), FLOOR))
         bias = bias + step
         if np.abs(step).max() < 1e-6:
@@ -86,13 +89,13 @@ def prior_bias(proba: FloatArray, prior: FloatArray, steps: int = 200) -> FloatA
     return centred
 
 
-def learnable_prior(proba: FloatArray, vectors: FloatArray, evenness: float = EVENNESS) -> FloatArray:
+def learnable_prior(proba: FloatArray, vectors: FloatArray) -> FloatArray:
     """(k,) the shares of the labels under which they can best be learned from the texts: an estimate without gold.
 
     Which shift of the log-probabilities is right, an LLM's answers alone do not tell. But labels that a shift made
     wrong follow nothing in the texts: of a class that mere taste has filled, a student learns little. So the shift is
     taken for which a ridge regression on the texts' vectors explains, for rows that it has not seen, the most variance
-    of the shifted distributions; the mean log share of the labels, times `evenness`, keeps each of them in being.
+    of the shifted distributions; the mean log share of the labels, times EVENNESS, keeps each of them in being.
 
     Args:
         proba: (m, k), no abstentions.
@@ -112,9 +115,9 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, evenness: float = EV
         now = shifted(proba, bias)
         amount, slope = explain(now)
         mean = now.mean(axis=0)
-        by_row = slope / amount + evenness / (k * mean * len(now))
+        by_row = slope / amount + EVENNESS / (k * mean * len(now))
         by_bias = (now * by_row - now * (now * by_row).sum(axis=1, keepdims=True)).sum(axis=0)
-        return -float(np.log(amount) + evenness * np.log(mean).mean()), -by_bias
+        return -float(np.log(amount) + EVENNESS * np.log(mean).mean()), -by_bias
 
     found = batch_bias(proba)
     for start in (prior_bias(proba, np.full(k, 1.0 / k)), found, np.zeros(k)):

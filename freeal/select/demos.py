@@ -19,6 +19,7 @@ ROWS_A_SET = 25
 """Fewer rows are not worth a set of demonstrations of their own, which has to be read for them."""
 
 NEIGHBOURS = 10
+"""Rows that are asked whether a row has the label of those around it."""
 
 
 def quotas(total: int, k: int) -> list[int]:
@@ -145,8 +146,8 @@ def of_length_one(vectors: FloatArray) -> FloatArray:
     return unit
 
 
-def neighbours_agree(vectors: FloatArray, labels: IntArray, m: int = NEIGHBOURS) -> BoolArray:
-    """(n,) rows whose `m` nearest neighbours, weighted by their cosine, mostly have the row's own label.
+def neighbours_agree(vectors: FloatArray, labels: IntArray) -> BoolArray:
+    """(n,) rows whose NEIGHBOURS nearest neighbours, weighted by their cosine, mostly have the row's own label.
 
     Neighbours are looked for in a sample of the rows that have a label (>= 0), never the row itself: the work grows
     with the pool, not with its square.
@@ -164,7 +165,7 @@ def neighbours_agree(vectors: FloatArray, labels: IntArray, m: int = NEIGHBOURS)
     for start in range(0, len(labelled), BLOCK):
         rows = labelled[start : start + BLOCK]
         likeness = np.where(rows[:, None] == others[None, :], -np.inf, vectors[rows] @ vectors[others].T)
-        near = np.argsort(-likeness, axis=1, kind="stable")[:, : min(m, len(others) - 1)]
+        near = np.argsort(-likeness, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(others) - 1)]
         weights = np.maximum(np.take_along_axis(likeness, near, axis=1), 0.0)
         votes = (weights[:, :, None] * votes_of[near]).sum(axis=1)
         agree[rows] = votes[np.arange(len(rows)), labels[rows]] > votes.sum(axis=1) / 2

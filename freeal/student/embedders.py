@@ -28,6 +28,9 @@ from freeal.types import FloatArray
 
 Description = Mapping[str, str | int]
 
+MAX_TOKENS = 256
+"""Texts are cut after so many by an encoder; sentence encoders are trained on 128 to 256."""
+
 
 class Embedder(Protocol):
     """Turns texts into vectors in which near means alike."""
@@ -46,18 +49,17 @@ class EncoderEmbedder:
     Args:
         model_path: folder or hub name of any model that AutoModel opens.
         device: auto, cpu, cuda, cuda:1, mps.
-        max_tokens: texts are cut after so many; sentence encoders are trained on 128 to 256.
 
     Raises:
         ModelError: there is no such model.
     """
 
-    def __init__(self, model_path: str, device: str = "auto", max_tokens: int = 256) -> None:
+    def __init__(self, model_path: str, device: str = "auto") -> None:
         self.model_path = model_path
         self.device = torch.device(pick_device(device))
         self.tokenizer = open_tokenizer(model_path)
         self.model = open_model(AutoModel.from_pretrained, model_path).to(self.device).eval()
-        self.max_tokens = longest_input(self.tokenizer, self.model.config, max_tokens)
+        self.max_tokens = longest_input(self.tokenizer, self.model.config, MAX_TOKENS)
 
     @property
     def description(self) -> Description:

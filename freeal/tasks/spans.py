@@ -183,7 +183,7 @@ def tag_vocabulary(types: Sequence[str]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{prefix}-{type_}" for type_ in types for prefix in "BI"))
 
 
-def chunks(tags: Sequence[str], strict: bool = False) -> tuple[Span, ...]:
+def chunks(tags: Sequence[str]) -> tuple[Span, ...]:
     """The entities of one sentence of `tags`, in order; their `start` and `end` count *tags*.
 
     An entity begins at B, S and U, at any other tag of another type than the one before, and after an entity that
@@ -191,7 +191,7 @@ def chunks(tags: Sequence[str], strict: bool = False) -> tuple[Span, ...]:
     (as conlleval has it).
 
     Raises:
-        ValueError: something is no tag; with `strict`, it is not BIO2.
+        ValueError: something is no tag.
 
     Example:
         >>> chunks(["I-PER", "I-PER", "B-PER", "O"])
@@ -199,10 +199,7 @@ def chunks(tags: Sequence[str], strict: bool = False) -> tuple[Span, ...]:
     """
     found: list[Span] = []
     start, before = 0, Tag(OUTSIDE, "")
-    for place, written in enumerate([*tags, OUTSIDE]):
-        tag = read_tag(written)
-        if strict:
-            _check_bio2(place, written, tag, before)
+    for place, tag in enumerate(map(read_tag, [*tags, OUTSIDE])):
         if tag.type != before.type or tag.prefix in "BSU" or before.prefix in "ESLU":
             if before.type:
                 found.append(Span(start, place, before.type))
@@ -211,25 +208,18 @@ def chunks(tags: Sequence[str], strict: bool = False) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _check_bio2(place: int, written: str, tag: Tag, before: Tag) -> None:
-    if tag.prefix not in "BIO":
-        raise ValueError(f"tag {place + 1} is {written!r}; BIO2 has B-, I- and O alone")
-    if tag.prefix == "I" and tag.type != before.type:
-        raise ValueError(f"tag {place + 1} is {written!r} and continues no entity; in BIO2 an entity begins with B-")
-
-
 # --- tags <-> spans
 
 
-def to_spans(tags: Sequence[str], words: Sequence[Word], strict: bool = False) -> tuple[Span, ...]:
+def to_spans(tags: Sequence[str], words: Sequence[Word]) -> tuple[Span, ...]:
     """The entities that `tags` give to `words`, from the start of the first word to the end of the last.
 
     Raises:
-        ValueError: there are not as many tags as words, something is no tag, or, with `strict`, it is not BIO2.
+        ValueError: there are not as many tags as words, or something is no tag.
     """
     if len(tags) != len(words):
         raise ValueError(f"{len(tags)} tag(s) for {len(words)} word(s); each word needs one")
-    return tuple(Span(words[c.start].start, words[c.end - 1].end, c.type) for c in chunks(tags, strict))
+    return tuple(Span(words[c.start].start, words[c.end - 1].end, c.type) for c in chunks(tags))
 
 
 def to_tags(spans: Sequence[Span], words: Sequence[Word]) -> list[str]:

@@ -103,7 +103,7 @@ def test_a_token_without_borders_is_refused(token):
 def test_tags_to_spans_to_tags_is_the_identity_on_bio2(sentence):
     tokens, tags = sentence
     text, words = join_tokens(tokens)
-    spans = to_spans(tags, words, strict=True)
+    spans = to_spans(tags, words)
     assert to_tags(spans, words) == tags
     assert to_spans(tags, words) == spans
     assert all(span.of(text) == text[span.start : span.end] != "" for span in spans)
@@ -133,21 +133,6 @@ def test_iob1_tells_the_same(sentence):
         if tag[0] == "B" and (i == 0 or sentence[1][i - 1][2:] != tag[2:]):
             tags[i] = "I" + tag[1:]
     assert chunks(tags) == chunks(sentence[1])
-
-
-@pytest.mark.parametrize(
-    ("tags", "problem"),
-    [
-        (["I-PER"], "tag 1 is 'I-PER' and continues no entity"),
-        (["B-LOC", "I-PER"], "tag 2 is 'I-PER' and continues no entity"),
-        (["O", "S-PER"], "tag 2 is 'S-PER'; BIO2 has B-, I- and O alone"),
-    ],
-)
-def test_strict_reading_refuses_what_is_no_bio2(tags, problem):
-    assert len(chunks(tags)) >= 1
-    with pytest.raises(ValueError) as caught:
-        chunks(tags, strict=True)
-    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize("tag", ["", "PER", "B", "B-", "X-PER", "o", "BI-PER", "I_PER"])
@@ -228,7 +213,7 @@ def test_tags_of_any_spans_are_bio2(text, spans):
     words = split_words(text)
     touching = [s for s in spans if any(w.start < s.end and s.start < w.end for w in words)]
     tags = to_tags(touching, words)
-    assert to_tags(to_spans(tags, words, strict=True), words) == tags
+    assert to_tags(to_spans(tags, words), words) == tags
     assert to_spans(tags, words) == widened(touching, words)
 
 
@@ -244,5 +229,5 @@ def test_the_benchmark_sets_are_bio2_through_and_through(shared, name, split):
         for line in file:
             row = json.loads(line)
             words = join_tokens(row["tokens"]).words
-            assert to_tags(to_spans(row["tags"], words, strict=True), words) == row["tags"]
+            assert to_tags(to_spans(row["tags"], words), words) == row["tags"]
             assert set(row["tags"]) <= set(tag_vocabulary(types))
