@@ -24,8 +24,10 @@ class EstimatedError:
 def estimated_error(posterior: FloatArray, labels: Sequence[str]) -> EstimatedError:
     """One minus the mean probability of the most probable label, over the rows of `posterior` (n, k) that have one.
 
-    Of several decisions a row, (n, s, k), the product of these probabilities counts, as if each erred by itself: a row
-    is wrong where any of it is. By label it is told where `labels` are the decisions, one each.
+    A row of several decisions is wrong where any of them is. Of several labels, (n, s, 2), the product of these
+    probabilities counts, as if each erred by itself; of words, (n, s, k), which err together where one entity has them,
+    the least sure one alone: that is too low, but the product is farther off (docs/log.md). By label it is told where
+    `labels` are the decisions, one each.
 
     Example:
         >>> estimated_error(np.array([[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]]), ["a", "b"]).by_label["b"] is None
@@ -33,7 +35,9 @@ def estimated_error(posterior: FloatArray, labels: Sequence[str]) -> EstimatedEr
     """
     best, given = argmax(posterior), spoken(posterior)
     sure = posterior.astype(np.float64).max(axis=-1)
-    doubt = 1.0 - (sure if sure.ndim == 1 else sure.prod(axis=1))
+    if sure.ndim == 2:
+        sure = sure.prod(axis=1) if posterior.shape[-1] == 2 else sure.min(axis=1)
+    doubt = 1.0 - sure
     by_label: dict[str, float | None] = {}
     if posterior.ndim == 2:
         by_label = {label: _mean(doubt[best == c]) for c, label in enumerate(labels)}
