@@ -31,9 +31,9 @@ class Signs:
     `kappa`: agreement of the LLM with a student that has not seen the row, beyond chance, so that one label for
     everything is no agreement (Cohen, 1960). `evenness`: entropy of the labels' shares, of log k; of entities both are
     told of words and their tags, see `telling`. `certainty`: one less the estimated noise. `answered`: of the rows
-    asked in the round those with a readable answer. `believed`: of the rows with an answer. `upheld`: of the rows of the pool
-    that the round was shown as demonstrations those whose labels it left as they were shown, so that what is one less
-    is how far they drifted.
+    asked in the round those with a readable answer. `believed`: of the rows with an answer. `upheld`: of the rows of
+    the pool that the round was shown as demonstrations those whose labels it left as they were shown, so that what is
+    one less is how far they drifted.
     """
 
     kappa: float | None
