@@ -15,7 +15,7 @@ from freeal.llm import Message, Reply, Request
 from freeal.select import demos as choose
 from freeal.select.suspects import suspects
 from freeal.tasks import Task
-from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, surest
+from freeal.types import BoolArray, Demonstration, FloatArray, IntArray, LoopState, Pool, StudentView, portion, surest
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
@@ -95,7 +95,7 @@ class Demonstrations:
             places_of.setdefault(demo.text, []).append(place)
         forbidden = [places_of.get(pool[int(row)].text, []) for row in rows]
         even = len(rows) * min(shots, len(demos)) / len(demos)
-        cap = None if self.config.reuse is None else max(1, int(np.ceil(self.config.reuse * even)))
+        cap = None if self.config.reuse is None else max(1, portion(self.config.reuse, even))
         shown = choose.nearest(vectors[rows], theirs, classes, forbidden, shots, k, balanced=from_pool, cap=cap)
         if self.config.order == "frequent":
             shown = choose.by_frequency(shown)

@@ -269,6 +269,16 @@ def alike(first: IntArray, second: IntArray) -> BoolArray:
     return same
 
 
+def portion(share: float, n: float) -> int:
+    """The least whole number that is `share` of `n` or more, and no more than that for how floats are rounded.
+
+    Example:
+        >>> portion(0.07, 100), 0.07 * 100, portion(0.071, 100)
+        (7, 7.000000000000001, 8)
+    """
+    return int(np.ceil(round(share * n, 9)))
+
+
 def by_row(mask: BoolArray, proba: FloatArray) -> BoolArray:
     """`mask` (n,) with as many axes as `proba` has, to choose whole rows of it."""
     return mask.reshape(-1, *[1] * (proba.ndim - 1))

@@ -87,7 +87,20 @@ class LocalLLM(InProcessModel):
     def _score(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[Reply]:
         score = self.reader.score_packed if self.packed else self.reader.score_plain
         found = zip(prompts, score(prompts, choices), strict=True)
-        return [replace(scored(choices, it.logprobs, len(tokens)), hidden=it.hidden) for tokens, it in found]
+        return [
+            replace(scored(choices, read.logprobs, len(tokens)), hidden=self._kept(read.state))
+            for tokens, read in found
+        ]
+
+    def _kept(self, state: FloatArray | None) -> bytes | None:
+        return None if self.reader.layer is None or state is None else self.reader.layer.kept(state)
+
+    def states(self, prompts: Sequence[Tokens]) -> list[FloatArray]:
+        """(d,) float32 of each prompt: the hidden state at its end; layers above the one read are not computed.
+
+        Which prompts are read together tells in the last bits alone.
+        """
+        return self.reader.states_packed(prompts) if self.packed else self.reader.states_plain(prompts)
 
     def _write(self, prompts: Sequence[Tokens], requests: Sequence[Request]) -> list[Reply]:
         """Texts, some at a time; those written together share the first one's seed, and its sampling."""
@@ -109,11 +122,11 @@ _in_use: WeakValueDictionary[tuple[Path, str, str], Any] = WeakValueDictionary()
 """Weights that somebody in this process uses: whoever else wants them has the same ones."""
 
 
-class _Scored(NamedTuple):
-    """What a prompt was read to: the log-probability of each choice, and the hidden state if one is kept."""
+class _Read(NamedTuple):
+    """What a prompt was read to: the log-probability of each choice, and the hidden state (d,) if one is heard."""
 
     logprobs: list[float]
-    hidden: bytes | None
+    state: FloatArray | None
 
 
 @dataclass
@@ -125,6 +138,8 @@ class _Reader:
     chats: ChatTokenizer
     depth: float | None = None
     in_cache: list[int] = field(default_factory=list)
+    only_states: bool = False
+    """Whether layers above that whose states are heard are left out: the cache then holds nothing of them."""
 
     def __post_init__(self) -> None:
         self.device = pick_device(self.config.device)
@@ -155,29 +170,39 @@ class _Reader:
 
     @cached_property
     def layer(self) -> Layer | None:
-        """Whose hidden states are kept, if any are."""
+        """Whose hidden states are heard, if any are."""
         return None if self.depth is None else Layer(self.model.base_model, self.depth)
 
     # ---- scoring
 
-    def score_packed(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Scored]:
+    def score_packed(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Read]:
         """What each prompt is read to; each shared prefix is read once."""
+        return self._packed(prompts, self.chats.tree(choices), only_states=False)
+
+    def states_packed(self, prompts: Sequence[Tokens]) -> list[FloatArray]:
+        """(d,) of each prompt, in the same way."""
+        return [read.state for read in self._packed(prompts, _NO_CHOICES, only_states=True) if read.state is not None]
+
+    def _packed(self, prompts: Sequence[Tokens], tree: ChoiceTree, only_states: bool) -> list[_Read]:
         import torch
 
+        if not prompts:
+            return []
+        self._want(only_states)
         order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
         distinct = [i for j, i in enumerate(order) if j == 0 or prompts[i] != prompts[order[j - 1]]]
-        found: dict[int, _Scored] = {}
+        found: dict[int, _Read] = {}
         with torch.inference_mode():
-            self._walk([prompts[i] for i in distinct], distinct, self.chats.tree(choices), found, 0)
+            self._walk([prompts[i] for i in distinct], distinct, tree, found, 0)
         same = found[order[0]]
         for i in order:
             same = found.setdefault(i, same)
         return [found[i] for i in range(len(prompts))]
 
     def _walk(
-        self, prompts: list[Tokens], names: list[int], tree: ChoiceTree, found: dict[int, _Scored], depth: int
+        self, prompts: list[Tokens], names: list[int], tree: ChoiceTree, found: dict[int, _Read], depth: int
     ) -> None:
-        """Score sorted `prompts`, the first `depth` tokens of which are in the cache, into `found`."""
+        """Read sorted `prompts`, the first `depth` tokens of which are in the cache, into `found`."""
         shared = shared_length(prompts)
         if shared > depth or depth == 0:
             self._extend(prompts[0], depth, shared)
@@ -191,8 +216,8 @@ class _Reader:
             tails = [tokens[depth:] for tokens in some]
             most = min(self.budget, READOUTS // (1 + len(tree)) * max(map(len, tails)))
             for places in packs([len(tail) + len(tree) for tail in tails], max(most, 1)):
-                scores = self._read([tails[i] for i in places], tree, depth)
-                found.update(zip((named[i] for i in places), scores, strict=True))
+                read = self._read([tails[i] for i in places], tree, depth)
+                found.update(zip((named[i] for i in places), read, strict=True))
 
     def _extend(self, tokens: Tokens, depth: int, end: int) -> None:
         """Bring tokens [depth, end) into the cache behind the first `depth`."""
@@ -204,7 +229,8 @@ class _Reader:
             self._shrink(0)
         if end > depth:
             ids = torch.tensor([list(tokens[depth:end])], device=self.device)
-            self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **self._last_only)
+            with self._hearing():
+                self.model(input_ids=ids, past_key_values=self.cache, use_cache=True, **self._last_only)
         self.in_cache = list(tokens[:end])
 
     def _shrink(self, length: int) -> None:
@@ -216,11 +242,12 @@ class _Reader:
             self.cache.crop(-extra)
         self.in_cache = self.in_cache[:length]
 
-    def _read(self, tails: Sequence[Tokens], tree: ChoiceTree, depth: int) -> list[_Scored]:
+    def _read(self, tails: Sequence[Tokens], tree: ChoiceTree, depth: int) -> list[_Read]:
         """What each of `tails` is read to in one forward pass; the cache is left as it was."""
         import torch
 
         packed = pack(tails, tree, depth)
+        logprobs: list[list[float]] = [[]] * len(tails)
         with self._hearing() as heard:
             logits = self.model(
                 input_ids=torch.from_numpy(packed.tokens)[None].to(self.device),
@@ -230,31 +257,53 @@ class _Reader:
                 use_cache=True,
                 logits_to_keep=torch.from_numpy(packed.readout.ravel()).to(self.device),
             ).logits[0]
+            logprobs = _path_scores(logits, tree, len(tails))  # not come to where states alone are wanted
         self._shrink(depth)
-        hidden: Sequence[bytes | None] = [None] * len(tails)
-        if self.layer:
-            hidden = [self.layer.kept(state) for state in _at(heard[0], packed.readout[:, 0])]
-        return list(map(_Scored, _path_scores(logits, tree, len(tails)), hidden))
+        states = _at(heard[0], packed.readout[:, 0]) if heard else [None] * len(tails)
+        return list(map(_Read, logprobs, states))
+
+    def _want(self, only_states: bool) -> None:
+        if only_states != self.only_states:
+            self._shrink(0)
+        self.only_states = only_states
 
     def _hearing(self) -> AbstractContextManager[list[torch.Tensor]]:
-        return self.layer.heard() if self.layer else nullcontext([])
+        return self.layer.heard(alone=self.only_states) if self.layer else nullcontext([])
 
-    def score_plain(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Scored]:
+    def score_plain(self, prompts: Sequence[Tokens], choices: tuple[str, ...]) -> list[_Read]:
         """The same, each prompt read whole behind each of the tree's nodes: slow, and right for any causal model."""
         import torch
 
+        self._want(only_states=False)
         tree = self.chats.tree(choices)
-        scores = []
+        found = []
         with torch.inference_mode():
             for prompt in prompts:
-                ends = []
                 with self._hearing() as heard:
-                    for tail in tree.spelt():
-                        ids = torch.tensor([[*prompt, *tail]], device=self.device)
-                        ends.append(self.model(input_ids=ids, use_cache=False, **self._last_only).logits[0, -1])
-                hidden = self.layer.kept(_at(heard[0], np.array([-1]))[0]) if self.layer else None
-                scores += [_Scored(each, hidden) for each in _path_scores(torch.stack(ends), tree, 1)]
-        return scores
+                    ends = [self._whole([*prompt, *tail]).logits[0, -1] for tail in tree.spelt()]
+                state = _at(heard[0], np.array([-1]))[0] if heard else None
+                found += [_Read(each, state) for each in _path_scores(torch.stack(ends), tree, 1)]
+        return found
+
+    def states_plain(self, prompts: Sequence[Tokens]) -> list[FloatArray]:
+        """(d,) of each prompt, read whole."""
+        import torch
+
+        self._want(only_states=True)
+        found = []
+        with torch.inference_mode():
+            for prompt in prompts:
+                with self._hearing() as heard:
+                    self._whole(prompt)
+                found.append(_at(heard[0], np.array([-1]))[0])
+        return found
+
+    def _whole(self, tokens: Tokens) -> Any:
+        """What the model gives of `tokens`, nothing of which is in a cache."""
+        import torch
+
+        ids = torch.tensor([list(tokens)], device=self.device)
+        return self.model(input_ids=ids, use_cache=False, **self._last_only)
 
     @cached_property
     def _last_only(self) -> dict[str, int]:
@@ -322,6 +371,9 @@ class _Reader:
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(times)
         return cache
+
+
+_NO_CHOICES = ChoiceTree((), (), (), ())
 
 
 def _at(states: torch.Tensor, places: IntArray) -> FloatArray:

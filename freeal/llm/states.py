@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,9 @@ from freeal.events import Emit, Progress, ignore
 from freeal.ledger import Ledger, key_of, question_of
 from freeal.llm.hidden import Layer
 from freeal.llm.local import LocalLLM
-from freeal.llm.packing import Tokens, shared_length
+from freeal.llm.packing import Tokens
 from freeal.prompts import Prompt
 from freeal.types import Example, FloatArray
-
-TOLD_EVERY = 32
-"""Texts between two reports of progress."""
 
 
 class StatesEmbedder:
@@ -31,9 +27,9 @@ class StatesEmbedder:
 
     From each state that of the empty text is taken off, asked in the same way, and of each coordinate the root is
     drawn, its sign kept (Perronnin et al., ECCV 2010): a few coordinates of such states are a hundred times as large as
-    the others. A text's vector depends on no other text. States that came with the answers of the run are in its
-    ledger; for the others, layers above the one read are not computed, what all prompts begin with is read once, and
-    they are kept there, too: whoever goes on with the run has the same.
+    the others. A text's vector depends on no other text, but for the last bits. States that came with the answers of
+    the run are in its ledger; for the others, layers above the one read are not computed, and they are kept there, too:
+    whoever goes on with the run has the same.
 
     Args:
         config: the model.
@@ -54,9 +50,8 @@ class StatesEmbedder:
         emit: Emit = ignore,
         ledger: Ledger | None = None,
     ) -> None:
-        self.llm = LocalLLM(config, emit)
+        self.llm = LocalLLM(config, emit, depth)
         self.prompt = prompt
-        self.depth = depth
         self.emit = emit
         self.ledger = ledger
 
@@ -72,11 +67,12 @@ class StatesEmbedder:
     def encode(self, texts: Sequence[str]) -> FloatArray:
         """(n, d) float32 of length one each; of a text that is too long for the model the end is left out."""
         vectors = np.zeros((len(texts), int(self.description["dimensions"])), np.float32)
-        for start in range(0, len(texts), TOLD_EVERY):
-            some = texts[start : start + TOLD_EVERY]
+        together = self.llm.reader.chunk
+        for start in range(0, len(texts), together):
+            some = texts[start : start + together]
             for i, state in enumerate(self._states(some), start):
                 vectors[i] = self._vector(state)
-            if len(texts) > TOLD_EVERY:
+            if len(texts) > together:
                 self.emit(Progress("reading hidden states", start + len(some), len(texts), "texts"))
         return vectors
 
@@ -87,17 +83,15 @@ class StatesEmbedder:
         cannot tell.
         """
         if self.ledger is None:
-            return [self._state(self._tokens(text)) for text in texts]
-        keys = [self._key(text) if text else "" for text in texts]
-        known = {key: self._layer.state_in(self.ledger.state(key)) for key in dict.fromkeys(keys) if key}
-        new = {
-            key: self._layer.kept(self._state(self._tokens(text)))
-            for key, text in zip(keys, texts, strict=True) if key and known[key] is None
-        }  # fmt: skip
+            return self._read(texts)
+        of_text = {text: self._key(text) for text in dict.fromkeys(texts) if text}
+        known = {text: self._layer.state_in(self.ledger.state(key)) for text, key in of_text.items()}
+        new = [text for text, state in known.items() if state is None]
         if new:
-            self.ledger.keep_states(new)
-        known |= {key: self._layer.state_in(hidden) for key, hidden in new.items()}
-        return [self._empty if (state := known.get(key)) is None else state for key in keys]
+            hidden = dict(zip(new, map(self._layer.kept, self._read(new)), strict=True))
+            self.ledger.keep_states({of_text[text]: kept for text, kept in hidden.items()})
+            known |= {text: self._layer.state_in(kept) for text, kept in hidden.items()}
+        return [self._empty if (state := known.get(text)) is None else state for text in texts]
 
     def _vector(self, state: FloatArray) -> FloatArray:
         apart = state - self._empty
@@ -119,42 +113,15 @@ class StatesEmbedder:
 
     @cached_property
     def _layer(self) -> Layer:
-        return Layer(self.llm.reader.model.base_model, self.depth)
+        layer = self.llm.reader.layer
+        assert layer is not None
+        return layer
 
     @cached_property
     def _empty(self) -> FloatArray:
         """(d,) the state that says nothing of a text, but all of the prompt."""
-        return self._state(self._tokens(""))
+        return self._read([""])[0]
 
-    @cached_property
-    def _root(self) -> Tokens:
-        """What all prompts begin with, found out by two that have nothing else in common."""
-        return self._tokens("a")[: shared_length(sorted([self._tokens("a"), self._tokens("Z")], key=list))]
-
-    @cached_property
-    def _cache(self) -> Any:
-        """Keys and values of the root; none for a model whose layers forget."""
-        from transformers.cache_utils import DynamicCache, DynamicLayer
-
-        cache = DynamicCache(config=self.llm.reader.model.config)
-        if any(type(layer) is not DynamicLayer for layer in cache.layers):
-            return None
-        self._read(self._root, cache)
-        return cache
-
-    def _state(self, tokens: Tokens) -> FloatArray:
-        """(d,) float32 of the last of `tokens`."""
-        known = len(self._root)
-        if self._cache is None or tuple(tokens[:known]) != tuple(self._root) or len(tokens) == known:
-            return self._read(tokens, None)
-        state = self._read(tokens[known:], self._cache)
-        self._cache.crop(known - len(tokens))
-        return state
-
-    def _read(self, tokens: Tokens, cache: Any) -> FloatArray:
-        import torch
-
-        ids = torch.tensor([list(tokens)], device=self.llm.reader.device)
-        with torch.inference_mode(), self._layer.heard(alone=True) as found:
-            self._layer.model(input_ids=ids, past_key_values=cache, use_cache=cache is not None)
-        return np.asarray(found[0][0, -1].float().cpu().numpy(), np.float32)
+    def _read(self, texts: Sequence[str]) -> list[FloatArray]:
+        """(d,) float32 of each text."""
+        return self.llm.states([self._tokens(text) for text in texts])

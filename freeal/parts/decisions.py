@@ -34,6 +34,7 @@ from freeal.types import (
     IntArray,
     LoopState,
     Pool,
+    portion,
 )
 from freeal.understudy import Understudy
 from freeal.verification import Verifier
@@ -135,7 +136,7 @@ def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewri
         BudgetError: nothing is left for the first round.
     """
     n, k, number = len(state.posterior), len(annotator.prompt.labels), state.next_round
-    wanted = int(np.ceil(config.query.share * n))
+    wanted = portion(config.query.share, n)
     if number == 0:
         wanted = queries.scouted(n, k, config.query.scout, config.asking_rounds)
     left = _left(number, config, annotator)

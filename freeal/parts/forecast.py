@@ -17,7 +17,7 @@ from freeal.parts import decisions
 from freeal.parts.readers import as_asked, requests_for_names, worth_asking
 from freeal.prompts import Prompt, pretended
 from freeal.select import queries
-from freeal.types import Pool
+from freeal.types import Pool, portion
 
 SAMPLED = 2000
 """Rows whose prompts are counted; their mean stands for the pool."""
@@ -45,10 +45,10 @@ class Wanted:
     @property
     def whole_row(self) -> int:
         """Calls to be reckoned with for one row."""
-        return max(1, int(np.ceil(self.a_row)))
+        return max(1, portion(self.a_row, 1))
 
     def calls_for(self, rows: int) -> int:
-        return int(np.ceil(self.a_row * rows))
+        return portion(self.a_row, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def asked_for(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wante
         guidelines.check(prompt, pool[0])
     return Wanted(
         first=min(asked, queries.scouted(len(pool), k, config.query.scout, config.asking_rounds)),
-        later=0 if config.query.kind == "none" else int(np.ceil(config.query.share * asked)),
+        later=0 if config.query.kind == "none" else portion(config.query.share, asked),
         further=config.rounds - 1,
         test=len(set(test.texts)) if test and tested else 0,
         a_row=readers(config, prompt) * questions * worth_asking(config, prompt),

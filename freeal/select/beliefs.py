@@ -20,6 +20,7 @@ from freeal.types import (
     alike,
     argmax,
     by_row,
+    portion,
     spoken,
     surest,
 )
@@ -58,7 +59,7 @@ def most_confident(
     for c in np.unique(labels):
         rows = np.flatnonzero(agree & (labels == c))
         sure = rows[np.argsort(-sureness[rows], kind="stable")]
-        believed[sure[: int(np.ceil(share * len(sure)))]] = True
+        believed[sure[: portion(share, len(sure))]] = True
     return believed
 
 

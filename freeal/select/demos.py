@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from freeal.types import BoolArray, FloatArray, IntArray
+from freeal.types import BoolArray, FloatArray, IntArray, portion
 
 BLOCK = 4096
 """Rows compared with others at a time: memory stays bounded, whatever the pool."""
@@ -59,7 +59,7 @@ def clustered(
     for c, quota in enumerate(quotas(total, k)):
         rows = np.flatnonzero(eligible & (labels == c))
         sure = rows[np.argsort(-confidence[rows], kind="stable")]
-        sure = sure[: max(quota, int(np.ceil(top * len(sure))))]
+        sure = sure[: max(quota, portion(top, len(sure)))]
         kept = _spread(sure, embeddings, quota, seed + c)
         chosen.append(kept[np.argsort(-confidence[kept], kind="stable")])
     return np.concatenate(chosen)

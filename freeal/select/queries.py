@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from freeal.select.rounds import agreement
-from freeal.types import FloatArray, IntArray, LoopState, argmax
+from freeal.types import FloatArray, IntArray, LoopState, argmax, portion
 
 Strategy = Literal["all", "not_clean", "uncertain", "gain", "random", "none"]
 
@@ -22,7 +22,7 @@ def scouted(n: int, k: int, share: float, rounds: int) -> int:
         >>> scouted(1000, 6, 0.25, rounds=2), scouted(1000, 77, 0.25, rounds=2), scouted(1000, 6, 0.25, rounds=1)
         (250, 1000, 1000)
     """
-    return n if rounds == 1 else min(n, max(int(np.ceil(share * n)), SCOUTED * k))
+    return n if rounds == 1 else min(n, max(portion(share, n), SCOUTED * k))
 
 
 def affordable(wanted: int, left: int | None, calls_a_row: int, aside: int = 0) -> int:

@@ -15,7 +15,7 @@ from freeal.config import LocalConfig, parse
 from freeal.errors import ConfigError, Unfit
 from freeal.events import Progress, ignore
 from freeal.ledger import Ledger
-from freeal.llm.local import LocalLLM
+from freeal.llm.local import LocalLLM, _Reader
 from freeal.llm.states import StatesEmbedder
 from freeal.parts import llms, readers, students
 from freeal.types import Demonstration, Example, Pool
@@ -60,12 +60,38 @@ def test_vectors_are_roots_of_what_the_text_changes_in_the_layers_state(tiny_cha
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, rtol=1e-5)
 
 
-def test_a_vector_depends_on_no_other_text_to_the_last_bit(tiny_chat, prompt):
+@pytest.mark.parametrize("whole", [False, True], ids=["packed", "whole"])
+def test_a_vector_depends_on_no_other_text_but_for_the_last_bits(tiny_chat, prompt, monkeypatch, whole):
+    if whole:
+        monkeypatch.setattr(_Reader, "unfit_for_packing", lambda reader: "as if it had layers that forget")
     made = embedder(tiny_chat, prompt)
     together = made.encode(TEXTS)
-    assert b"".join(made.encode([text]).tobytes() for text in TEXTS) == together.tobytes()
-    assert embedder(tiny_chat, prompt).encode(TEXTS[::-1])[::-1].tobytes() == together.tobytes()
+    assert made.llm.packed is not whole
+    np.testing.assert_allclose(np.concatenate([made.encode([text]) for text in TEXTS]), together, atol=2e-3)
+    assert embedder(tiny_chat, prompt).encode(TEXTS).tobytes() == together.tobytes()
     assert made.encode([]).shape == (0, 32)
+
+
+def test_answers_and_states_in_turn_are_what_they_are_alone(tiny_chat, prompt):
+    """What is in the cache of the one is too little for the other."""
+    settings = LocalConfig(model=str(tiny_chat), device="cpu", dtype="float32")
+    requests = [prompt.request(Example("", text)) for text in TEXTS]
+    llm = LocalLLM(settings, depth=0.5)
+    prompts = [llm.chats.tokens(request.messages) for request in requests]
+    states = [llm.states(prompts), llm.complete(requests) and llm.states(prompts)]
+    np.testing.assert_allclose(states[1], states[0], atol=1e-5)
+    alone, again = LocalLLM(settings).complete(requests), llm.complete(requests)
+    np.testing.assert_allclose([r.logprobs for r in again], [r.logprobs for r in alone], atol=1e-5)
+
+
+def test_layers_above_the_one_read_are_not_computed(tiny_chat, prompt, monkeypatch):
+    made = embedder(tiny_chat, prompt)
+    made.encode(TEXTS)
+    computed = []
+    for number, layer in enumerate(made.llm.reader.layer._layers):
+        layer.register_forward_hook(lambda *given, number=number: computed.append(number))
+    made.encode(["a text", "and another", "and a third one"])
+    assert set(computed) == {made.description["layer"]}, "of two layers the first"
 
 
 @pytest.mark.parametrize("family", ["GPT2", "Llama", "Mistral", "Gemma2"])
@@ -93,10 +119,10 @@ def test_other_families_are_read_too(tiny_chat, prompt, tmp_path, family):
 def test_a_text_that_is_too_long_is_cut_and_progress_is_told(tiny_chat, prompt):
     heard = []
     made = embedder(tiny_chat, prompt, emit=heard.append, max_prompt_tokens=600)
-    long, *others = made.encode(["fine film " * 200, *map(str, range(40))])
+    long, *others = made.encode(["fine film " * 200, *map(str, range(80))])
     np.testing.assert_allclose(np.linalg.norm(long), 1.0, rtol=1e-5)
-    assert len(others) == 40
-    assert heard[-1] == Progress("reading hidden states", 41, 41, "texts")
+    assert len(others) == 80
+    assert heard[-1] == Progress("reading hidden states", 81, 81, "texts")
 
 
 def test_the_weights_are_those_of_the_llm_that_reads_the_pool(tiny_chat, prompt):
@@ -158,8 +184,6 @@ def reader(folder, prompt, ledger=None, depth=0.5):
 
 @pytest.mark.parametrize("whole", [False, True], ids=["packed", "whole"])
 def test_states_come_with_the_answers_and_are_not_computed_again(tiny_chat, prompt, tmp_path, monkeypatch, whole):
-    from freeal.llm.local import _Reader
-
     if whole:
         monkeypatch.setattr(_Reader, "unfit_for_packing", lambda reader: "as if it had layers that forget")
     with kept_by(tiny_chat, prompt, tmp_path) as ledger:
@@ -167,11 +191,11 @@ def test_states_come_with_the_answers_and_are_not_computed_again(tiny_chat, prom
         found = made.encode(TEXTS)
         np.testing.assert_allclose(found, reader(tiny_chat, prompt).encode(TEXTS), atol=0.02)
         read = []
-        monkeypatch.setattr(made, "_read", lambda *given: read.append(given) or np.zeros(32, np.float32))
+        monkeypatch.setattr(made, "_read", lambda texts: read.append(texts) or [np.zeros(32, np.float32)] * len(texts))
         assert made.encode(TEXTS).tobytes() == found.tobytes()
         assert not read
         made.encode(["never asked about"])
-        assert len(read) == 1
+        assert read == [["never asked about"]]
 
 
 def test_states_that_were_computed_are_the_same_for_who_goes_on(tiny_chat, prompt, tmp_path):
