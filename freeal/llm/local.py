@@ -98,7 +98,7 @@ class LocalLLM(InProcessModel):
     def states(self, prompts: Sequence[Tokens]) -> list[FloatArray]:
         """(d,) float32 of each prompt: the hidden state at its end; layers above the one read are not computed.
 
-        Which prompts are read together tells in the last bits alone.
+        Which prompts are read together tells in rounding alone.
         """
         return self.reader.states_packed(prompts) if self.packed else self.reader.states_plain(prompts)
 

@@ -27,7 +27,7 @@ class StatesEmbedder:
 
     From each state that of the empty text is taken off, asked in the same way, and of each coordinate the root is
     drawn, its sign kept (Perronnin et al., ECCV 2010): a few coordinates of such states are a hundred times as large as
-    the others. A text's vector depends on no other text, but for the last bits. States that came with the answers of
+    the others. A text's vector depends on no other text, but for rounding. States that came with the answers of
     the run are in its ledger; for the others, layers above the one read are not computed, and they are kept there, too:
     whoever goes on with the run has the same.
 
@@ -79,19 +79,25 @@ class StatesEmbedder:
     def _states(self, texts: Sequence[str]) -> list[FloatArray]:
         """(d,) of each text: as it is kept, and if it is not yet, it is computed and kept.
 
-        Of the empty text nothing is kept: when its own state is taken off, nothing must be left, nor what sixteen bits
-        cannot tell.
+        That of the empty text is always the one that is taken off: nothing must be left of it, nor what the last bits
+        of another reading would make.
         """
-        if self.ledger is None:
-            return self._read(texts)
         of_text = {text: self._key(text) for text in dict.fromkeys(texts) if text}
-        known = {text: self._layer.state_in(self.ledger.state(key)) for text, key in of_text.items()}
-        new = [text for text, state in known.items() if state is None]
+        known = {"": self._empty, **self._kept(of_text)}
+        new = [text for text in of_text if text not in known]
         if new:
-            hidden = dict(zip(new, map(self._layer.kept, self._read(new)), strict=True))
-            self.ledger.keep_states({of_text[text]: kept for text, kept in hidden.items()})
-            known |= {text: self._layer.state_in(kept) for text, kept in hidden.items()}
-        return [self._empty if (state := known.get(text)) is None else state for text in texts]
+            known.update(zip(new, self._read(new), strict=True))
+        if new and self.ledger is not None:
+            self.ledger.keep_states({of_text[text]: self._layer.kept(known[text]) for text in new})
+            known |= self._kept({text: of_text[text] for text in new})
+        return [known[text] for text in texts]
+
+    def _kept(self, of_text: Mapping[str, str]) -> dict[str, FloatArray]:
+        """The state of each text of which the ledger has one, by the text's key there."""
+        if self.ledger is None:
+            return {}
+        found = {text: self._layer.state_in(self.ledger.state(key)) for text, key in of_text.items()}
+        return {text: state for text, state in found.items() if state is not None}
 
     def _vector(self, state: FloatArray) -> FloatArray:
         apart = state - self._empty
