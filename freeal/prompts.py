@@ -159,7 +159,7 @@ class Prompt:
 
     def read(self, reply: Reply, text: str) -> Said:
         """What a written `reply` says of `text`, or why it says nothing."""
-        return Said(None, reply.problem) if reply.problem else self.task.heard(reply.text, text)
+        return Said(None, reply.problem) if reply.problem else self.task.heard(aloud(reply.text), text)
 
     def check_fields(self, pool: Pool) -> None:
         """Make sure that the data have every column the templates use.
@@ -231,6 +231,19 @@ def load_all(paths: Sequence[Path]) -> Prompt:
 def pretended(prompt: Prompt, examples: Sequence[Example]) -> list[Demonstration]:
     """Examples as demonstrations, labels in turn: to see, and to count, what a prompt will look like."""
     return [Demonstration(e.text, prompt.task.pretended(i, e.text), fields=e.fields) for i, e in enumerate(examples)]
+
+
+_THOUGHTS = re.compile(r"\A\s*(?:<think>)?(?:(?!</think>).)*</think>\s*", re.DOTALL)
+
+
+def aloud(text: str | None) -> str | None:
+    """A written reply without the thoughts before it, as servers leave them in that do not take them out.
+
+    Example:
+        >>> aloud("<think>It says dull.</think>\\n\\nnegative"), aloud("positive")
+        ('negative', 'positive')
+    """
+    return None if text is None else _THOUGHTS.sub("", text)
 
 
 def _read(path: Path) -> str:

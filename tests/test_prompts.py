@@ -334,3 +334,11 @@ def test_a_question_that_is_the_same_for_all_labels_is_refused(tmp_path, asked, 
 def test_meanings_that_differ_tell_questions_apart(tmp_path):
     content = SETS.replace("{{ label }} ({{ meaning }})?", "Is it about {{ meaning }}?")
     assert prompt(tmp_path, content.replace('{% if label == "price" %}Money. {% endif %}', "")).task.questions == 3
+
+
+@pytest.mark.parametrize("thoughts", ["<think>positive, or not?</think>\n", "positive, or not?\n</think>\n\n", ""])
+def test_thoughts_before_a_written_reply_are_not_read(thoughts):
+    """Servers without a parser for them leave them in; where the template opens them, without a beginning."""
+    prompt = load(Path(__file__).parents[1] / "prompts" / "mr.md")
+    reply = Reply(f"{thoughts}negative")
+    assert prompt.read(reply, "dull").proba.argmax() == list(prompt.labels).index("negative")

@@ -7,9 +7,11 @@ with prose around it that names nothing:
   type -> list of words. Trailing commas are forgiven, anything else that is no JSON is not.
 - lines `type: words`, with or without a bullet; bullets `words (type)`, also several in one, with a comma, ` | ` or `;`
   between them; a line `type:`, and a bullet for each entity.
-  Several names on a line are a JSON list, or have ` | ` or `;` between them. Where one of the types and a colon stand
-  behind a `|`, `;` or comma, what follows is of that type, unless the text has that part just so: then it is a name.
-- `none`, `no entities`, `n/a`, `[]`: an honest "there are none". A `type: none` says it of one type.
+  Several names on a line are a JSON list, or have ` | ` or `;` between them, or a bare `|` that the text does not have.
+  Where one of the types and a colon stand behind a `|`, `;` or comma, what follows is of that type, unless the text has
+  that part just so: then it is a name. What such a line puts behind or around a name is not part of it: `Rome,`, a full
+  stop that ends the line (`U.S.` keeps its own), `(Rome)`; in JSON all that is within the quotes is.
+- `none`, `no entities`, `n/a`, `null`, `[]`: an honest "there are none". A `type: none` says it of one type.
 
 Anything else is an abstention. What is named is looked for in the text as it stands there; nothing is guessed.
 
@@ -22,6 +24,7 @@ times; in those of BC5CDR 214 and 17 times.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import unicodedata
@@ -111,7 +114,8 @@ def listed(names: Sequence[str]) -> str:
     alone = len(names) > 1 or len(_by_commas(line)) == 1
     told = not _is_blank(line) and not _says_none(line) and (line[0], line[-1]) != ("[", "]")
     untyped = not any(":" in part for part in _BEFORE_A_TYPE.split(line)[1:])
-    plain = alone and told and untyped and _SEPARATOR.split(line) == list(names)
+    bare = all(_tidied(name, last=True) == name for name in names)
+    plain = alone and told and untyped and bare and _SEPARATOR.split(line) == list(names)
     return line if plain else json.dumps(list(names), ensure_ascii=False)
 
 
@@ -152,37 +156,46 @@ class _Types:
 
 
 _EDGES = " .,;:!?\"'`*_()[]{}<>"
-_FENCED = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"(```|~~~)[\w-]*[ \t]*\n(.*?)\1", re.DOTALL)
+_RULE = re.compile(r"\s*(?:```[\w-]*|~~~[\w-]*|---+|\*\*\*+)\s*")
 _NOTHING = re.compile(
     r"(?:(?:(?:named )?entities|(?:the|this) (?:text|sentence) (?:mentions|contains|names|has)):?\s*)?"
     r"(?:there (?:is|are) )?"
-    r"(?:n/a|(?:none|no (?:named )?entit(?:y|ies))(?: (?:was |were )?(?:found|mentioned|present))?"
+    r"(?:n/a|null|nothing|no (?:names?|person|one)|"
+    r"(?:none|no (?:(?:named )?entit(?:y|ies)|names?))(?: (?:was |were )?(?:found|mentioned|present)| occurs?)?"
     r"(?: in (?:the|this) (?:text|sentence))?)"
 )
 _BULLET = re.compile(r"^(?:[-*•+]|\d+[.)])\s+")
 _TYPE_BEHIND = re.compile(r"(.*\S)\s*\(([^()]*)\)[\s.,;*_]*")
 _AFTER_A_TYPE = re.compile(r"(?<=\))[*_]*\s*[,;|]\s*")
 BETWEEN = " | "
-_SEPARATOR = re.compile(r"\s\|\s|;")
+_SEPARATOR = re.compile(r"\s\|\s|(?<!&amp)(?<!&lt)(?<!&gt)(?<!&quot)(?<!&apos)(?<!&#39);")
 _COMMA = re.compile(r"(?<!\d)(?<!\d\s),\s+|,\s+(?![\s\d])")
 _BEFORE_A_TYPE = re.compile(r"[|;,]")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"(\s*:)?')
 _IN_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _JSON_LINE = re.compile(r"^[ \t]*(?=[\[{])", re.MULTILINE)
 _INTRODUCTION = re.compile(r"([^\n:\[{]*):\s*(?=[\[{])")
+_AROUND = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`", "(": ")", "*": "*"}
+_BEHIND = ",;!?"
+_STOPPED = re.compile(
+    r"(?:^|[\s.-])(?:\w|inc|corp|ltd|co|bros|jr|sr|st|dr|mr|mrs|ms|prof|gen|sen|rep|gov|no|vs|etc)$", re.IGNORECASE
+)
+"""What a full stop belongs to."""
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])', re.DOTALL)
 
 
 def _read(reply: str, known: _Types, finder: _Finder) -> _Answer | None:
     """The entities that `reply` names; None where it cannot be read."""
     fences = list(_FENCED.finditer(reply))
-    body = (fences[0][1] if len(fences) == 1 else reply).strip()
+    body = (fences[0][2] if len(fences) == 1 else reply).strip()
     if len(fences) == 1 and not _names_nothing(_FENCED.sub("\n", reply), known):
         return None
+    body = "\n".join(line for line in body.splitlines() if not _RULE.fullmatch(line))
     if _says_none(body):
         return _Answer(())
     start = _json_start(body, known)
-    return _read_lines(body, known, finder) if start is None else _read_json(body, start, known)
+    return _read_lines(body, known, finder) if start is None else _read_json(body, start, known, finder)
 
 
 def _says_none(text: str) -> bool:
@@ -203,7 +216,7 @@ def _json_start(body: str, known: _Types) -> int | None:
     return line.end() if line else None
 
 
-def _read_json(body: str, start: int, known: _Types) -> _Answer | None:
+def _read_json(body: str, start: int, known: _Types, finder: _Finder) -> _Answer | None:
     decoder = json.JSONDecoder(object_pairs_hook=_Object, strict=False)  # a line break in a string is a matter of form
     rest = _TRAILING_COMMA.sub(lambda found: found[1] or "", body[start:])
     values: list[object] = []
@@ -216,7 +229,10 @@ def _read_json(body: str, start: int, known: _Types) -> _Answer | None:
         return None
     if not _names_nothing(body[:start], known) or not _names_nothing(rest, known):
         return None
-    return _answer(values[0] if len(values) == 1 else values, known)
+    if len(values) > 1:
+        values = [each for value in values for each in (value if isinstance(value, list) else [value])]
+        return _answer(values, known, finder)
+    return _answer(values[0], known, finder)
 
 
 def _names_nothing(prose: str, known: _Types) -> bool:
@@ -233,15 +249,17 @@ class _Object(tuple[tuple[str, object], ...]):
         return [value for key, value in self if fold(key) in keys]
 
 
-def _answer(value: object, known: _Types) -> _Answer | None:
+def _answer(value: object, known: _Types, finder: _Finder) -> _Answer | None:
     """What one JSON value names."""
     if isinstance(value, _Object):
         inner = value.values_of("entities")
         if len(inner) == 1 and not any(known.find(key) for key, _ in value):
             value = inner[0]
+            if value is None or (isinstance(value, str) and _says_none(value)):
+                return _Answer(())
     if isinstance(value, _Object):
         entity = _entity(value)
-        return _by_type(value, known) if entity is None else _Answer((entity,))
+        return _by_type(value, known, finder) if entity is None else _Answer((entity,))
     if not isinstance(value, list):
         return None
     found = [_entity(item) for item in value]
@@ -263,11 +281,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool)
 
 
-def _by_type(found: _Object, known: _Types) -> _Answer | None:
+def _by_type(found: _Object, known: _Types, finder: _Finder) -> _Answer | None:
     """The entities of an object type -> list of words."""
     named = []
     for type_, value in found:
-        listed = _listed(value)
+        listed = _listed(value, finder)
         if listed is None:
             return None
         named += [_Named(words, type_) for words in listed]
@@ -275,12 +293,19 @@ def _by_type(found: _Object, known: _Types) -> _Answer | None:
     return _Answer(tuple(named), ordered=False) if named or meant else None
 
 
-def _listed(value: object) -> list[str] | None:
-    """The words of one type; None where they are no list of texts."""
-    if value is None or (isinstance(value, str) and (not value.strip() or _says_none(value))):
-        return []
+def _listed(value: object, finder: _Finder) -> list[str] | None:
+    """The words of one type; None where they are no list of texts. A string is read as what a line says of a type."""
+    if isinstance(value, str):
+        return _names(value.strip(), finder) if value.strip() and not _means_none(value, finder) else []
     listed = value if isinstance(value, list) else [value]
-    return [str(words) for words in listed] if all(map(_is_text, listed)) else None
+    there = [item for item in listed if not (item is None or (isinstance(item, str) and _means_none(item, finder)))]
+    return [str(words) for words in there] if all(map(_is_text, there)) else None
+
+
+def _means_none(words: str, finder: _Finder) -> bool:
+    """Whether an item of a list is no name: nothing, or a word for it that the text does not have, capital and all."""
+    bare = words.strip(_EDGES)
+    return not words.strip() or (_says_none(words) and (bare == bare.lower() or not finder.has(bare)))
 
 
 def _read_lines(body: str, known: _Types, finder: _Finder) -> _Answer | None:
@@ -381,8 +406,36 @@ def _names(told: str, finder: _Finder) -> list[str]:
         if bracketed := _IN_BRACKETS.fullmatch(told):
             told = bracketed[1]
     parts = [words.strip() for words in _SEPARATOR.split(told) if words.strip()]
+    parts = [part for words in parts for part in ([words] if finder.has(words) else _by_bars(words))]
     by_commas = _by_commas(told) if len(parts) == 1 else []
-    return by_commas if finder.has_apart(by_commas) else parts
+    parts = by_commas if finder.has_apart(by_commas) else parts
+    return [_bare_name(part, part is parts[-1], finder) for part in parts]
+
+
+def _by_bars(words: str) -> list[str]:
+    return [part.strip() for part in words.split("|") if part.strip()]
+
+
+def _bare_name(words: str, last: bool, finder: _Finder) -> str:
+    """A name without what the line has put behind or around it, if the text has it so as a whole."""
+    bare = _tidied(words, last)
+    return bare if bare != words and finder.find(bare).places else words
+
+
+def _tidied(words: str, last: bool) -> str:
+    """`words` without marks behind and pairs around them, and, of the last of a line, the full stop that ends it."""
+    bare = words.strip()
+    while len(bare) > 2:
+        shorter = bare.rstrip(_BEHIND).rstrip()
+        if last and shorter.endswith(".") and not shorter.endswith("..") and not _STOPPED.search(shorter[:-1]):
+            shorter = shorter[:-1]
+        end = _AROUND.get(shorter[:1])
+        if end is not None and shorter[-1:] == end and end not in shorter[1:-1] and len(shorter) > 2:
+            shorter = shorter[1:-1].strip()
+        if shorter == bare:
+            break
+        bare = shorter
+    return bare
 
 
 def _by_commas(told: str) -> list[str]:
@@ -474,9 +527,11 @@ class _Finder:
         self._found: dict[str, _Found] = {}
 
     def find(self, words: str) -> _Found:
-        """Where `words` are in the text."""
+        """Where `words` are in the text; where they are nowhere, what they are once HTML's ways to write are undone."""
         if words not in self._found:
-            self._found[words] = self._search(words)
+            found = self._search(words)
+            plain = html.unescape(words)
+            self._found[words] = self._search(plain) if plain != words and not found.places else found
         return self._found[words]
 
     def has(self, words: str) -> bool:

@@ -167,7 +167,9 @@ class Tokens:
         if len(split_words(text)) > MOST_WORDS:
             return False
         said = self.heard(self.write(text, best), text) if best.any() else None
-        return said is None or (said.proba is not None and not said.dropped)
+        if said is None or said.proba is None:
+            return said is None
+        return np.array_equal(self.best(said.proba[None])[0], best[: len(said.proba)])
 
     def _written(self, named: Sequence[tuple[str, str]]) -> str:
         """A reply that names these words, each with its type, in the order of the text.

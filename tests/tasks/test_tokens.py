@@ -175,7 +175,13 @@ def test_words_of_two_types_are_written_in_the_order_of_the_text(types):
 
 
 @pytest.mark.parametrize(
-    ("text", "words", "tells"), [(LONG, "Ann", False), ("Ann -", "Ann", True), ("Ann -", "-", False)]
+    ("text", "words", "tells"),
+    [
+        (LONG, "Ann", False),
+        ("Ann -", "Ann", True),
+        ("Ann -", "-", False),
+        ("May is in May", "May", False),  # named once, it stands for both
+    ],
 )
 def test_a_label_that_is_not_told_whole_is_no_demonstration(text, words, tells):
     start = text.index(words)
