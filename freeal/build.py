@@ -120,5 +120,6 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         believe=partial(decisions.believe, config=config, task=task),
         stop=partial(decisions.stop, config=config, annotator=annotator),
         measure=Scorekeeper(config, corpus, annotator, own),
+        best=task.best,
         emit=emit,
     )

@@ -25,7 +25,7 @@ from freeal.formats import sentence_of, tokens_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
-from freeal.tasks.multilabel import NONE
+from freeal.tasks.multilabel import NONE, listed
 from freeal.tasks.spans import split_words, widened
 from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
@@ -333,7 +333,7 @@ class _Intake:
         """
         if _blank(value):
             return None
-        given = self._listed(value) if isinstance(value, str) else value
+        given = (listed(value, self._classes) or [None]) if isinstance(value, str) else value
         told: list[object] = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given]
         if self._numbers_are_classes and column not in self.table.classes:
             if (there := self._one_hot(told)) is not None:
@@ -376,19 +376,6 @@ class _Intake:
             f"write names, such as {named}{each_one}; where each label has a column with 0 and 1, set data.gold: "
             f"[{', '.join(labels)}]",
         )
-
-    def _listed(self, told: str) -> list[Any]:
-        if told.strip().startswith("["):
-            try:
-                found = json.loads(told)
-            except ValueError:
-                found = None
-            if isinstance(found, list):
-                return found
-        if fold(told) in self._classes:
-            return [told]
-        between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-        return [name.strip() for name in told.split(between) if name.strip()] or [None]
 
     def _hash(self, text: str) -> str:
         name = hashlib.sha256(text.encode()).hexdigest()[:16]

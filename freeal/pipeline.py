@@ -16,6 +16,7 @@ from freeal.types import (
     PROBABILITY,
     Annotations,
     Answers,
+    Best,
     BoolArray,
     CleanSplit,
     Demonstration,
@@ -26,7 +27,6 @@ from freeal.types import (
     Pool,
     StudentView,
     alike,
-    argmax,
 )
 
 
@@ -74,6 +74,7 @@ class Parts:
     believe: Callable[[Annotations, FloatArray, BoolArray], BoolArray]
     stop: Callable[[LoopState], str | None]
     measure: Callable[[LoopState, Student, Sequence[Sequence[Demonstration]], Answers], Measured]
+    best: Best
     emit: Emit
 
 
@@ -109,7 +110,7 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
             believed = parts.believe(annotations, view.proba, clean.clean)  #    and is believed where both agree;
             posterior = parts.fuse(annotations, view.proba, believed)       #    one distribution a row
             demos = parts.demos.build(pool, posterior, believed, view)      # 5. the clean teach the LLM
-            state = after(state, annotations, view, clean, believed, posterior, demos, parts.demos.kept(view))
+            state = after(state, annotations, view, clean, believed, posterior, demos, parts)
             figures = record.save(state, student, parts.measure(state, student, shown, answers))
         if split.note:
             parts.emit(Note(split.note, f"round {number}"))
@@ -144,7 +145,7 @@ def after(
     believed: BoolArray,
     posterior: FloatArray,
     demos: Sequence[Demonstration],
-    vectors: FloatArray | None,
+    parts: Parts,
 ) -> LoopState:
     """The state that the next round reads."""
     return LoopState(
@@ -156,7 +157,7 @@ def after(
         clean=believed,
         loss=clean.loss.astype(PROBABILITY),
         demos=tuple(demos),
-        changed=float(1.0 - alike(argmax(posterior), argmax(state.posterior)).mean()),
+        changed=float(1.0 - alike(parts.best(posterior), parts.best(state.posterior)).mean()),
         guidelines=state.guidelines,
-        vectors=vectors,
+        vectors=parts.demos.kept(view),
     )

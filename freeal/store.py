@@ -283,7 +283,7 @@ class RunStore:
         """
         assert self.task is not None
         best = self.task.best(state.posterior)
-        sure = surest(state.posterior)
+        sure = surest(state.posterior, best)
         cells = [self.task.cells(text, *said) for text, *said in zip(pool.texts, best, state.posterior, strict=True)]
         columns = {
             "id": list(self.ids),

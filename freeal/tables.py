@@ -189,14 +189,16 @@ def _conll(path: Path, encoding: str) -> Rows:
     first, row = 0, _no_tokens(tagged)
     for number, line in enumerate(_lines(path, encoding), 1):
         line = line.strip(" \r\n")
+        columns = _columns(line)
+        remark = tagged and line.startswith("#") and not _is_tag(columns[-1])
+        ended = columns[0] == "-DOCSTART-" or (remark and _CONLL_ABOUT.match(line))  # the blank line is missing
+        if row["tokens"] and (not line.strip() or ended):
+            yield first, row
+            first, row = 0, _no_tokens(tagged)
         if not line.strip():
-            if row["tokens"]:
-                yield first, row
             first, row = 0, _no_tokens(tagged)
             continue
         first = first or number
-        columns = _columns(line)
-        remark = tagged and line.startswith("#") and not _is_tag(columns[-1])
         if not row["tokens"] and (_CONLL_ABOUT.match(line) or remark):
             row |= {"id": found[1].strip()} if (found := _CONLL_ID.match(line)) else {}
         elif columns[0] != "-DOCSTART-":
@@ -352,7 +354,8 @@ def _hub(name: str, subset: str | None, split: str) -> Table:
 
 
 def _features(name: str, dataset: Any) -> Table:
-    return Table(name, "row", enumerate(dataset, 1), _classes(dataset.features.to_dict()))
+    plain = dataset.with_format(None)  # as Python has them, whatever arrays it was saved to give
+    return Table(name, "row", enumerate(plain, 1), _classes(dataset.features.to_dict()))
 
 
 # --- tasks of Label Studio -> rows

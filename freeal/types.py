@@ -243,12 +243,19 @@ def argmax(proba: FloatArray) -> IntArray:
     return np.where(np.isnan(proba[..., 0]), -1, best)
 
 
-def surest(proba: FloatArray) -> FloatArray:
-    """(n,) probability of the best class of each row; of several decisions a row the least; NaN for an abstention."""
-    best: FloatArray = proba.astype(np.float64).max(axis=-1)
-    if best.ndim == 1:
-        return best
-    least: FloatArray = best.min(axis=-1, initial=1.0)
+def surest(proba: FloatArray, best: IntArray | None = None) -> FloatArray:
+    """(n,) probability of the label of each row; of several decisions a row the least; NaN for an abstention.
+
+    Args:
+        proba: (n, k) or (n, s, k).
+        best: (n,) or (n, s) the classes that the rows come to, where these are not the likeliest ones: of tags those
+            that make valid entities.
+    """
+    there = argmax(proba) if best is None else best
+    sure: FloatArray = np.take_along_axis(proba.astype(np.float64), there[..., None], axis=-1)[..., 0]
+    if sure.ndim == 1:
+        return sure
+    least: FloatArray = sure.min(axis=-1, initial=1.0)
     return least
 
 

@@ -54,10 +54,11 @@ def export(
     _check_free(out, run, force)
     name = form or ENDINGS.get(out.suffix.lower(), "")
     proba = found.final.posterior
+    labels = task.best(proba)
     sentences = [
         formats.Sentence.of(uid, text, task.cells(text, best, of_row)["spans"], sure, tokenized)
         for uid, text, best, of_row, sure, tokenized in zip(
-            found.ids, found.texts, task.best(proba), proba, surest(proba), rows.tokenized(run), strict=True
+            found.ids, found.texts, labels, proba, surest(proba, labels), rows.tokenized(run), strict=True
         )
     ]
     left_out = 0

@@ -61,7 +61,8 @@ def predict(
     texts = np.insert(np.array(pool.texts, object), before, "")
     proba = np.insert(proba, before, np.nan, axis=0)
     writer = csv.writer(sys.stdout)
-    found = zip(ids, texts, task.best(proba), proba, surest(proba), strict=True)
+    best = task.best(proba)
+    found = zip(ids, texts, best, proba, surest(proba, best), strict=True)
     for number, (uid, words, said, row, sure) in enumerate(found):
         cells = task.cells(words, said, row)
         if as_json:
@@ -70,7 +71,7 @@ def predict(
         if number == 0:
             writer.writerow(["id", *cells, "probability"])
         told = "" if np.isnan(sure) else f"{sure:.4f}"
-        writer.writerow([uid, *map(spreadsheet_cell, cells.values()), told])
+        writer.writerow([*map(spreadsheet_cell, (uid, *cells.values())), told])
 
 
 def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:

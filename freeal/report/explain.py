@@ -198,7 +198,7 @@ def _said(run: History, proba: FloatArray, row: int) -> Said:
     if (whole := _label(run, proba, row)) is None:
         return {}
     if run.task.kind == "tokens":
-        return {whole: float(surest(proba[None])[0])}
+        return {whole: float(surest(proba[None], run.task.best(proba[None]))[0])}
     of_labels = proba if proba.ndim == 1 else proba[:, 1]
     return {run.labels[c]: float(of_labels[c]) for c in np.argsort(-of_labels, kind="stable")}
 

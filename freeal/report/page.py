@@ -244,18 +244,19 @@ def disputed(run: History, most: int = DISPUTED) -> list[Disputed]:
     task, said, student, posterior = run.task, run.final.annotations.proba, run.final.student, run.final.posterior
     if not np.ptp(student) > 0:
         return []
-    both = np.minimum(np.nan_to_num(surest(said)), surest(student))
-    apart = ~alike(task.best(said), task.best(student))
+    theirs, ours, final = (task.best(proba) for proba in (said, student, posterior))
+    their_sure, our_sure = surest(said, theirs), surest(student, ours)
+    both = np.minimum(np.nan_to_num(their_sure), our_sure)
+    apart = ~alike(theirs, ours)
     rows = np.flatnonzero(spoken(said) & apart)
     rows = rows[np.argsort(-both[rows], kind="stable")][:most]
-    theirs, ours, final = (task.best(proba[rows]) for proba in (said, student, posterior))
     texts = [run.text(int(row)) or "" for row in rows]
     return [
         Disputed(
-            run.ids[int(row)], _cut(text), task.write(text, theirs[i]), float(surest(said[row][None])[0]),
-            task.write(text, ours[i]), float(surest(student[row][None])[0]), task.write(text, final[i]),
+            run.ids[int(row)], _cut(text), task.write(text, theirs[row]), float(their_sure[row]),
+            task.write(text, ours[row]), float(our_sure[row]), task.write(text, final[row]),
         )
-        for i, (row, text) in enumerate(zip(rows, texts, strict=True))
+        for row, text in zip(rows, texts, strict=True)
     ]  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def summary(
         "guidelines": [_anew(number, each) for number, each in enumerate(meanings) if each],
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
-        "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels))),
+        "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels), task.best)),
         "entities": _entities(rounds[result.round]["pool"]["final"]),
         "confusion": gold.confusion(state.posterior),
         "reliability": gold.reliability(state.posterior),

@@ -89,7 +89,7 @@ def prior_bias(proba: FloatArray, prior: FloatArray) -> FloatArray:
     return centred
 
 
-def learnable_prior(proba: FloatArray, vectors: FloatArray) -> FloatArray:
+def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -> FloatArray:
     """(k,) the shares of the labels under which they can best be learned from the texts: an estimate without gold.
 
     Which shift of the log-probabilities is right, an LLM's answers alone do not tell. But labels that a shift made
@@ -100,11 +100,13 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray) -> FloatArray:
     Args:
         proba: (m, k), no abstentions.
         vectors: (m, d) of the same texts, of length one.
+        even: labels are as frequent as each other, as far as nothing else is known; else as frequent as the LLM has
+            them: a "yes" among a row's many answers is mostly rarer than a "no".
 
     Returns:
         shares that add up to one. Where nothing can be learned of even ones, as of a rare label that they have filled
         with others, the search starts from those that are left when taste is divided out; where nothing can be learned
-        of these either, they are the answer.
+        of these either, they are the answer. Unless `even`, both begin with what the LLM says as it is.
     """
     from scipy.optimize import minimize
 
@@ -119,8 +121,9 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray) -> FloatArray:
         by_bias = (now * by_row - now * (now * by_row).sum(axis=1, keepdims=True)).sum(axis=0)
         return -float(np.log(amount) + EVENNESS * np.log(mean).mean()), -by_bias
 
-    found = batch_bias(proba)
-    for start in (prior_bias(proba, np.full(k, 1.0 / k)), found, np.zeros(k)):
+    starts = [prior_bias(proba, np.full(k, 1.0 / k)), batch_bias(proba), np.zeros(k)]
+    found = starts[1] if even else starts[2]
+    for start in starts if even else reversed(starts):
         if explain(shifted(proba, start))[0] > TINY:
             found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
             break
@@ -253,8 +256,16 @@ class Corrections:
     of: Sequence[Correction]
 
     def __call__(self, proba: FloatArray, scored: BoolArray) -> FloatArray:
-        """(a, s, k) corrected decision by decision."""
-        return np.stack([correct(proba[:, slot], scored) for slot, correct in enumerate(self.of)], axis=1)
+        """(a, s, k) corrected decision by decision; where nothing is known of one, that stays so."""
+        slots = [proba[:, slot] for slot in range(proba.shape[1])]
+        each = [correct(slot, scored & _told(slot)) for slot, correct in zip(slots, self.of, strict=True)]
+        return np.stack(each, axis=1)
+
+
+def _told(proba: FloatArray) -> BoolArray:
+    """(a,) rows of (a, k) whose decision was answered: of one that was not every class is as likely."""
+    told: BoolArray = np.ptp(proba, axis=1) > 0
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,11 +322,13 @@ class Calibrator:
         if not answers.scored.any():
             return Correction(np.zeros(answers.proba.shape[-1]))
         if answers.proba.ndim == 3:
-            each = [replace(answers, proba=answers.proba[:, slot]) for slot in range(answers.proba.shape[1])]
-            return Corrections([self._of_one(one, believed[:, slot]) for slot, one in enumerate(each)])
-        return self._of_one(answers, believed)
+            slots = [answers.proba[:, slot] for slot in range(answers.proba.shape[1])]
+            each = [replace(answers, proba=slot, scored=answers.scored & _told(slot)) for slot in slots]
+            return Corrections([self._of_one(one, believed[:, slot], False) for slot, one in enumerate(each)])
+        return self._of_one(answers, believed, True)
 
-    def _of_one(self, answers: Answers, believed: FloatArray) -> Correction:
+    def _of_one(self, answers: Answers, believed: FloatArray, alone: bool) -> Correction:
+        """Of one decision, which is the one that a row has if it is `alone`."""
         usable = answers.scored & ~np.isnan(answers.proba[:, 0])
         proba, rows = answers.proba[usable].astype(np.float64), answers.rows[usable]
         if self.kind == "none" or not usable.any():
@@ -325,21 +338,21 @@ class Calibrator:
             count, k = int(known.sum()), proba.shape[1]
             shares = believed[rows[known]].astype(np.float64).mean(axis=0)
             return Correction(prior_bias(proba[known], shares) * (count / (count + k * DOUBT)))
-        return self._of_first(proba, rows)
+        return self._of_first(proba, rows, alone)
 
-    def _of_first(self, proba: FloatArray, rows: IntArray) -> Correction:
+    def _of_first(self, proba: FloatArray, rows: IntArray, alone: bool) -> Correction:
         if self.prior is not None:
             return Correction(prior_bias(proba, self.prior))
         if self.kind == "estimated" and (told := information(proba)) is not None and told < self.min_information:
             return Correction(np.zeros(proba.shape[1]), max(told, LEAST_TRUST))
         if self.kind == "batch" or len(proba) < FEWEST * proba.shape[1]:
-            return Correction(batch_bias(proba))
+            return Correction(batch_bias(proba) if alone or self.kind == "batch" else np.zeros(proba.shape[1]))
         if self.shares is not None:
             return Correction(prior_bias(proba, self.shares))
         if self.vectors is None:
             return Correction(batch_bias(proba))
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
-        return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]))))
+        return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]), alone)))
 
 
 def _most_again(first: FloatArray, rows: IntArray) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +20,28 @@ NO, YES = "no", "yes"
 BETWEEN = "; "
 NONE = "none"
 """How a text without any label is written."""
+
+
+def listed(told: str, known: Container[str]) -> list[Any]:
+    """The labels of a text as one cell has them: a JSON list, or names with `;`, `|` or `,` between them.
+
+    Args:
+        told: what the cell says; nothing but separators is no label.
+        known: the names there are, folded: one with a comma in it is not cut.
+
+    Example:
+        >>> listed('["joy"]', {"joy"}), listed("joy, love", {"joy", "love"}), listed("sad, but true", {"sad, but true"})
+        (['joy'], ['joy', 'love'], ['sad, but true'])
+    """
+    if told.strip().startswith("["):
+        with suppress(ValueError):
+            found = json.loads(told)
+            if isinstance(found, list):
+                return found
+    if fold(told) in known:
+        return [told]
+    between = next((mark for mark in (";", "|", ",") if mark in told), ";")
+    return [name.strip() for name in told.split(between) if name.strip()]
 
 
 @dataclass(frozen=True)
@@ -78,10 +102,11 @@ class Multilabel:
         return {"label": name, "meaning": self.labels[name]}
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
-        there = self.parts(label)
-        if not set(there) <= set(self.labels):  # of a recording: what is not understood is no answer
-            return {"answer": label}
-        return {"answer": YES if list(self.labels)[question] in there else NO}
+        names = {fold(name): name for name in self.labels}
+        told = [fold(str(name)) for name in listed(label, names)]
+        if told in ([], [NONE]) or set(told) <= set(names):
+            return {"answer": YES if fold(list(self.labels)[question]) in told else NO}
+        return {"answer": label}  # of a recording: what is not understood is no answer
 
     def shape(self, texts: Sequence[str]) -> tuple[int, ...]:
         return len(self.labels), 2
@@ -105,10 +130,6 @@ class Multilabel:
 
     def write(self, text: str, best: IntArray) -> str:
         return BETWEEN.join(self._names(best)) or NONE
-
-    def parts(self, label: str) -> list[str]:
-        """The names in what `write` wrote."""
-        return [] if label == NONE else [name.strip() for name in label.split(";")]
 
     def tells(self, text: str, best: IntArray) -> bool:
         return True

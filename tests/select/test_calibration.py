@@ -368,3 +368,35 @@ def test_information_is_a_share_that_no_taste_changes(seed, k):
     taste = np.linspace(0.5, 0.0, k)
     assert information(shifted(proba, taste)) == pytest.approx(told, abs=0.1)
     assert information(np.eye(k)[np.arange(200) % k]) == pytest.approx(1.0, abs=1e-3)
+
+
+def several(rates, n=400, seed=0):
+    """Vectors (n, 64), which labels each row has (n, s), and an honest LLM's P(yes) as (n, s, 2)."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 64))
+    score = vectors @ rng.normal(size=(64, len(rates))) / 8 + 0.5 * rng.normal(size=(n, len(rates)))
+    there = score > np.quantile(score, 1 - np.array(rates), axis=0).diagonal()
+    yes = 1 / (1 + np.exp(-np.where(there, 1.5, -1.5) - rng.normal(size=there.shape)))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), there, np.stack([1 - yes, yes], axis=-1)
+
+
+def test_of_several_labels_a_rare_one_is_not_made_as_frequent_as_its_absence():
+    vectors, there, proba = several([0.01, 0.3])
+    said = Answers(np.arange(400), proba.astype(np.float32), np.ones(400, bool), (None,) * 400)
+    calibrate = Calibrator("estimated", "latest", vectors=lambda rows: vectors[rows])
+    yes = calibrate(LoopState.start(400, (2, 2)), said).proba.argmax(axis=-1) == 1
+    right, before = (yes == there).mean(axis=0), (proba.argmax(axis=-1) == there).mean(axis=0)
+    assert (right >= before - 0.02).all()
+    few = Answers(np.arange(12), proba[:12].astype(np.float32), np.ones(12, bool), (None,) * 12)
+    np.testing.assert_allclose(calibrate(LoopState.start(12, (2, 2)), few).proba, few.proba, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["batch", "estimated", "prior"])
+def test_of_a_label_that_was_asked_about_in_vain_nothing_is_known_afterwards_either(kind):
+    vectors, _, proba = several([0.2, 0.3], 100)
+    proba[7, 1] = 0.5
+    said = Answers(np.arange(100), proba.astype(np.float32), np.ones(100, bool), (None,) * 100)
+    prior = np.array([0.9, 0.1]) if kind == "prior" else None
+    found = Calibrator(kind, "latest", prior, lambda rows: vectors[rows])(LoopState.start(100, (2, 2)), said).proba
+    assert found[7, 1].tolist() == [0.5, 0.5]
+    assert found[7, 0].tolist() != proba[7, 0].tolist()
