@@ -115,11 +115,16 @@ class Panel:
     def _known(self, said: Sequence[Answers], work: str) -> Pooling:
         """What these answers tell of the members; those of a test estimate nothing, the first round has told it."""
         if not work.startswith("round ") and isinstance(kept := self.ledger.recall(FACT), dict):
-            return Pooling(np.array(kept["biases"]), np.array(kept["weights"]), np.array(self.voices))
+            voices, as_said = np.array(self.voices), [1.0] * len(self.members)
+            temperatures = np.array(kept.get("temperatures", as_said))
+            sharpness = float(kept.get("sharpness", 1.0))
+            return Pooling(np.array(kept["biases"]), np.array(kept["weights"]), voices, temperatures, sharpness)
         found = learned(said, self.voices, self.calibrated)
         self._rounds[:] = [Heard(said, found)]
         if work == "round 0":
-            self.ledger.remember(FACT, {"biases": found.biases.tolist(), "weights": found.weights.tolist()})
+            facts = {"biases": found.biases, "weights": found.weights, "temperatures": found.temperatures}
+            told = {name: values.tolist() for name, values in facts.items()}
+            self.ledger.remember(FACT, {**told, "sharpness": found.sharpness})
         return found
 
     def ask(self, requests: Sequence[Request], work: str) -> list[Reply]:

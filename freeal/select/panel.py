@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from freeal.select.calibration import Correction, batch_bias, information
+from freeal.select.calibration import Correction, as_sure_as, batch_bias, information, tempered
 from freeal.types import PROBABILITY, Answers, BoolArray, FloatArray, IntArray, argmax
 
 FEWEST_TO_VOTE = 3
@@ -24,19 +24,25 @@ TELLS_NOTHING = 0.02
 class Pooling:
     """What is known of r readers: `biases` (r, k) take out each one's taste, `weights` (r,) add up to one.
 
-    `voices` (r,): readers with the same number are one LLM asked in several ways; they weigh alike.
+    `voices` (r,): readers with the same number are one LLM asked in several ways; they weigh alike. `temperatures`
+    (r,) take out what each is surer than right, `sharpness` what their pool is less sure than the best of them right.
     """
 
     biases: FloatArray
     weights: FloatArray
     voices: IntArray
+    temperatures: FloatArray
+    sharpness: float = 1.0
 
 
 def learned(said: Sequence[Answers], voices: Sequence[int] | None = None, calibrated: bool = True) -> Pooling:
     """What a pass over the same rows tells of its readers; one that gives mere words has no taste to take out.
 
     Paraphrases of one question, put to one LLM, err alike: that they agree is no evidence. So those of one voice are
-    pooled evenly first, each voice is trusted as `trust` says, and its readers share its weight.
+    pooled evenly first, each voice is trusted as `trust` says, and its readers share its weight. One that is surer
+    than it is right, as far as the others can tell, is made less sure: in a product the surest has the last word. Their
+    pool is made as sure, at least, as the best of them is right: voices that each know something of their own doubt too
+    much together (Ranjan and Gneiting, JRSS B 2010).
 
     Args:
         said: what each of r readers says of the same rows, in the same order.
@@ -48,16 +54,32 @@ def learned(said: Sequence[Answers], voices: Sequence[int] | None = None, calibr
     plain = np.stack([freed(each, bias) for each, bias in zip(said, biases, strict=True)])
     names, place, count = np.unique(of, return_inverse=True, return_counts=True)
     together = [_geometric(plain[of == voice], np.ones((of == voice).sum())[:, None]) for voice in names]
-    return Pooling(biases, (trust(together) / count)[place], of)
+    weights, right = trust(together, words=not any(each.scored.any() for each in said))
+    temperatures = np.array([_temperature(*each) for each in zip(together, right, strict=True)])
+    known = Pooling(biases, (weights / count)[place], of, temperatures[place])
+    best = max((share for share in right if share is not None), default=None)
+    if best is None:
+        return known
+    proba = _together(said, known)
+    told = proba[~np.isnan(proba[:, 0])]
+    return known if told.max(axis=1).mean() >= best else replace(known, sharpness=as_sure_as(best, told))
+
+
+def _temperature(proba: FloatArray, right: float | None) -> float:
+    """At which a voice is as sure, in the mean, as it is `right`; one, if it is no surer or that is not known."""
+    told = proba[~np.isnan(proba[:, 0])]
+    if right is None or not len(told) or told.max(axis=1).mean() <= right:
+        return 1.0
+    return as_sure_as(right, told)
 
 
 def pooled(said: Sequence[Answers], known: Pooling) -> Answers:
     """One answer a row.
 
-    Each pass is first `freed` of its reader's taste for some labels, as far as it gave probabilities; then the
-    distributions are multiplied, each to the power of its reader's weight (a geometric pool, Genest and Zidek, 1986).
-    Who abstains on a row has no say there, and leaves its weight to the other readers of its voice; where all do, the
-    row abstains for the reason of the first. What a single reader says is left as it is.
+    Each pass is first `freed` of its reader's taste for some labels, as far as it gave probabilities, and tempered;
+    then the distributions are multiplied, each to the power of its reader's weight (a geometric pool, Genest and Zidek,
+    1986). Who abstains on a row has no say there, and leaves its weight to the other readers of its voice; where all
+    do, the row abstains for the reason of the first. What a single reader says is left as it is.
 
     Args:
         said: what each reader says of the same rows, in the same order.
@@ -65,12 +87,18 @@ def pooled(said: Sequence[Answers], known: Pooling) -> Answers:
     """
     if len(said) == 1:
         return said[0]
-    plain = np.stack([freed(each, bias) for each, bias in zip(said, known.biases, strict=True)])
-    proba = _geometric(plain, _shares(~np.isnan(plain[:, :, 0]), known))
+    proba = tempered(_together(said, known), known.sharpness)
     anybody: BoolArray = ~np.isnan(proba[:, 0])
     scored: BoolArray = np.stack([each.scored for each in said]).max(axis=0)
     problems = tuple(None if some else first for some, first in zip(anybody, said[0].problems, strict=True))
     return Answers(said[0].rows, proba.astype(PROBABILITY), scored, problems)
+
+
+def _together(said: Sequence[Answers], known: Pooling) -> FloatArray:
+    """(a, k) the product of what each reader says, as `pooled` tells; NaN where all abstain."""
+    each = zip(said, known.biases, known.temperatures, strict=True)
+    plain = np.stack([tempered(freed(answers, bias), by) for answers, bias, by in each])
+    return _geometric(plain, _shares(~np.isnan(plain[:, :, 0]), known))
 
 
 def freed(answers: Answers, bias: FloatArray) -> FloatArray:
@@ -78,28 +106,34 @@ def freed(answers: Answers, bias: FloatArray) -> FloatArray:
     return Correction(bias)(answers.proba.astype(np.float64), answers.scored)
 
 
-def trust(passes: Sequence[FloatArray]) -> FloatArray:
-    """(r,) how far each reader is trusted, without gold; adds up to one.
+def trust(passes: Sequence[FloatArray], words: bool = False) -> tuple[FloatArray, list[float | None]]:
+    """(r,) how far each reader is trusted, without gold, which adds up to one; and how often it is right, if known.
 
     Of three or more by how well each agrees with what the others come to: the accuracies of a model in which every
     reader errs by itself and evenly, found by expectation and maximisation (Dawid and Skene, 1979, with one parameter a
-    reader), as log-odds beyond chance. Of two by what each tells of the labels, see `information`. Readers that tell
-    nothing are not among the three: those that always say the same agree perfectly, and have hardly a word.
+    reader), as log-odds beyond chance. Of two by what each tells of the labels, see `information`; if both say mere
+    words, that is chance, and the first is believed where they differ. Readers that tell nothing are not among the
+    three: those that always say the same agree perfectly, and have hardly a word.
 
     Args:
         passes: of each reader (a, k) distributions, NaN where it abstains.
+        words: they stand for mere words, all as sure as each other.
     """
     known = [information(proba) for proba in passes]
     telling, told = _telling(known), np.full(len(passes), LEAST)
-    if len(telling) < FEWEST_TO_VOTE:
+    right: list[float | None] = [None] * len(passes)
+    if words and len(passes) == FEWEST_TO_VOTE - 1:
+        told[:] = 1.0, 1.0 - LEAST
+    elif len(telling) < FEWEST_TO_VOTE:
         told[telling] = [known[place] or LEAST for place in telling]
     else:
         k = passes[0].shape[1]
-        right = accuracies(np.stack([argmax(passes[place]) for place in telling]), k)
-        told[telling] = np.log(right * (k - 1) / (1.0 - right))
+        found = accuracies(np.stack([argmax(passes[place]) for place in telling]), k)
+        told[telling] = np.log(found * (k - 1) / (1.0 - found))
+        for place, share in zip(telling, found, strict=True):
+            right[place] = float(share)
     told = np.maximum(told, LEAST)
-    shares: FloatArray = told / told.sum()
-    return shares
+    return told / told.sum(), right
 
 
 def _telling(known: Sequence[float | None]) -> list[int]:

@@ -1,6 +1,7 @@
 """What several readers say together."""
 
 import doctest
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_who_tells_nothing_has_hardly_a_word():
 @pytest.mark.parametrize("good", [1, 2, 3])
 def test_readers_that_always_say_the_same_do_not_win_by_agreeing(good):
     same = np.tile([0.9, 0.05, 0.05], (len(TRUTH), 1))
-    weights = trust([*[reader(TRUTH, 0.9, seed=i, sure=0.9) for i in range(good)], same, same])
+    weights, _ = trust([*[reader(TRUTH, 0.9, seed=i, sure=0.9) for i in range(good)], same, same])
     assert weights[good:].max() < 0.01
     assert weights[:good].min() > 0.8 / good
 
@@ -128,7 +129,7 @@ def test_the_examples_in_the_docstrings_hold():
 
 
 def test_two_of_which_nothing_can_be_told_share_alike():
-    assert trust([np.full((3, 2), 0.5), np.full((3, 2), 0.5)]).tolist() == [0.5, 0.5]
+    assert trust([np.full((3, 2), 0.5), np.full((3, 2), 0.5)])[0].tolist() == [0.5, 0.5]
 
 
 def test_what_is_known_of_readers_is_used_on_other_rows():
@@ -176,7 +177,7 @@ def test_wordings_that_err_together_do_not_outvote_the_others():
 
 def test_the_even_pool_is_the_mean_of_the_logarithms():
     said = [np.array([[0.5, 0.3, 0.2]]), np.array([[0.1, 0.8, 0.1]])]
-    known = panel.Pooling(np.zeros((2, 3)), np.array([0.5, 0.5]), np.array([0, 0]))
+    known = panel.Pooling(np.zeros((2, 3)), np.array([0.5, 0.5]), np.array([0, 0]), np.ones(2))
     means = np.exp(np.mean(np.log(said), axis=0))[0]
     np.testing.assert_allclose(pooled([answers(each) for each in said], known).proba[0], means / means.sum(), atol=1e-6)
 
@@ -185,9 +186,9 @@ def test_a_wording_that_abstains_leaves_its_weight_to_its_llm():
     first, second, other = (reader(TRUTH, p, seed=i) for i, p in enumerate((0.8, 0.8, 0.7)))
     gaps = first.copy()
     gaps[:5] = NOTHING
-    known = panel.Pooling(np.zeros((3, 3)), np.array([0.2, 0.2, 0.6]), np.array([0, 0, 1]))
+    known = panel.Pooling(np.zeros((3, 3)), np.array([0.2, 0.2, 0.6]), np.array([0, 0, 1]), np.ones(3))
     found = pooled([answers(gaps), answers(second), answers(other)], known)
-    two = panel.Pooling(np.zeros((2, 3)), np.array([0.4, 0.6]), np.array([0, 1]))
+    two = panel.Pooling(np.zeros((2, 3)), np.array([0.4, 0.6]), np.array([0, 1]), np.ones(2))
     np.testing.assert_allclose(found.proba[:5], pooled([answers(second), answers(other)], two).proba[:5], atol=1e-6)
     three = pooled([answers(first), answers(second), answers(other)], known)
     np.testing.assert_allclose(found.proba[5:], three.proba[5:], atol=1e-6)
@@ -200,3 +201,39 @@ def test_without_calibration_what_is_said_is_pooled_as_it_is():
     logs = np.mean([np.log(each.proba) for each in said], axis=0)
     np.testing.assert_array_equal(argmax(pooled(said, known).proba), logs.argmax(axis=1))
     assert learned(said, [0, 0]).biases.any()
+
+
+# --- how sure each is
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_the_surest_does_not_have_the_last_word_where_it_is_not_the_best(k):
+    """One gives sharp probabilities and is right less often than two that give mere words."""
+    rng = np.random.default_rng(k)
+    truth = rng.integers(0, k, 2000)
+    wrong = (truth + rng.integers(1, k, (3, 2000))) % k
+    labels = np.where(rng.random((3, 2000)) < np.array([[0.65], [0.86], [0.84]]), truth, wrong)
+    sure = np.array([1 - 1e-6, 0.9, 0.9])
+    said = [answers(np.where(np.eye(k)[row] > 0, s, (1 - s) / (k - 1))) for row, s in zip(labels, sure, strict=True)]
+    found, _ = together(said)
+    assert (argmax(found.proba) == truth).mean() >= max((row == truth).mean() for row in labels)
+
+
+def test_a_pool_is_as_sure_as_the_best_of_it_is_right():
+    said = [answers(reader(TRUTH, p, seed=i, sure=0.5)) for i, p in enumerate((0.9, 0.8, 0.8))]
+    known = learned(said)
+    found = pooled(said, known).proba
+    assert found.max(axis=1).mean() == pytest.approx(0.9, abs=0.02)
+    assert right(found) > 0.9
+    np.testing.assert_array_equal(argmax(found), argmax(pooled(said, replace(known, sharpness=1.0)).proba))
+
+
+def test_one_that_is_no_surer_than_right_is_left_as_it_is():
+    said = [answers(reader(TRUTH, 0.8, seed=i, sure=0.5)) for i in range(3)]
+    assert learned(said).temperatures.tolist() == [1.0] * 3
+
+
+def test_of_two_that_say_mere_words_the_first_is_believed():
+    said = [answers(np.tile(each, (4, 1)), scored=False) for each in ([0.9, 0.05, 0.05], [0.05, 0.05, 0.9])]
+    assert argmax(together(said)[0].proba).tolist() == [0] * 4
+    assert argmax(together(said[::-1])[0].proba).tolist() == [2] * 4
