@@ -271,7 +271,7 @@ def test_a_taste_of_the_llm_changes_the_shares_by_little():
 
 
 def test_shares_lean_to_those_that_the_llm_has():
-    """Of two passes that texts explain alike, and nothing else tells apart: what the LLM says often is more frequent."""
+    """Of two passes that texts explain alike: what the LLM says more often is more frequent."""
     proba, vectors, _ = readable((0.2, 0.8), n=300)
     rare = learnable_prior(proba, vectors)[0]
     assert rare < learnable_prior(shifted(proba, np.array([2.0, 0.0])), vectors)[0] < 0.5
