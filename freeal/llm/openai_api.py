@@ -25,7 +25,7 @@ from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Reply, Request, batches
 from freeal.llm.completions import no_completion, read_completion
 from freeal.llm.faults import Fault, of_connection, of_status
-from freeal.llm.pacing import Clock, Outage, Pace
+from freeal.llm.pacing import HALF, LONGEST_PAUSE, Clock, Outage, Pace
 from freeal.llm.ways import SMALL, Lacking, Ways, find_out
 
 try:
@@ -259,6 +259,8 @@ class OpenAILLM:
             raw: str = await retrying(self._attempt, body, tokens, place, journal, patience)
         except _FaultError as error:
             fault = error.fault
+            if fault.kind == "fatal" and fault.problem.startswith("403") and await self._refusal() is None:
+                return replace(fault, kind="request", problem=f"request refused: {fault.problem}")  # not the key
             if fault.kind == "fatal":
                 raise await self._refused(fault) from error
             if fault.kind == "rate":
@@ -274,8 +276,10 @@ class OpenAILLM:
         self, body: dict[str, Any], tokens: int, place: int, journal: Journal, patience: _Patience
     ) -> str:
         """The raw reply, kept; a `_FaultError` if there is none."""
+        came = self.clock.now()
         await self._outage.open()
         noted, entered = await self._enter(tokens, place, journal)
+        patience.excuse(self.clock.now() - came)
         try:
             await asyncio.wrap_future(noted)
             raw = await self._post(body, place)
@@ -283,6 +287,8 @@ class OpenAILLM:
         except _FaultError as error:
             if error.fault.kind == "rate":
                 self._pace.slow_down(entered)
+            elif error.fault.strained:
+                self._pace.slow_down(entered, HALF)
             if error.fault.kind != "outage":
                 self._outage.answered()
             journal.failed(place, error.fault.billed)
@@ -297,9 +303,12 @@ class OpenAILLM:
         raise failed
 
     async def _enter(self, tokens: int, place: int, journal: Journal) -> tuple[Future[None], float]:
-        """Wait for a place, and for the money; whoever lacks the one does not keep others from the other."""
+        """Wait for a place, and for the money; whoever lacks the one does not keep others from the other.
+
+        Who waits for money keeps what he was given of the rates: it would else be used up by looking.
+        """
+        entered = await self._pace.enter(tokens)
         while True:
-            entered = await self._pace.enter(tokens)
             try:
                 if self._stopping:
                     raise asyncio.CancelledError
@@ -307,6 +316,7 @@ class OpenAILLM:
             except Crowded:
                 self._pace.leave()
                 await self.clock.sleep(0.02)
+                entered = await self._pace.place()
             except BaseException:
                 self._pace.leave()
                 raise
@@ -319,15 +329,21 @@ class OpenAILLM:
                 # not chat.completions.create: it walks through every message to learn its type
                 raw = await client.post(batches.PATH.removeprefix("/v1"), cast_to=str, body=body)
         except openai.APIStatusError as error:
-            raise _FaultError(self._fault(error)) from error
+            fault = self._fault(error)
+            self._move_on(at, fault)
+            raise _FaultError(fault) from error
         except (TimeoutError, openai.APIConnectionError) as error:
-            if self._at == at:  # and not moved on by another request that failed there
-                self._at += 1
             fault = of_connection(error, self.config.timeout)
+            self._move_on(at, fault)
             raise _FaultError(replace(fault, problem=self._without_key(fault.problem))) from error
         if problem := no_completion(raw):
             raise _FaultError(Fault("transient", f"server: {problem}", billed=True))
         return raw
+
+    def _move_on(self, at: int, fault: Fault) -> None:
+        """To the next server, if none is there, and no other request that failed at this one has moved on."""
+        if fault.kind == "outage" and self._at == at:
+            self._at += 1
 
     # --- what the server understands
 
@@ -371,17 +387,23 @@ class OpenAILLM:
         return raw
 
     async def _is_there(self) -> bool:
-        """Whether a small question is answered: a server may be up, and its engine hang."""
+        """Whether a small question is answered, or refused: a server may be up, and its engine hang."""
+        fault = await self._refusal()
+        return fault is None or fault.kind not in ("outage", "transient")
+
+    async def _refusal(self) -> Fault | None:
+        """What is said to a small question in place of an answer."""
+        ways = self._ways or Ways()
         try:
-            await self._post((self._ways or Ways()).body(self.config.model, SMALL))
+            await self._post(ways.body(self.config.model, SMALL))
         except _FaultError as error:
-            return error.fault.kind not in ("outage", "transient")
-        return True
+            return error.fault
+        return None
 
     # --- what to tell
 
     def _fault(self, error: openai.APIStatusError) -> Fault:
-        said = self._without_key(str(error.message))
+        said = self._without_key(_said(error))
         return of_status(error.status_code, error.code or error.type, said, error.response.headers)
 
     def _unavailable(self, problem: str) -> LLMError:
@@ -393,7 +415,7 @@ class OpenAILLM:
 
     async def _refused(self, fault: Fault) -> LLMError:
         """What to tell of a refusal that concerns every request."""
-        if fault.problem.startswith(("401", "403")):
+        if fault.of_the_key:
             return LLMError(
                 f"{self._where()}: refused with {fault.problem}; the key is taken from the environment variable"
                 f" {self.config.key_env or 'OPENAI_API_KEY'} (llm.key_env)"
@@ -467,7 +489,7 @@ class _Patience:
     def __init__(self, llm: OpenAILLM) -> None:
         self.llm = llm
         self.attempts, self.waited, self.outages = 0, 0.0, 0
-        self.started: float | None = None  # by the first fault: waiting for a place is nobody's fault
+        self.started: float | None = None  # by the first fault
         self.spells = llm._outage.spells
 
     def retrying(self) -> AsyncRetrying:
@@ -485,11 +507,16 @@ class _Patience:
             return
         self.attempts += 1
         if fault.kind == "outage":
-            await self.llm._outage.failed(fault.problem)
+            await self.llm._outage.failed(fault.problem, min(fault.wait or 0.0, self.llm.config.max_wait))
             if self.llm._outage.spells > self.spells:  # it was nobody's fault but the server's
                 self.spells, self.outages = self.llm._outage.spells, self.outages + 1
                 if self.outages < self.llm.config.attempts:  # unless it is this row that brings the server down
                     self.attempts, self.started = 0, self.llm.clock.now()
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count what a row waited for its turn, which is nobody's fault."""
+        if self.started is not None:
+            self.started += seconds
 
     def at_an_end(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -497,7 +524,7 @@ class _Patience:
         if isinstance(error, _FaultError):
             if error.fault.kind == "rate":
                 return max(self.waited, spent) > self.llm.config.max_wait
-            spent += error.fault.wait or 0.0
+            spent += _pause(error.fault) or 0.0
         return self.attempts >= self.llm.config.attempts or spent > self.llm.config.row_timeout
 
 
@@ -508,11 +535,23 @@ def _may_pass(error: BaseException) -> bool:
 def _wait(state: RetryCallState) -> float:
     """What the server asks for, a little spread out, or else about twice as long as the last time."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.fault.wait if isinstance(error, _FaultError) else None
+    asked = _pause(error.fault) if isinstance(error, _FaultError) else None
     # no seed: it spreads requests, it decides nothing
     if asked is not None:
         return asked * random.uniform(1.0, 1.1)
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """What a refusal says: the client tells nothing of a body in another form than OpenAI's (Gemini, TGI, FastAPI)."""
+    told, body = str(error.message), error.response.text.strip()
+    silent = told == f"Error code: {error.status_code}" and body and not body.startswith("<")
+    return f"{told} - {body}" if silent else told
+
+
+def _pause(fault: Fault) -> float | None:
+    """Seconds one row is held back for, as the server asks; in an outage all wait for it together, whatever it asks."""
+    return min(fault.wait, LONGEST_PAUSE) if fault.kind == "outage" and fault.wait is not None else fault.wait
 
 
 async def _close(clients: Sequence[openai.AsyncOpenAI]) -> None:
@@ -551,11 +590,12 @@ def _base_urls(config: OpenAIConfig) -> list[str]:
 
 def _key(name: str | None, base_urls: Sequence[str]) -> str:
     """The key of the variable `name`; that of OpenAI goes to nobody else unless it is named."""
-    if name is None and all(url == OPENAI or url == os.environ.get("OPENAI_BASE_URL") for url in base_urls):
+    own = {url.rstrip("/") for url in (OPENAI, os.environ.get("OPENAI_BASE_URL")) if url}
+    if name is None and all(url.rstrip("/") in own for url in base_urls):
         name = "OPENAI_API_KEY"
     key = os.environ.get(name, "").strip() if name else ""
     if key:
-        return key
+        return _sendable(key, str(name))
     remote = [url for url in base_urls if urlsplit(url).hostname not in _LOOPBACK]
     if not remote:
         return _NO_KEY  # servers on one's own machine seldom want a key, but the client insists on one
@@ -563,6 +603,15 @@ def _key(name: str | None, base_urls: Sequence[str]) -> str:
     if name is None:
         raise LLMError(f"llm.key_env must name the environment variable that holds the key for {where}")
     raise LLMError(f"the environment variable {name} (llm.key_env) is not set; it must hold the key for {where}")
+
+
+def _sendable(key: str, name: str) -> str:
+    """`key`, if an HTTP header can hold it: what was pasted along with it cannot be sent."""
+    odd = next((character for character in key if not "!" <= character <= "~"), None)
+    if odd is None:
+        return key
+    what = "white space" if odd.isspace() else "a character that is not ASCII" if odd > "~" else "a control character"
+    raise LLMError(f"the environment variable {name} (llm.key_env) holds no key: there is {what} in it; set it again")
 
 
 def _public(url: str) -> str:

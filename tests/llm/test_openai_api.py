@@ -14,7 +14,7 @@ from loopback import Sent, completion, refusal, serve
 
 from freeal.config import OpenAIConfig
 from freeal.errors import LLMError, LLMUnavailable
-from freeal.llm import Message, Request, Unheard
+from freeal.llm import Crowded, Message, Request, Unheard
 
 pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
@@ -439,3 +439,124 @@ def test_votes_for_one_word_are_not_outweighed_by_the_many_words_of_another_labe
     reply = read_completion(json.dumps(raw), Request((), choices), 1)
     place, *things = map(math.exp, reply.logprobs)
     assert place > sum(things)
+
+
+OF_PROBE = "What colour"
+
+
+def after(count, then, good="positive"):
+    """An answer that is good for `count` requests, probes apart, and then, for as long as it gives one, `then()`."""
+    seen = [0]
+
+    def answer(text, attempt):
+        if OF_PROBE not in text:
+            seen[0] += 1
+        return good if seen[0] <= count else (then() or good)
+
+    return answer
+
+
+@pytest.mark.parametrize("headers", [{}, {"retry_after": "600"}])
+@pytest.mark.parametrize("status", [502, 503, 529])
+def test_an_outage_behind_a_gateway_costs_no_row(status, headers):
+    left = [9]
+
+    def away():
+        left[0] -= 1
+        return refusal(status, "nobody there", **headers) if left[0] > 0 else None
+
+    with serve(after(5, away)) as server:
+        replies = client(server, concurrency=4, attempts=2).complete([ask(f"text {i}") for i in range(40)])
+    assert [reply.text for reply in replies] == ["positive"] * 40
+
+
+def test_a_row_that_a_gateway_never_answers_is_given_up_alone():
+    def broken(text, attempt):
+        return refusal(503, "no", retry_after="900") if text == "bad" else "positive"
+
+    with serve(broken) as server:
+        replies = client(server, concurrency=1).complete([ask("fine"), ask("bad"), ask("good")])
+    assert [reply.text for reply in replies] == ["positive", None, "positive"]
+    assert replies[1].problem.startswith("server: 503")
+
+
+def test_a_server_that_is_too_slow_for_so_many_is_asked_fewer_at_once(transport):
+    with serve(lambda text, attempt: "positive" if attempt else refusal(504, "too slow")) as server:
+        llm = client(server, concurrency=16)
+        llm.complete([ask(f"text {i}") for i in range(4)])
+    assert llm._pace.allowed < 16
+
+
+def test_one_text_that_is_forbidden_is_no_wrong_key():
+    def guarded(text, attempt):
+        return refusal(403, "blocked") if text == "bad" else "positive"
+
+    with serve(guarded) as server:
+        replies = client(server, concurrency=1).complete([ask("fine"), ask("bad"), ask("good")])
+    assert [reply.text for reply in replies] == ["positive", None, "positive"]
+    assert replies[1].problem.startswith("request refused: 403")
+
+
+def test_a_key_that_is_forbidden_ends_the_work():
+    with serve(lambda text, attempt: refusal(403, "no")) as server, pytest.raises(LLMError, match="OPENAI_API_KEY"):
+        client(server, concurrency=1).complete([ask("fine"), ask("good")])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"error": {"message": "You exceeded your current quota. Please retry in 17.3s."}}],
+        {"error": "Model is too busy. Please retry in 17.3s."},
+        {"detail": "Please retry in 17.3s."},
+    ],
+)
+def test_an_error_in_any_form_is_read(body):
+    with serve(lambda text, attempt: Sent(body, 429) if attempt == 0 else "positive") as server:
+        llm = client(server)
+        assert llm.complete([ask("fine")])[0].text == "positive"
+    assert 17 < llm.clock.slept[0] < 20
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("sk-sen\ntinel", "white space"), ("“sk-sentinel”", "not ASCII"), ("sk-\x07sentinel", "control")]
+)
+def test_a_key_that_cannot_be_sent_is_told_by_the_name_of_its_variable(monkeypatch, key, told):
+    monkeypatch.setenv("MY_KEY", key)
+    with serve(lambda text, attempt: "positive") as server, pytest.raises(LLMError, match=told) as raised:
+        client(server, ways=None, key_env="MY_KEY").prepare()
+    assert "MY_KEY" in str(raised.value)
+    assert "sen" not in str(raised.value)
+    assert server.asked == []
+
+
+def test_white_space_around_a_key_is_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("MY_KEY", " sk-sentinel\n")
+    with serve(lambda text, attempt: "positive") as server:
+        client(server, key_env="MY_KEY").complete([ask("fine")])
+    assert server.keys == ["Bearer sk-sentinel"]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_address_of_openai_may_end_with_a_slash(monkeypatch, slash):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
+    assert OpenAILLM(OpenAIConfig(model="tiny", base_url=f"https://api.openai.com/v1{slash}"))._key == "sk-sentinel"
+
+
+class Poor(Unheard):
+    """A journal that lacks the money for a row until it was asked a few times."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def sent(self, place):
+        self.looks += 1
+        if self.looks < 50:
+            raise Crowded
+        return super().sent(place)
+
+
+def test_looking_for_money_takes_nothing_of_the_rate():
+    with serve(lambda text, attempt: "positive") as server:
+        llm = client(server, requests_per_minute=60)
+        llm.complete([ask("fine"), ask("good")], Poor())
+    assert sum(llm.clock.slept) < 5
