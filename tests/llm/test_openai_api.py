@@ -466,7 +466,7 @@ def test_an_outage_behind_a_gateway_costs_no_row(status, headers):
         return refusal(status, "nobody there", **headers) if left[0] > 0 else None
 
     with serve(after(5, away)) as server:
-        replies = client(server, concurrency=4, attempts=2).complete([ask(f"text {i}") for i in range(40)])
+        replies = client(server, concurrency=4, attempts=4).complete([ask(f"text {i}") for i in range(40)])
     assert [reply.text for reply in replies] == ["positive"] * 40
 
 
