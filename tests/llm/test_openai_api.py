@@ -560,3 +560,47 @@ def test_looking_for_money_takes_nothing_of_the_rate():
         llm = client(server, requests_per_minute=60)
         llm.complete([ask("fine"), ask("good")], Poor())
     assert sum(llm.clock.slept) < 5
+
+
+def voted(*texts, **usage):
+    choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]
+    return json.dumps({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 5} | usage})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "**Positive**",
+        "Label: positive",
+        '```json\n{"label": "positive"}\n```',
+        "positive。",
+        "<think>?</think>positive",
+    ],
+)
+def test_a_vote_is_read_as_a_reply_is_that_stands_alone(form):
+    reply = read_completion(voted(*[form] * 4, "negative"), ask("fine"), 1)
+    assert list(map(math.exp, reply.logprobs)) == pytest.approx([0.25, 0.75])
+
+
+def test_votes_of_which_most_name_no_label_say_nothing():
+    assert read_completion(voted("positive", "perhaps", "who knows"), ask("fine"), 1).logprobs is None
+    assert read_completion(voted("positive", "perhaps"), ask("fine"), 1).logprobs is not None
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        ({"completion_tokens": 2, "total_tokens": 307}, 302),
+        ({"completion_tokens": 300, "total_tokens": 305}, 300),
+        ({"completion_tokens": 2, "total_tokens": None}, 2),
+        ({"completion_tokens": None, "total_tokens": 9}, 4),
+        ({"prompt_tokens": None, "completion_tokens": 2, "total_tokens": 9}, 2),
+    ],
+)
+def test_thoughts_that_are_counted_apart_are_paid_for_all_the_same(usage, written):
+    assert read_completion(voted("positive", **usage), ask("fine"), 1).tokens_out == written
+
+
+def test_a_reply_in_parts_is_one_text():
+    parts = [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "posi"}, {"type": "text", "text": "tive"}]
+    assert read_completion(voted(parts), ask("fine"), 1).text == "positive"
