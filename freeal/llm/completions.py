@@ -138,8 +138,9 @@ def _reader(choices: tuple[str, ...]) -> Classification:
     return Classification(dict.fromkeys(choices, ""))
 
 
-def label_said(reply: Mapping[str, Any]) -> str:
-    return _json_label(_content(reply["choices"][0]) or "").strip()
+def label_said(completion: Mapping[str, Any], request: Request) -> str:
+    """What stands for the label in a completion of whatever shape."""
+    return _json_label(aloud(read_completion(json.dumps(completion), request, 0).text) or "").strip()
 
 
 def _json_label(text: str) -> str:

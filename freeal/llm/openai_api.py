@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
@@ -40,6 +41,12 @@ BATCH_RETRIES = 8
 
 CHUNK = 16_384
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
+
+ALIKE = 20
+"""Refusals in the same words, before any row is answered, after which no more are asked for."""
+
+TRIAL = 20
+"""Answers, second tries included, of which one at least must name a label before the rest is asked for."""
 
 CONNECTIONS = 8
 """Requests in flight that share a pool of connections: it looks at each of them for every request."""
@@ -76,6 +83,7 @@ class OpenAILLM:
         self._ways: Ways | None = None
         self._stopping = False
         self._answered = False
+        self._refusals: Counter[str] = Counter()
         self._at = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
@@ -98,18 +106,29 @@ class OpenAILLM:
     @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
         """The model, and how it is asked; not where it is served: a server may move."""
-        ways = self.ways
+        ways, extra = self.ways, self.config.extra_body
         return {
             "kind": "openai", "model": self.config.model, "constraint": ways.constraint, "logprobs": ways.logprobs,
             "votes": ways.votes, "spared": ",".join(ways.spared),
+            **({} if ways.system else {"system": False}),
+            **({"extra_body": json.dumps(extra, sort_keys=True)} if extra else {}),
         }  # fmt: skip
 
     @property
     def capabilities(self) -> Capabilities:
         told = self._ways is None or self._ways.logprobs > 0 or self._ways.votes > 1
-        chunk = batches.MOST if self.config.batch else CHUNK
+        chunk = self.config.batch_size if self.config.batch else CHUNK
         held = self._ways is not None and self._ways.schema
-        return Capabilities(told, generation=True, chunk=chunk, reasks=self.config.parse_retries, structured=held)
+        room = self._ways.room if self._ways else self.config.reply_tokens or 0
+        return Capabilities(
+            told,
+            generation=True,
+            chunk=chunk,
+            reasks=self.config.parse_retries,
+            structured=held,
+            room=room,
+            trial=0 if self.config.batch else TRIAL,  # a batch may take a day
+        )
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """An estimate: four characters a token, and four tokens a message."""
@@ -130,12 +149,17 @@ class OpenAILLM:
         else:
             self._ways = self._await(self._find_out())
             self.emit(Note(f"{self.config.model}: {self._ways.told()}", "llm"))
+            if self.config.votes > 1 and self._ways.votes == 1 and not self._ways.logprobs:
+                told = f"{self.config.model} gives one reply however many are asked for: llm.votes does nothing here"
+                self.emit(Note(told, "llm"))
         return {"asked": self.asked, "ways": asdict(self._ways)}
 
     @property
     def asked(self) -> dict[str, Any]:
         """What the ways were found out for; for anything else they have to be found out anew."""
-        return {**{name: getattr(self.config, name) for name in ("model", "strategy", "votes")}, "schema": self.schema}
+        told = {name: getattr(self.config, name) for name in ("model", "strategy", "votes")}
+        added = {name: getattr(self.config, name) for name in ("reply_tokens", "extra_body")}
+        return {**told, "schema": self.schema, **{name: value for name, value in added.items() if value}}
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order.
@@ -152,11 +176,16 @@ class OpenAILLM:
         refused = [a for a in answers if isinstance(a, Fault)]
         self._answered = self._answered or len(refused) < len(answers)
         if not self._answered and refused[0].kind == "request":  # is it these, or everything?
-            small = self._await(self._ask_small(ways, SMALL))
+            small = self._await(self._ask_small(ways, ways.roomy(SMALL)))
             if isinstance(small, Fault):
                 raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
-            self._answered = True
+            answers = [self._unsure(a) if isinstance(a, Fault) else a for a in answers]
         return [Reply(problem=a.problem) if isinstance(a, Fault) else a for a in answers]
+
+    @staticmethod
+    def _unsure(fault: Fault) -> Fault:
+        """A refusal by a server that has answered no row yet: it is not known to be of this row, and not kept."""
+        return replace(fault, problem=f"server: {fault.problem}") if fault.kind == "request" else fault
 
     def read(self, raw: str, request: Request) -> Reply:
         """What a chat completion says."""
@@ -189,7 +218,7 @@ class OpenAILLM:
     async def _ask_in_batch(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
         """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
         client = self._client().with_options(max_retries=BATCH_RETRIES)
-        bodies = [ways.body(self.config.model, request) for request in requests]
+        bodies = [self._body(ways, request) for request in requests]
         ids = [batches.id_of(body) for body in bodies]
         told: dict[str, tuple[int, str]] = {}
         short: BudgetError | None = None
@@ -252,7 +281,7 @@ class OpenAILLM:
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""
         patience = _Patience(self)
-        body = ways.body(self.config.model, request)
+        body = self._body(ways, request)
         tokens = self.count_tokens([request])[0] + request.max_tokens
         retrying = patience.retrying()
         try:
@@ -267,10 +296,24 @@ class OpenAILLM:
                 raise LLMUnavailable(
                     f"{self._where()}: {fault.problem}; it has lasted {self.config.max_wait:g} s (llm.max_wait)"
                 ) from error
+            self._look_for_likes(fault)
             return fault
+        self._answered = True
         reply = self.read(raw, request)
         journal.understood(place, reply)
         return reply
+
+    def _look_for_likes(self, fault: Fault) -> None:
+        """Stop where, before any row is answered, so many are refused alike that it is not the rows.
+
+        Raises:
+            LLMError: they are.
+        """
+        if self._answered or fault.kind != "request":
+            return
+        self._refusals[fault.problem] += 1
+        if self._refusals[fault.problem] >= ALIKE:
+            raise LLMError(f"{self._where()}: answered nothing, and refused {ALIKE} rows alike: {fault.problem}")
 
     async def _attempt(
         self, body: dict[str, Any], tokens: int, place: int, journal: Journal, patience: _Patience
@@ -360,8 +403,11 @@ class OpenAILLM:
         except Lacking as error:
             raise LLMError(f"{self._where()}: {error}") from error
 
+    def _body(self, ways: Ways, request: Request) -> dict[str, Any]:
+        return ways.body(self.config.model, request) | dict(self.config.extra_body)
+
     async def _ask_small(self, ways: Ways, request: Request) -> dict[str, Any] | Fault:
-        answer = await self._answer_raw(ways.body(self.config.model, request))
+        answer = await self._answer_raw(self._body(ways, request))
         found: dict[str, Any] | Fault = answer if isinstance(answer, Fault) else json.loads(answer)
         return found
 
@@ -395,7 +441,7 @@ class OpenAILLM:
         """What is said to a small question in place of an answer."""
         ways = self._ways or Ways()
         try:
-            await self._post(ways.body(self.config.model, SMALL))
+            await self._post(self._body(ways, ways.roomy(SMALL)))
         except _FaultError as error:
             return error.fault
         return None

@@ -20,7 +20,7 @@ pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
 from freeal.llm.openai_api import OpenAILLM
 from freeal.llm.pacing import Clock
-from freeal.llm.ways import Ways
+from freeal.llm.ways import THINKING, Ways
 from freeal.money import Price, Purse
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
@@ -338,7 +338,7 @@ def test_the_next_server_is_asked_when_one_is_down(transport):
 def test_a_single_refused_row_is_no_refusal_of_all():
     with serve(lambda text, attempt: refusal(400, "strange") if text == "bad" else "positive") as server:
         llm = client(server)
-        assert llm.complete([ask("bad")])[0].problem.startswith("request refused")
+        assert llm.complete([ask("bad")])[0].problem.startswith("server: request refused")
         assert [reply.problem is None for reply in llm.complete([ask("bad"), ask("fine")])] == [False, True]
         assert all(reply.problem for reply in llm.complete([ask("bad")]))
 
@@ -604,3 +604,169 @@ def test_thoughts_that_are_counted_apart_are_paid_for_all_the_same(usage, writte
 def test_a_reply_in_parts_is_one_text():
     parts = [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "posi"}, {"type": "text", "text": "tive"}]
     assert read_completion(voted(parts), ask("fine"), 1).text == "positive"
+
+
+def found_out(answer, **settings):
+    """What a client finds out of a server, and what that server was asked."""
+    with serve(answer) as server:
+        llm = client(server, ways=None, **settings)
+        llm.prepare()
+        return llm.ways, server.asked
+
+
+GREEN = {"green": -0.1, "The": -3.0}
+
+
+@pytest.mark.parametrize(
+    "said", ["System role not supported", "Conversation roles must alternate user/assistant/user/assistant/..."]
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_system_turn_is_folded_into_that_of_the_user_where_it_is_refused(said, status):
+    def answer(text, attempt):
+        return (
+            completion("positive", GREEN)
+            if server.asked[-1]["messages"][0]["role"] == "user"
+            else refusal(status, said)
+        )
+
+    with serve(answer) as server:
+        llm = client(server, ways=None)
+        (reply,) = llm.complete([ask("fine")])
+    assert reply.text == "positive"
+    assert server.asked[-1]["messages"] == [{"role": "user", "content": "Label reviews.\n\nfine"}]
+    assert llm.identity["system"] is False
+    assert "no system turn" in llm.ways.told()
+
+
+def test_who_takes_a_system_turn_is_known_by_the_same_name_as_before():
+    llm = client(serving("http://localhost:9/v1"))
+    assert set(llm.identity) == {"kind", "model", "constraint", "logprobs", "votes", "spared"}
+
+
+def first(**choice):
+    return Sent({"choices": [{"message": {"content": "green"}, "finish_reason": "stop"} | choice]})
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        ["green"], {"content": "green"}, {"content": [["green", -0.1]]}, {"tokens": ["green"]},
+        {"content": [{"top_logprobs": {"green": -0.1}}]},
+        {"content": [{"top_logprobs": [{"logprob": -0.1}, {"logprob": -3.0}]}]},
+    ],
+)  # fmt: skip
+def test_probabilities_that_rows_could_not_be_read_with_are_not_asked_for(logprobs):
+    with serve(
+        lambda text, attempt: first(logprobs=logprobs) if server.asked[-1].get("logprobs") else "green"
+    ) as server:
+        llm = client(server, ways=None)
+        (reply,) = llm.complete([ask("fine")])
+    assert llm.ways.logprobs == 0
+    assert (reply.text, reply.problem) == ("green", None)
+
+
+@pytest.mark.parametrize("choice", [None, "green", {"message": "green"}])
+def test_a_server_of_which_nothing_can_be_read_is_told_before_anything_is_paid_for(choice):
+    with pytest.raises(LLMError, match="answered oddly: unreadable reply"):
+        found_out(lambda text, attempt: Sent({"choices": [choice]}))
+
+
+def test_one_candidate_a_token_makes_no_probabilities():
+    ways, _ = found_out(lambda text, attempt: completion("green", {"green": -0.1}))
+    assert ways.logprobs == 0
+
+
+def some(count):
+    choice = {"message": {"content": "green"}, "finish_reason": "stop"}
+    return Sent({"choices": [choice] * count, "usage": {"prompt_tokens": 7, "completion_tokens": count}})
+
+
+def test_votes_are_asked_for_where_the_server_gives_them():
+    with serve(lambda text, attempt: some(server.asked[-1].get("n", 1))) as server:
+        llm = client(server, ways=None, votes=5)
+        llm.complete([ask("fine")])
+    assert llm.ways.votes == 5
+    assert server.asked[-1]["n"] == 5
+
+
+@pytest.mark.parametrize("strategy", ["auto", "votes"])
+def test_a_server_that_gives_one_reply_however_many_are_asked_for_is_asked_soberly(strategy):
+    notes = []
+    with serve(lambda text, attempt: some(1)) as server:
+        llm = client(server, ways=None, votes=5, strategy=strategy)
+        llm.emit = notes.append
+        llm.complete([ask("fine")])
+    assert llm.ways.votes == 1
+    assert "n" not in server.asked[-1]
+    assert server.asked[-1]["temperature"] == 0.0
+    assert any("llm.votes does nothing" in note.message for note in notes)
+
+
+def thinking(needs, told=True):
+    """A model that thinks for `needs` tokens before it speaks, and says nothing where there is no room for it."""
+
+    def answer(asked):
+        room = asked["max_tokens"]
+        text, reason = ("positive", "stop") if room > needs else ("", "length")
+        sent = completion(text, finish_reason=reason)
+        details = {"completion_tokens_details": {"reasoning_tokens": min(room, needs)}} if told else {}
+        sent.body["usage"] |= {"completion_tokens": min(room, needs + 2)} | details
+        return sent
+
+    return answer
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_that_thinks_first_has_room_to_speak(told):
+    think = thinking(300, told)
+    with serve(lambda text, attempt: think(server.asked[-1])) as server:
+        llm = client(server, ways=None)
+        llm.prepare()
+        (reply,) = llm.complete([llm.ways.roomy(ask("fine"))])
+    assert reply.text == "positive"
+    assert llm.capabilities.room == THINKING
+    assert "2,048 tokens of room" in llm.ways.told()
+
+
+def test_a_model_that_has_no_room_to_finish_a_message_is_given_it():
+    def answer(text, attempt):
+        if server.asked[-1]["max_tokens"] < 1000:
+            return refusal(400, "Could not finish the message because max_tokens or model output limit was reached.")
+        return "green"
+
+    with serve(answer) as server:
+        llm = client(server, ways=None)
+        llm.prepare()
+    assert llm.capabilities.room == THINKING
+
+
+def test_the_room_of_a_reply_may_be_chosen():
+    ways, asked = found_out(lambda text, attempt: "green", reply_tokens=500)
+    assert ways.room == 500
+    assert min(each["max_tokens"] for each in asked) >= 500
+    assert ways.roomy(ask("fine")).max_tokens == 500
+    assert ways.roomy(replace(ask("fine"), max_tokens=2000)).max_tokens == 2000
+
+
+def test_further_fields_are_sent_and_make_other_answers():
+    with serve(lambda text, attempt: "green") as server:
+        llm, plain = client(server, ways=None, extra_body={"reasoning_effort": "low"}), client(server)
+        llm.complete([ask("fine")])
+    assert all(asked["reasoning_effort"] == "low" for asked in server.asked)
+    assert llm.identity["extra_body"] == '{"reasoning_effort": "low"}'
+    assert llm.asked != plain.asked
+
+
+@pytest.mark.parametrize("name", ["n", "max_tokens", "model", "messages"])
+def test_what_freeal_sends_itself_is_no_further_field(name):
+    with pytest.raises(ValueError, match=f"does not send itself, found {name}"):
+        OpenAIConfig(model="tiny", extra_body={name: 1})
+
+
+def test_rows_that_are_all_refused_alike_are_not_asked_to_the_end():
+    def answer(text, attempt):
+        return "green" if OF_PROBE in text else refusal(400, "strange")
+
+    with serve(answer) as server, pytest.raises(LLMError, match="answered nothing, and refused 20 rows alike"):
+        client(server, concurrency=4).complete([ask(f"text {i}") for i in range(200)])
+    assert len(server.asked) <= 24
