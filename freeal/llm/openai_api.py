@@ -8,7 +8,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
@@ -225,14 +225,13 @@ class OpenAILLM:
         unsent: set[int] = set()
         try:
             pending = {ids[place] for place in range(len(ids)) if journal.pending(place)}
-            same = await batches.find(client, bodies)
-            under_way = [(same, set(ids))] if same else await batches.holding(client, pending, _reading(client))
+            under_way = await self._under_way(client, bodies, pending)
             held = set().union(*(each for _, each in under_way))
             rest = [place for place in range(len(ids)) if ids[place] not in held]
             if rest:
                 try:
                     await self._note_all(rest, journal)
-                    under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
+                    under_way += await self._submit(client, [bodies[place] for place in rest])
                 except BudgetError as error:  # what is paid for is collected before that is told
                     short, unsent = error, set(rest)
             for batch, _ in under_way:
@@ -262,6 +261,28 @@ class OpenAILLM:
             found.append(fault)
         if short:
             raise short
+        return found
+
+    async def _under_way(
+        self, client: openai.AsyncOpenAI, bodies: Sequence[Mapping[str, Any]], pending: Set[str]
+    ) -> list[tuple[Any, set[str]]]:
+        """Batches that an earlier process submitted, and which of the requests each holds."""
+        found: list[tuple[Any, set[str]]] = []
+        for part in batches.cut(bodies):
+            asked = [bodies[place] for place in part]
+            if same := await batches.find(client, asked):
+                found.append((same, set(map(batches.id_of, asked))))
+        left = set(pending).difference(*(each for _, each in found))
+        return found + await batches.holding(client, left, _reading(client))
+
+    async def _submit(
+        self, client: openai.AsyncOpenAI, bodies: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Any, set[str]]]:
+        """The batches of these requests: one, or as many as they need files."""
+        found: list[tuple[Any, set[str]]] = []
+        for part in batches.cut(bodies):
+            asked = [bodies[place] for place in part]
+            found.append((await batches.submit(client, asked), set(map(batches.id_of, asked))))
         return found
 
     async def _note_all(self, places: Sequence[int], journal: Journal) -> None:
