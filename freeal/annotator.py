@@ -37,8 +37,8 @@ class Trial:
     passed: bool = False
     in_vain: int = 0
 
-    def take(self, problems: Sequence[str | None], wanted: int) -> None:
-        """Look at the problems, if any, of further answers.
+    def take(self, problems: Sequence[str | None], wanted: int, who: str) -> None:
+        """Look at the problems, if any, of further answers of `who`.
 
         Raises:
             Unreadable: all of the first `wanted` have one.
@@ -47,9 +47,9 @@ class Trial:
         self.in_vain += len(problems)
         if not self.passed and self.in_vain >= wanted:
             raise Unreadable(
-                f"none of the first {self.in_vain} replies names a label (the last: {problems[-1]}); they are kept, "
-                "and no more are asked for. Does the prompt say what to reply, and is there room for thoughts, if the "
-                "model has any (llm.reply_tokens)?"
+                f"{who}: none of the first {self.in_vain} replies names a label (the last: {problems[-1]}); they are "
+                "kept, and no more are asked for. Does the prompt say what to reply, and is there room for thoughts, "
+                "if the model has any (llm.reply_tokens)?"
             )
 
 
@@ -224,9 +224,12 @@ class Annotator:
 
     def _look_at(self, tries: Sequence[_Try]) -> None:
         """Unreadable, if this LLM's first answers name no label; what it did not answer for tells nothing."""
-        answered = [tried for tried in tries if tried.reply.tokens_in]
-        if answered and self.llm.capabilities.trial and not self.trial.passed:
-            self.trial.take([self._read(tried)[0].problem for tried in answered], self.llm.capabilities.trial)
+        wanted = self.llm.capabilities.trial
+        if not wanted or self.trial.passed:
+            return
+        if answered := [tried for tried in tries if tried.reply.tokens_in]:
+            problems = [self._read(tried)[0].problem for tried in answered]
+            self.trial.take(problems, wanted, str(self.llm.identity.get("model", "the LLM")))
 
     def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int, all_or_none: bool) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""

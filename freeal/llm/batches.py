@@ -137,9 +137,10 @@ def _answer(line: Mapping[str, Any]) -> tuple[str, tuple[int, str]] | None:
     """(id of a request, (status, raw body)); None for a line that does not say of which request, or what."""
     response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
     try:
-        return str(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
+        uid, status, body = line["custom_id"], int(response["status_code"]), json.dumps(response["body"])
     except (KeyError, TypeError, ValueError):
         return None
+    return (uid, (status, body)) if isinstance(uid, str) else None
 
 
 def _name(bodies: Sequence[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import CancelledError, Future
@@ -43,7 +44,7 @@ CHUNK = 16_384
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
 
 ALIKE = 20
-"""Refusals in the same words, before any row is answered, after which no more are asked for."""
+"""Refusals in the same words, numbers apart, before any row is answered, after which no more are asked for."""
 
 TRIAL = 20
 """Answers, second tries included, of which one at least must name a label before the rest is asked for."""
@@ -332,8 +333,9 @@ class OpenAILLM:
         """
         if self._answered or fault.kind != "request":
             return
-        self._refusals[fault.problem] += 1
-        if self._refusals[fault.problem] >= ALIKE:
+        words = re.sub(r"\d+", "#", fault.problem)
+        self._refusals[words] += 1
+        if self._refusals[words] >= ALIKE:
             raise LLMError(f"{self._where()}: answered nothing, and refused {ALIKE} rows alike: {fault.problem}")
 
     async def _attempt(

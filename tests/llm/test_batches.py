@@ -48,7 +48,7 @@ GOOD = {"custom_id": "u1", "response": {"status_code": 200, "body": {"choices": 
     [
         {"custom_id": "u2", "response": {"body": {}}}, {"response": GOOD["response"]}, {"message": "?"}, [], "?",
         {"custom_id": "u2", "response": "?"}, {"custom_id": "u2", "response": {"status_code": None, "body": {}}},
-        {"custom_id": "u2", "response": {"status_code": 200}},
+        {"custom_id": "u2", "response": {"status_code": 200}}, GOOD | {"custom_id": None},
     ],
 )  # fmt: skip
 def test_a_line_that_does_not_say_what_became_of_which_request_is_left_out(line):

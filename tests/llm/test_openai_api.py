@@ -765,7 +765,7 @@ def test_what_freeal_sends_itself_is_no_further_field(name):
 
 def test_rows_that_are_all_refused_alike_are_not_asked_to_the_end():
     def answer(text, attempt):
-        return "green" if OF_PROBE in text else refusal(400, "strange")
+        return "green" if OF_PROBE in text else refusal(400, f"strange: {text}")
 
     with serve(answer) as server, pytest.raises(LLMError, match="answered nothing, and refused 20 rows alike"):
         client(server, concurrency=4).complete([ask(f"text {i}") for i in range(200)])
