@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from freeal.errors import BudgetError, CallsSpent
+from freeal.errors import BudgetError, CallsSpent, Unreadable
 from freeal.events import Emit, Note, Progress
-from freeal.ledger import MEMBER, Entry, Ledger, Unread, key_of, question_of
+from freeal.ledger import MEMBER, WAYS, Entry, Ledger, Unread, key_of, question_of
 from freeal.llm import LLM, Capabilities, Message, Reply, Request
 from freeal.money import Purse
 from freeal.prompts import Prompt
@@ -29,8 +29,28 @@ TOLD_EVERY = 0.2
 
 NO_REPLY = Reply()
 
-WAYS = "llm.ways"
-"""Under this name the ledger remembers what `LLM.prepare` found out."""
+
+@dataclass(slots=True)
+class Trial:
+    """Whether an LLM names labels at all: of its first answers one must, before more are paid for."""
+
+    passed: bool = False
+    in_vain: int = 0
+
+    def take(self, problems: Sequence[str | None], wanted: int, who: str) -> None:
+        """Look at the problems, if any, of further answers of `who`.
+
+        Raises:
+            Unreadable: all of the first `wanted` have one.
+        """
+        self.passed = self.passed or None in problems
+        self.in_vain += len(problems)
+        if not self.passed and self.in_vain >= wanted:
+            raise Unreadable(
+                f"{who}: none of the first {self.in_vain} replies names a label (the last: {problems[-1]}); they are "
+                "kept, and no more are asked for. Does the prompt say what to reply, and is there room for thoughts, "
+                "if the model has any (llm.reply_tokens)?"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,7 @@ class Annotator:
     """What the rows of its pools are, to be told."""
     states: bool = False
     """Whether the LLM's hidden states of rows are wanted that are asked about without demonstrations."""
+    trial: Trial = field(default_factory=Trial)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -87,7 +108,7 @@ class Annotator:
         identity, by_uid = self.llm.identity, self.llm.capabilities.by_uid
         questions = range(self.prompt.task.questions)
         requests = (self.prompt.request(example, (), each) for example in pool.examples for each in questions)
-        keys = {key_of(identity, question_of(request, by_uid)) for request in requests}
+        keys = {key_of(identity, question_of(self.roomy(request), by_uid)) for request in requests}
         return sum(not self.ledger.has(key) for key in keys)
 
     def annotate(
@@ -107,21 +128,23 @@ class Annotator:
 
         Raises:
             BudgetError: the money allowed is spent; with `all_or_none`, also if only the calls are.
+            Unreadable: none of the first answers names a label (`Capabilities.trial`).
         """
         questions, shape = self.prompt.task.questions, self.prompt.task.shape(pool.texts)
         proba = np.full((len(rows), *shape), np.nan, PROBABILITY)
         scored, problems = np.zeros(len(rows), bool), np.full(len(rows), None, object)
         order = _by_demonstrations(rows, shown)
-        size, done, shortened, unread = max(1, self.llm.capabilities.chunk // questions), 0, 0, 0
+        done, shortened, unread = 0, 0, 0
         dropped: Counter[str] = Counter()
         named: list[Named] = []
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
+        while done < len(order):
+            places = order[done : done + self._together()]
             tries = [
                 _Try(pool[int(rows[i])], tuple(shown[i]), self.llm.capabilities.reasks, question)
                 for i in places for question in range(questions)
             ]  # fmt: skip
             self._ask_until_read(tries, work, done, len(rows), all_or_none)
+            self._look_at(tries)
             for place, i in enumerate(places):
                 of_row = tries[place * questions : (place + 1) * questions]
                 read = [self._read(each) for each in of_row]
@@ -147,6 +170,7 @@ class Annotator:
 
     def replies(self, requests: Sequence[Request], work: str, tick: _Tick | None = None) -> list[Reply]:
         """Kept replies where there are any; the others are asked for, each question once, and kept."""
+        requests = list(map(self.roomy, requests))
         by_uid = self.llm.capabilities.by_uid
         identity = self.llm.identity
         keys = [key_of(identity, question_of(request, by_uid)) for request in requests]
@@ -167,8 +191,14 @@ class Annotator:
         self.ledger.settle()
         return [known[key] for key in keys]
 
+    def roomy(self, request: Request) -> Request:
+        """The request with as much room for its reply as the LLM needs."""
+        room = self.llm.capabilities.room
+        return request if request.max_tokens >= room else replace(request, max_tokens=room)
+
     def _kept(self, requests: Sequence[Request], work: str) -> list[Reply | None]:
-        """Of each request the reply there is, without asking."""
+        """Of each request, as `replies` puts it, the reply there is, without asking."""
+        requests = list(map(self.roomy, requests))
         identity, by_uid = self.llm.identity, self.llm.capabilities.by_uid
         keys = [key_of(identity, question_of(request, by_uid)) for request in requests]
         found = [self.ledger.find(key, work) for key in keys]
@@ -185,6 +215,21 @@ class Annotator:
             replies += self.replies(requests[start : start + size], work, tick)
             self.emit(Progress(work, len(replies), len(requests), "requests"))
         return replies
+
+    def _together(self) -> int:
+        """Rows to ask about in one go: few, until one is known to be answered with a label."""
+        able = self.llm.capabilities
+        calls = able.trial if able.trial and not self.trial.passed else able.chunk
+        return max(1, calls // self.calls_a_row)
+
+    def _look_at(self, tries: Sequence[_Try]) -> None:
+        """Unreadable, if this LLM's first answers name no label; what it did not answer for tells nothing."""
+        wanted = self.llm.capabilities.trial
+        if not wanted or self.trial.passed:
+            return
+        if answered := [tried for tried in tries if tried.reply.tokens_in]:
+            problems = [self._read(tried)[0].problem for tried in answered]
+            self.trial.take(problems, wanted, str(self.llm.identity.get("model", "the LLM")))
 
     def _ask_until_read(self, tries: Sequence[_Try], work: str, done: int, total: int, all_or_none: bool) -> None:
         """Ask all of `tries`, and again those that another wording of the question may help."""
@@ -303,7 +348,7 @@ class _Try:
     _more_tokens: bool = False
 
     def request(self, annotator: Annotator) -> Request:
-        request = annotator.prompt.request(self.example, self.shown, self.question)
+        request = annotator.roomy(annotator.prompt.request(self.example, self.shown, self.question))
         request = replace(request, state=annotator.states and not self.shown)
         if self._more_tokens:
             request = replace(request, max_tokens=4 * request.max_tokens)

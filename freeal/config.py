@@ -82,6 +82,13 @@ class VLLMConfig(Section):
     engine: Mapping[str, Any] = Field({}, description="further arguments of vllm.LLM, taken as they are")
 
 
+SAID = {
+    "model", "messages", "n", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "response_format",
+    "structured_outputs", "stream",
+}  # fmt: skip
+"""Fields of a request that `llm.extra_body` may not set."""
+
+
 class OpenAIConfig(Section):
     """Any server that speaks the OpenAI chat protocol."""
 
@@ -110,6 +117,15 @@ class OpenAIConfig(Section):
     server_wait: float = Field(120.0, ge=0, description="seconds to wait for a server that is gone")
     batch: bool = Field(False, description="ask by the file (Batch API): within a day, at half the price")
     batch_poll: float = Field(30.0, gt=0, description="seconds between two looks at a batch")
+    batch_size: int = Field(
+        50_000, gt=0, le=50_000, description="requests a batch at most: fewer where tokens under way are limited"
+    )
+    reply_tokens: Positive | None = Field(
+        None, description="room for a reply and the thoughts before it; default: little, but 2,048 for what thinks"
+    )
+    extra_body: Mapping[str, Any] = Field(
+        {}, description="further fields of each request, as in {reasoning_effort: low}"
+    )
     price_in: float | None = Field(None, ge=0, description="dollars for a million tokens; default: as listed, if it is")
     price_out: float | None = Field(None, ge=0, description="the same for tokens of replies")
     grace: float = Field(20.0, ge=0, description="seconds for what is under way when a run is interrupted")
@@ -123,6 +139,14 @@ class OpenAIConfig(Section):
             if parts.query or "@" in parts.netloc:
                 raise ValueError("expected no user, password or query in the URL; name the key's variable in key_env")
         return url
+
+    @field_validator("extra_body")
+    @classmethod
+    def _of_others(cls, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What freeal says itself is reckoned with when replies are read and paid for."""
+        if own := sorted(SAID.intersection(fields)):
+            raise ValueError(f"expected fields that freeal does not send itself, found {', '.join(own)}")
+        return fields
 
 
 class RecordedConfig(Section):

@@ -33,6 +33,9 @@ FILE = "ledger.sqlite"
 MEMBER = " | "
 """Stands in the name of a work before that of a further member of a panel: "round 0 | gpt-4o" is part of "round 0"."""
 
+WAYS = "llm.ways"
+"""Under this name the ledger remembers what `LLM.prepare` found out."""
+
 TOGETHER = 256
 """The most operations of one commit."""
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from freeal.annotator import Annotator
-from freeal.errors import CallsSpent, LLMUnavailable
+from freeal.errors import CallsSpent, LLMUnavailable, Unreadable
 from freeal.events import Note, Progress
 from freeal.ledger import Ledger
-from freeal.llm import UNHEARD, Reply
+from freeal.llm import UNHEARD, Capabilities, Reply
 from freeal.llm.scripted import ScriptedLLM
 from freeal.money import Purse
 from freeal.prompts import load
@@ -243,3 +243,48 @@ def test_of_words_that_were_not_read_nothing_is_known(tmp_path):
     assert (said[1:half, 0] > 0.8).all()
     np.testing.assert_allclose(said[half:words], 1 / 3, atol=1e-6)
     assert (answers.proba[1, 3:, 0] == 1).all(), "behind the last word of a text there is surely nothing"
+
+
+def tried(desk, answer, trial=5, **able):
+    annotator = desk[0](answer)
+    annotator.llm.capabilities = Capabilities(False, True, trial=trial, **able)
+    return annotator
+
+
+TEXTS = [f"text {i}" for i in range(40)]
+
+
+def test_an_llm_whose_first_answers_name_no_label_is_asked_no_further(desk):
+    annotator = tried(desk, lambda r: "perhaps", reasks=1)
+    with pytest.raises(Unreadable, match="none of the first 5 replies names a label"):
+        annotate(annotator, pool_of(*TEXTS))
+    assert len(annotator.llm.requests) == 10, "each of five rows, and each once more"
+    with pytest.raises(Unreadable):
+        annotate(annotator, pool_of(*TEXTS))
+    assert len(annotator.llm.requests) == 10, "what was paid for is kept"
+
+
+@pytest.mark.parametrize("readable", ["text 4", "none of the labels"])
+def test_one_label_among_the_first_answers_is_enough(desk, readable):
+    annotator = tried(desk, lambda r: "positive" if readable in r.messages[-1].content else "perhaps", reasks=1)
+    assert len(annotate(annotator, pool_of(*TEXTS)).problems) == 40
+    annotate(annotator, pool_of(*(f"more of {text}" for text in TEXTS)), work="round 1")
+
+
+def test_rows_that_are_refused_tell_nothing_of_an_llm(desk):
+    annotator = tried(desk, lambda r: Reply(problem="refused: no"))
+    assert annotate(annotator, pool_of(*TEXTS)).problems == ("refused: no",) * 40
+
+
+def test_a_reply_has_the_room_that_its_llm_needs(desk):
+    annotator = tried(desk, lambda r: "positive", room=500)
+    pool = pool_of("a joy")
+    annotate(annotator, pool)
+    assert annotator.llm.requests[0].max_tokens == 500
+    assert annotator.unasked(pool, "round 0") == 0
+
+
+def test_an_answer_that_was_cut_off_although_it_had_room_has_more(desk):
+    annotator = tried(desk, lambda r: Reply(problem="cut off: ''") if r.max_tokens < 1000 else "positive", room=500)
+    assert annotate(annotator, pool_of("a joy")).problems == (None,)
+    assert [request.max_tokens for request in annotator.llm.requests] == [500, 2000]

@@ -324,3 +324,12 @@ def test_every_preset_says_only_what_is_there():
         assert settings.pop("over_file", True) is True
         assert set(settings) <= set(Config.model_fields)
         assert all(student["kind"] == kind for kind, student in others.items())
+
+
+def test_further_fields_of_requests_are_added_one_by_one(tmp_path):
+    path = write(tmp_path, llm={"kind": "openai", "model": "x", "extra_body": {"reasoning_effort": "low"}})
+    found = load(path, ["llm.extra_body={chat_template_kwargs: {enable_thinking: false}}"])
+    thinks_not = {"chat_template_kwargs": {"enable_thinking": False}}
+    assert found.llm.extra_body == {"reasoning_effort": "low"} | thinks_not
+    assert load(path, ["llm.extra_body.reasoning_effort=high"]).llm.extra_body == {"reasoning_effort": "high"}
+    assert parse(yaml.safe_load(to_yaml(found)), "config.yaml") == found

@@ -80,8 +80,7 @@ def preview(
 
 def _is_held_to_json(run: Path) -> bool:
     """Whether the server of `run` keeps to a schema, and so is asked in JSON, as its ledger remembers."""
-    from freeal.annotator import WAYS
-    from freeal.ledger import FILE, Ledger
+    from freeal.ledger import FILE, WAYS, Ledger
 
     if not (run / FILE).is_file():
         return False

@@ -37,6 +37,7 @@ OPERATIONAL = {
     *(f"llm.{name}" for name in (
         "base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "row_timeout",
         "attempts", "max_wait", "server_wait", "grace", "price_in", "price_out", "batch_tokens",
+        "batch_size",
         "gpu_memory", "gpus", "chunk",
     )),
 }  # fmt: skip

@@ -79,7 +79,8 @@ class Capabilities:
 
     `chunk` is how many requests it likes at a time: the unit that is kept or lost. `by_uid`: its replies depend
     on the id of the example, not on what is asked. `reasks`: how often a row may be asked again whose reply names
-    no label. `structured`: text that it writes can be held to `Request.schema`.
+    no label. `structured`: text that it writes can be held to `Request.schema`. `room`: tokens that a reply has at
+    least, as it thinks before it speaks. `trial`: answers that are looked at before more are paid for; 0 for none.
     """
 
     probabilities: bool
@@ -88,6 +89,8 @@ class Capabilities:
     by_uid: bool = False
     reasks: int = 0
     structured: bool = False
+    room: int = 0
+    trial: int = 0
 
 
 class Crowded(Exception):

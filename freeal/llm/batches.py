@@ -15,8 +15,8 @@ from freeal.errors import LLMUnavailable
 from freeal.events import Emit, Note, Progress
 from freeal.llm.pacing import Clock
 
-MOST = 50_000
-"""Requests that a batch may hold."""
+HEAVIEST = 190_000_000
+"""Bytes of the requests of a batch: OpenAI takes files of 200 MB."""
 
 Read = Callable[[str], Awaitable[str]]
 """Id of a file -> what is in it; nothing, if it is gone."""
@@ -45,7 +45,7 @@ async def holding(client: Any, wanted: Set[str], read: Read) -> list[tuple[Any, 
         if not left:
             break
         if "freeal" in (batch.metadata or {}) and not _lost(batch):
-            held = {str(line["custom_id"]) for line in _lines(await read(batch.input_file_id))}
+            held = {str(line.get("custom_id")) for line in _lines(await read(batch.input_file_id))}
             if held & left:
                 found.append((batch, held))
                 left -= held
@@ -57,13 +57,28 @@ def id_of(body: Mapping[str, Any]) -> str:
     return _name([body])
 
 
+def cut(bodies: Sequence[Mapping[str, Any]], heaviest: int = HEAVIEST) -> Iterator[list[int]]:
+    """Places in `bodies`, in order, of the requests of one file after the other, none heavier than it may be.
+
+    Example:
+        >>> [len(part) for part in cut([{"model": "tiny"}] * 5, heaviest=300)]
+        [2, 2, 1]
+    """
+    part, weight = list[int](), 0
+    for place, body in enumerate(bodies):
+        size = len(_line(body))
+        if part and weight + size > heaviest:
+            yield part
+            part, weight = [], 0
+        part.append(place)
+        weight += size
+    if part:
+        yield part
+
+
 async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
     """Upload the requests and start their batch."""
-    lines = (
-        json.dumps({"custom_id": id_of(body), "method": "POST", "url": PATH, "body": body}, ensure_ascii=False)
-        for body in bodies
-    )
-    content = "".join(line + "\n" for line in lines).encode()
+    content = b"".join(map(_line, bodies))
     file = await client.files.create(file=("requests.jsonl", content), purpose="batch")
     return await client.batches.create(
         input_file_id=file.id, endpoint=PATH, completion_window=WINDOW, metadata={"freeal": _name(bodies)}
@@ -86,13 +101,19 @@ async def collect(client: Any, batch: Any, pause: float, clock: Clock, emit: Emi
     for file in (batch.output_file_id, batch.error_file_id):
         if file:
             content = await client.files.content(file)
-            answers |= dict(_answer(line) for line in _lines(content.text))
+            answers |= dict(filter(None, map(_answer, _lines(content.text))))
     if not answers:
-        why = f" ({batch.errors})" if batch.errors else ""
-        raise LLMUnavailable(
-            f"batch {batch.id} is {batch.status}{why}, and answered nothing; resume to submit it again"
-        )
+        raise LLMUnavailable(_nothing(batch))
     return answers
+
+
+def _nothing(batch: Any) -> str:
+    """What to tell of a batch without an answer: of one that was too large, how to make it smaller."""
+    why = str(batch.errors) if batch.errors else ""
+    told = f"batch {batch.id} is {batch.status}{f' ({why})' if why else ''}, and answered nothing"
+    if any(word in why.casefold() for word in ("token_limit", "enqueued", "too_large", "too large")):
+        return f"{told}; resume with fewer requests a batch, as with  --set llm.batch_size=1000"
+    return f"{told}; resume to submit it again"
 
 
 def _lost(batch: Any) -> bool:
@@ -102,12 +123,24 @@ def _lost(batch: Any) -> bool:
 
 def _lines(text: str) -> Iterator[dict[str, Any]]:
     # str.splitlines would also cut at characters that stand in replies, such as U+2028
-    return (json.loads(line) for line in text.split("\n") if line.strip())
+    found = (json.loads(line) for line in text.split("\n") if line.strip())
+    return (line for line in found if isinstance(line, dict))
 
 
-def _answer(line: Mapping[str, Any]) -> tuple[str, tuple[int, str]]:
+def _line(body: Mapping[str, Any]) -> bytes:
+    """A request as it stands in the file of a batch."""
+    told = {"custom_id": id_of(body), "method": "POST", "url": PATH, "body": body}
+    return f"{json.dumps(told, ensure_ascii=False)}\n".encode("utf-8", "replace")
+
+
+def _answer(line: Mapping[str, Any]) -> tuple[str, tuple[int, str]] | None:
+    """(id of a request, (status, raw body)); None for a line that does not say of which request, or what."""
     response = line.get("response") or {"status_code": 500, "body": {"error": line.get("error")}}
-    return str(line["custom_id"]), (int(response["status_code"]), json.dumps(response["body"]))
+    try:
+        uid, status, body = line["custom_id"], int(response["status_code"]), json.dumps(response["body"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (uid, (status, body)) if isinstance(uid, str) else None
 
 
 def _name(bodies: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,13 @@ AMBIGUOUS = 0.01
 """Share of the probability that may lie on tokens which begin several choices, before nothing is said of any."""
 
 
+AROUND = "\"'`*_“‘«„"
+"""What models write around a label, and readers of replies take off again."""
+
+_SPACES = {"\u0120": " ", "\u2581": " ", "\u010a": "\n"}
+"""How tokenizers write a space and a line's end: some servers tell tokens as they stand in the vocabulary."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One token of a reply: the one that was taken, and the candidates with their log-probabilities."""
@@ -32,8 +39,9 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
     choice's candidates of one spelling ends the choice or a word of it ("positive"), it alone counts: it is how the
     model writes the choice, while the shorter ones ("po") begin other words ("powerful"), which a constraint to the
     choices would turn into this one. Else they add up ("dam" and "damage" of "damaged"). Where choices share a
-    beginning, the tokens that were taken are followed until they part. A choice that was not seen gets a bound: one
-    less than the least probable candidate.
+    beginning, the tokens that were taken are followed until they part; so are those before the choice that add nothing
+    to it (white space, quotes, emphasis). A choice that was not seen gets a bound: one less than the least probable
+    candidate.
 
     Returns:
         None if no candidate begins a choice, or if too much lies on beginnings that several choices share and
@@ -49,8 +57,13 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
         >>> steps = [Step("very", [("very", -0.1)]), Step(" good", [(" good", -0.2), (" bad", -1.7)])]
         >>> [round(p, 2) for p in choice_logprobs(steps, ["very good", "very bad"])]
         [-0.3, -1.8]
+        >>> bold = [Step("**", [("**", 0.0)]), Step("good", [("good", -0.3), ("bad", -1.4)])]
+        >>> choice_logprobs(bold, ["good", "bad"])
+        (-0.3, -1.4)
     """
-    folded = [choice.casefold() for choice in choices]
+    folded = [_bare(choice) or choice.casefold() for choice in choices]
+    if set(_SPACES).isdisjoint("".join(choices).upper()):  # two of them are letters of Maltese
+        steps = list(map(_spaced, steps))
     found, ambiguous = [-math.inf] * len(choices), -math.inf
     alive, read, so_far = list(range(len(choices))), "", 0.0
     bounds: list[float] = []
@@ -66,6 +79,8 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
             owners = [i for i in owning if whole.get((i, _spelling(token)), length) == length]
             if len(owners) == 1:
                 found[owners[0]] = _add(found[owners[0]], so_far + logprob)
+            elif token == step.taken and _adds_nothing(read, token):
+                followed, taken_logprob = alive, logprob
             elif owners and token == step.taken:
                 followed, taken_logprob = owners, logprob
             elif owners:
@@ -79,7 +94,8 @@ def choice_logprobs(steps: Sequence[Step], choices: Sequence[str]) -> tuple[floa
     told = max(found, default=-math.inf)
     if told == -math.inf or ambiguous - told > math.log(AMBIGUOUS):
         return None
-    begins = bool(_owners("", steps[0].taken, range(len(choices)), folded))
+    first = next((step.taken for step in steps if not _adds_nothing("", step.taken)), "")
+    begins = bool(_owners("", first, range(len(choices)), folded))
     if not begins and math.log(TOO_LITTLE) > reduce(_add, found):
         return None
     unseen = sum(logprob == -math.inf for logprob in found)
@@ -113,11 +129,26 @@ def _whole(
 
 def _spelling(token: str) -> tuple[bool, bool]:
     """Behind a space, with a capital: a model has other tokens for each spelling of a word."""
-    return token[:1].isspace(), token.lstrip()[:1].isupper()
+    return token[:1].isspace(), token.lstrip().lstrip(AROUND)[:1].isupper()
 
 
 def _joined(read: str, token: str) -> str:
-    return read + token.casefold() if read else token.lstrip().casefold()
+    return read + token.casefold() if read else _bare(token)
+
+
+def _adds_nothing(read: str, token: str) -> bool:
+    return not read and not _bare(token)
+
+
+def _bare(text: str) -> str:
+    """`text`, folded, without what may stand before a label."""
+    return text.lstrip().lstrip(AROUND).casefold()
+
+
+def _spaced(step: Step) -> Step:
+    """The step with its spaces as they are written, not as a tokenizer names them."""
+    plain = str.maketrans(_SPACES)
+    return Step(step.taken.translate(plain), [(token.translate(plain), each) for token, each in step.candidates])
 
 
 def _add(a: float, b: float) -> float:

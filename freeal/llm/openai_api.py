@@ -7,7 +7,9 @@ import atexit
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
@@ -25,7 +27,7 @@ from freeal.events import Emit, Note, ignore
 from freeal.llm import UNHEARD, Capabilities, Crowded, Journal, Reply, Request, batches
 from freeal.llm.completions import no_completion, read_completion
 from freeal.llm.faults import Fault, of_connection, of_status
-from freeal.llm.pacing import Clock, Outage, Pace
+from freeal.llm.pacing import HALF, LONGEST_PAUSE, Clock, Outage, Pace
 from freeal.llm.ways import SMALL, Lacking, Ways, find_out
 
 try:
@@ -40,6 +42,12 @@ BATCH_RETRIES = 8
 
 CHUNK = 16_384
 """Requests asked for in one go; each reply is kept on its own, so that this is no unit of loss."""
+
+ALIKE = 20
+"""Refusals in the same words, numbers apart, before any row is answered, after which no more are asked for."""
+
+TRIAL = 20
+"""Answers, second tries included, of which one at least must name a label before the rest is asked for."""
 
 CONNECTIONS = 8
 """Requests in flight that share a pool of connections: it looks at each of them for every request."""
@@ -76,6 +84,7 @@ class OpenAILLM:
         self._ways: Ways | None = None
         self._stopping = False
         self._answered = False
+        self._refusals: Counter[str] = Counter()
         self._at = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[tuple[str, int], openai.AsyncOpenAI] = {}
@@ -98,18 +107,29 @@ class OpenAILLM:
     @property
     def identity(self) -> Mapping[str, str | int | float | bool | None]:
         """The model, and how it is asked; not where it is served: a server may move."""
-        ways = self.ways
+        ways, extra = self.ways, self.config.extra_body
         return {
             "kind": "openai", "model": self.config.model, "constraint": ways.constraint, "logprobs": ways.logprobs,
             "votes": ways.votes, "spared": ",".join(ways.spared),
+            **({} if ways.system else {"system": False}),
+            **({"extra_body": json.dumps(extra, sort_keys=True)} if extra else {}),
         }  # fmt: skip
 
     @property
     def capabilities(self) -> Capabilities:
         told = self._ways is None or self._ways.logprobs > 0 or self._ways.votes > 1
-        chunk = batches.MOST if self.config.batch else CHUNK
+        chunk = self.config.batch_size if self.config.batch else CHUNK
         held = self._ways is not None and self._ways.schema
-        return Capabilities(told, generation=True, chunk=chunk, reasks=self.config.parse_retries, structured=held)
+        room = self._ways.room if self._ways else self.config.reply_tokens or 0
+        return Capabilities(
+            told,
+            generation=True,
+            chunk=chunk,
+            reasks=self.config.parse_retries,
+            structured=held,
+            room=room,
+            trial=0 if self.config.batch else TRIAL,  # a batch may take a day
+        )
 
     def count_tokens(self, requests: Sequence[Request]) -> list[int]:
         """An estimate: four characters a token, and four tokens a message."""
@@ -130,12 +150,17 @@ class OpenAILLM:
         else:
             self._ways = self._await(self._find_out())
             self.emit(Note(f"{self.config.model}: {self._ways.told()}", "llm"))
+            if self.config.votes > 1 and self._ways.votes == 1 and not self._ways.logprobs:
+                told = f"{self.config.model} gives one reply however many are asked for: llm.votes does nothing here"
+                self.emit(Note(told, "llm"))
         return {"asked": self.asked, "ways": asdict(self._ways)}
 
     @property
     def asked(self) -> dict[str, Any]:
         """What the ways were found out for; for anything else they have to be found out anew."""
-        return {**{name: getattr(self.config, name) for name in ("model", "strategy", "votes")}, "schema": self.schema}
+        told = {name: getattr(self.config, name) for name in ("model", "strategy", "votes")}
+        added = {name: getattr(self.config, name) for name in ("reply_tokens", "extra_body")}
+        return {**told, "schema": self.schema, **{name: value for name, value in added.items() if value}}
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """One reply a request, in order.
@@ -152,11 +177,16 @@ class OpenAILLM:
         refused = [a for a in answers if isinstance(a, Fault)]
         self._answered = self._answered or len(refused) < len(answers)
         if not self._answered and refused[0].kind == "request":  # is it these, or everything?
-            small = self._await(self._ask_small(ways, SMALL))
+            small = self._await(self._ask_small(ways, ways.roomy(SMALL)))
             if isinstance(small, Fault):
                 raise LLMError(f"{self._where()}: refused every request; the first: {refused[0].problem}")
-            self._answered = True
+            answers = [self._unsure(a) if isinstance(a, Fault) else a for a in answers]
         return [Reply(problem=a.problem) if isinstance(a, Fault) else a for a in answers]
+
+    @staticmethod
+    def _unsure(fault: Fault) -> Fault:
+        """A refusal by a server that has answered no row yet: it is not known to be of this row, and not kept."""
+        return replace(fault, problem=f"server: {fault.problem}") if fault.kind == "request" else fault
 
     def read(self, raw: str, request: Request) -> Reply:
         """What a chat completion says."""
@@ -189,21 +219,20 @@ class OpenAILLM:
     async def _ask_in_batch(self, requests: Sequence[Request], ways: Ways, journal: Journal) -> list[Reply | Fault]:
         """The same by the file; a batch that an earlier process submitted is waited for, not submitted again."""
         client = self._client().with_options(max_retries=BATCH_RETRIES)
-        bodies = [ways.body(self.config.model, request) for request in requests]
+        bodies = [self._body(ways, request) for request in requests]
         ids = [batches.id_of(body) for body in bodies]
         told: dict[str, tuple[int, str]] = {}
         short: BudgetError | None = None
         unsent: set[int] = set()
         try:
             pending = {ids[place] for place in range(len(ids)) if journal.pending(place)}
-            same = await batches.find(client, bodies)
-            under_way = [(same, set(ids))] if same else await batches.holding(client, pending, _reading(client))
+            under_way = await self._under_way(client, bodies, pending)
             held = set().union(*(each for _, each in under_way))
             rest = [place for place in range(len(ids)) if ids[place] not in held]
             if rest:
                 try:
                     await self._note_all(rest, journal)
-                    under_way.append((await batches.submit(client, [bodies[place] for place in rest]), set()))
+                    under_way += await self._submit(client, [bodies[place] for place in rest])
                 except BudgetError as error:  # what is paid for is collected before that is told
                     short, unsent = error, set(rest)
             for batch, _ in under_way:
@@ -235,6 +264,28 @@ class OpenAILLM:
             raise short
         return found
 
+    async def _under_way(
+        self, client: openai.AsyncOpenAI, bodies: Sequence[Mapping[str, Any]], pending: Set[str]
+    ) -> list[tuple[Any, set[str]]]:
+        """Batches that an earlier process submitted, and which of the requests each holds."""
+        found: list[tuple[Any, set[str]]] = []
+        for part in batches.cut(bodies):
+            asked = [bodies[place] for place in part]
+            if same := await batches.find(client, asked):
+                found.append((same, set(map(batches.id_of, asked))))
+        left = set(pending).difference(*(each for _, each in found))
+        return found + await batches.holding(client, left, _reading(client))
+
+    async def _submit(
+        self, client: openai.AsyncOpenAI, bodies: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[Any, set[str]]]:
+        """The batches of these requests: one, or as many as they need files."""
+        found: list[tuple[Any, set[str]]] = []
+        for part in batches.cut(bodies):
+            asked = [bodies[place] for place in part]
+            found.append((await batches.submit(client, asked), set(map(batches.id_of, asked))))
+        return found
+
     async def _note_all(self, places: Sequence[int], journal: Journal) -> None:
         """Note requests that leave together: all of them, or, where one may not be paid for, none."""
         noted: list[Future[None]] = []
@@ -252,30 +303,49 @@ class OpenAILLM:
     async def _answer(self, request: Request, ways: Ways, place: int, journal: Journal) -> Reply | Fault:
         """One reply, after as many attempts as it takes."""
         patience = _Patience(self)
-        body = ways.body(self.config.model, request)
+        body = self._body(ways, request)
         tokens = self.count_tokens([request])[0] + request.max_tokens
         retrying = patience.retrying()
         try:
             raw: str = await retrying(self._attempt, body, tokens, place, journal, patience)
         except _FaultError as error:
             fault = error.fault
+            if fault.kind == "fatal" and fault.problem.startswith("403") and await self._refusal() is None:
+                return replace(fault, kind="request", problem=f"request refused: {fault.problem}")  # not the key
             if fault.kind == "fatal":
                 raise await self._refused(fault) from error
             if fault.kind == "rate":
                 raise LLMUnavailable(
                     f"{self._where()}: {fault.problem}; it has lasted {self.config.max_wait:g} s (llm.max_wait)"
                 ) from error
+            self._look_for_likes(fault)
             return fault
+        self._answered = True
         reply = self.read(raw, request)
         journal.understood(place, reply)
         return reply
+
+    def _look_for_likes(self, fault: Fault) -> None:
+        """Stop where, before any row is answered, so many are refused alike that it is not the rows.
+
+        Raises:
+            LLMError: they are.
+        """
+        if self._answered or fault.kind != "request":
+            return
+        words = re.sub(r"\d+", "#", fault.problem)
+        self._refusals[words] += 1
+        if self._refusals[words] >= ALIKE:
+            raise LLMError(f"{self._where()}: answered nothing, and refused {ALIKE} rows alike: {fault.problem}")
 
     async def _attempt(
         self, body: dict[str, Any], tokens: int, place: int, journal: Journal, patience: _Patience
     ) -> str:
         """The raw reply, kept; a `_FaultError` if there is none."""
+        came = self.clock.now()
         await self._outage.open()
         noted, entered = await self._enter(tokens, place, journal)
+        patience.excuse(self.clock.now() - came)
         try:
             await asyncio.wrap_future(noted)
             raw = await self._post(body, place)
@@ -283,6 +353,8 @@ class OpenAILLM:
         except _FaultError as error:
             if error.fault.kind == "rate":
                 self._pace.slow_down(entered)
+            elif error.fault.strained:
+                self._pace.slow_down(entered, HALF)
             if error.fault.kind != "outage":
                 self._outage.answered()
             journal.failed(place, error.fault.billed)
@@ -297,9 +369,12 @@ class OpenAILLM:
         raise failed
 
     async def _enter(self, tokens: int, place: int, journal: Journal) -> tuple[Future[None], float]:
-        """Wait for a place, and for the money; whoever lacks the one does not keep others from the other."""
+        """Wait for a place, and for the money; whoever lacks the one does not keep others from the other.
+
+        Who waits for money keeps what he was given of the rates: it would else be used up by looking.
+        """
+        entered = await self._pace.enter(tokens)
         while True:
-            entered = await self._pace.enter(tokens)
             try:
                 if self._stopping:
                     raise asyncio.CancelledError
@@ -307,6 +382,7 @@ class OpenAILLM:
             except Crowded:
                 self._pace.leave()
                 await self.clock.sleep(0.02)
+                entered = await self._pace.place()
             except BaseException:
                 self._pace.leave()
                 raise
@@ -319,15 +395,21 @@ class OpenAILLM:
                 # not chat.completions.create: it walks through every message to learn its type
                 raw = await client.post(batches.PATH.removeprefix("/v1"), cast_to=str, body=body)
         except openai.APIStatusError as error:
-            raise _FaultError(self._fault(error)) from error
+            fault = self._fault(error)
+            self._move_on(at, fault)
+            raise _FaultError(fault) from error
         except (TimeoutError, openai.APIConnectionError) as error:
-            if self._at == at:  # and not moved on by another request that failed there
-                self._at += 1
             fault = of_connection(error, self.config.timeout)
+            self._move_on(at, fault)
             raise _FaultError(replace(fault, problem=self._without_key(fault.problem))) from error
         if problem := no_completion(raw):
             raise _FaultError(Fault("transient", f"server: {problem}", billed=True))
         return raw
+
+    def _move_on(self, at: int, fault: Fault) -> None:
+        """To the next server, if none is there, and no other request that failed at this one has moved on."""
+        if fault.kind == "outage" and self._at == at:
+            self._at += 1
 
     # --- what the server understands
 
@@ -344,8 +426,11 @@ class OpenAILLM:
         except Lacking as error:
             raise LLMError(f"{self._where()}: {error}") from error
 
+    def _body(self, ways: Ways, request: Request) -> dict[str, Any]:
+        return ways.body(self.config.model, request) | dict(self.config.extra_body)
+
     async def _ask_small(self, ways: Ways, request: Request) -> dict[str, Any] | Fault:
-        answer = await self._answer_raw(ways.body(self.config.model, request))
+        answer = await self._answer_raw(self._body(ways, request))
         found: dict[str, Any] | Fault = answer if isinstance(answer, Fault) else json.loads(answer)
         return found
 
@@ -371,17 +456,23 @@ class OpenAILLM:
         return raw
 
     async def _is_there(self) -> bool:
-        """Whether a small question is answered: a server may be up, and its engine hang."""
+        """Whether a small question is answered, or refused: a server may be up, and its engine hang."""
+        fault = await self._refusal()
+        return fault is None or fault.kind not in ("outage", "transient")
+
+    async def _refusal(self) -> Fault | None:
+        """What is said to a small question in place of an answer."""
+        ways = self._ways or Ways()
         try:
-            await self._post((self._ways or Ways()).body(self.config.model, SMALL))
+            await self._post(self._body(ways, ways.roomy(SMALL)))
         except _FaultError as error:
-            return error.fault.kind not in ("outage", "transient")
-        return True
+            return error.fault
+        return None
 
     # --- what to tell
 
     def _fault(self, error: openai.APIStatusError) -> Fault:
-        said = self._without_key(str(error.message))
+        said = self._without_key(_said(error))
         return of_status(error.status_code, error.code or error.type, said, error.response.headers)
 
     def _unavailable(self, problem: str) -> LLMError:
@@ -393,7 +484,7 @@ class OpenAILLM:
 
     async def _refused(self, fault: Fault) -> LLMError:
         """What to tell of a refusal that concerns every request."""
-        if fault.problem.startswith(("401", "403")):
+        if fault.of_the_key:
             return LLMError(
                 f"{self._where()}: refused with {fault.problem}; the key is taken from the environment variable"
                 f" {self.config.key_env or 'OPENAI_API_KEY'} (llm.key_env)"
@@ -467,7 +558,7 @@ class _Patience:
     def __init__(self, llm: OpenAILLM) -> None:
         self.llm = llm
         self.attempts, self.waited, self.outages = 0, 0.0, 0
-        self.started: float | None = None  # by the first fault: waiting for a place is nobody's fault
+        self.started: float | None = None  # by the first fault
         self.spells = llm._outage.spells
 
     def retrying(self) -> AsyncRetrying:
@@ -485,11 +576,16 @@ class _Patience:
             return
         self.attempts += 1
         if fault.kind == "outage":
-            await self.llm._outage.failed(fault.problem)
+            await self.llm._outage.failed(fault.problem, min(fault.wait or 0.0, self.llm.config.max_wait))
             if self.llm._outage.spells > self.spells:  # it was nobody's fault but the server's
                 self.spells, self.outages = self.llm._outage.spells, self.outages + 1
                 if self.outages < self.llm.config.attempts:  # unless it is this row that brings the server down
                     self.attempts, self.started = 0, self.llm.clock.now()
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count what a row waited for its turn, which is nobody's fault."""
+        if self.started is not None:
+            self.started += seconds
 
     def at_an_end(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
@@ -497,7 +593,7 @@ class _Patience:
         if isinstance(error, _FaultError):
             if error.fault.kind == "rate":
                 return max(self.waited, spent) > self.llm.config.max_wait
-            spent += error.fault.wait or 0.0
+            spent += _pause(error.fault) or 0.0
         return self.attempts >= self.llm.config.attempts or spent > self.llm.config.row_timeout
 
 
@@ -508,11 +604,23 @@ def _may_pass(error: BaseException) -> bool:
 def _wait(state: RetryCallState) -> float:
     """What the server asks for, a little spread out, or else about twice as long as the last time."""
     error = state.outcome.exception() if state.outcome else None
-    asked = error.fault.wait if isinstance(error, _FaultError) else None
+    asked = _pause(error.fault) if isinstance(error, _FaultError) else None
     # no seed: it spreads requests, it decides nothing
     if asked is not None:
         return asked * random.uniform(1.0, 1.1)
     return float(min(30.0, 0.5 * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0))
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """What a refusal says: the client tells nothing of a body in another form than OpenAI's (Gemini, TGI, FastAPI)."""
+    told, body = str(error.message), error.response.text.strip()
+    silent = told == f"Error code: {error.status_code}" and body and not body.startswith("<")
+    return f"{told} - {body}" if silent else told
+
+
+def _pause(fault: Fault) -> float | None:
+    """Seconds one row is held back for, as the server asks; in an outage all wait for it together, whatever it asks."""
+    return min(fault.wait, LONGEST_PAUSE) if fault.kind == "outage" and fault.wait is not None else fault.wait
 
 
 async def _close(clients: Sequence[openai.AsyncOpenAI]) -> None:
@@ -551,11 +659,12 @@ def _base_urls(config: OpenAIConfig) -> list[str]:
 
 def _key(name: str | None, base_urls: Sequence[str]) -> str:
     """The key of the variable `name`; that of OpenAI goes to nobody else unless it is named."""
-    if name is None and all(url == OPENAI or url == os.environ.get("OPENAI_BASE_URL") for url in base_urls):
+    own = {url.rstrip("/") for url in (OPENAI, os.environ.get("OPENAI_BASE_URL")) if url}
+    if name is None and all(url.rstrip("/") in own for url in base_urls):
         name = "OPENAI_API_KEY"
     key = os.environ.get(name, "").strip() if name else ""
     if key:
-        return key
+        return _sendable(key, str(name))
     remote = [url for url in base_urls if urlsplit(url).hostname not in _LOOPBACK]
     if not remote:
         return _NO_KEY  # servers on one's own machine seldom want a key, but the client insists on one
@@ -563,6 +672,15 @@ def _key(name: str | None, base_urls: Sequence[str]) -> str:
     if name is None:
         raise LLMError(f"llm.key_env must name the environment variable that holds the key for {where}")
     raise LLMError(f"the environment variable {name} (llm.key_env) is not set; it must hold the key for {where}")
+
+
+def _sendable(key: str, name: str) -> str:
+    """`key`, if an HTTP header can hold it: what was pasted along with it cannot be sent."""
+    odd = next((character for character in key if not "!" <= character <= "~"), None)
+    if odd is None:
+        return key
+    what = "white space" if odd.isspace() else "a character that is not ASCII" if odd > "~" else "a control character"
+    raise LLMError(f"the environment variable {name} (llm.key_env) holds no key: there is {what} in it; set it again")
 
 
 def _public(url: str) -> str:

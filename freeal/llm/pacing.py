@@ -13,6 +13,9 @@ from freeal.events import Emit, Note
 SHRINK = 0.8
 """What is left of the requests in flight when the server says that they are too many."""
 
+HALF = 0.5
+"""What is left of them when it is too slow, or busy: each look at whether they are still too many costs a timeout."""
+
 LONGEST_PAUSE = 30.0
 """Seconds between two looks at whether a server is back."""
 
@@ -44,12 +47,8 @@ class Pace:
         self._shrunk = float("-inf")
 
     async def enter(self, tokens: int) -> float:
-        """Wait for a place; gives the time of entry, for `slow_down`."""
-        while self.in_flight >= int(self.allowed):
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
-        self.in_flight += 1
+        """Wait for a place, and as long as the rates ask for; gives the time of entry, for `slow_down`."""
+        await self.place()
         pause = max(self._requests.take(1), self._tokens.take(tokens))
         if pause > 0:
             try:
@@ -57,6 +56,15 @@ class Pace:
             except asyncio.CancelledError:
                 self.leave()
                 raise
+        return self.clock.now()
+
+    async def place(self) -> float:
+        """Wait for a place alone, as who has waited for the rates before; gives the time of entry."""
+        while self.in_flight >= int(self.allowed):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        self.in_flight += 1
         return self.clock.now()
 
     def leave(self) -> None:
@@ -67,10 +75,10 @@ class Pace:
         self.allowed = min(self.most, self.allowed + 1 / self.allowed)
         self._wake()
 
-    def slow_down(self, entered: float) -> None:
+    def slow_down(self, entered: float, left: float = SHRINK) -> None:
         """A request that entered then was too much; those of one burst count once."""
         if entered >= self._shrunk:
-            self.allowed = max(1.0, self.allowed * SHRINK)
+            self.allowed = max(1.0, self.allowed * left)
             self._shrunk = self.clock.now()
 
     def _wake(self) -> None:
@@ -127,11 +135,15 @@ class Outage:
     def answered(self) -> None:
         self._failures = 0
 
-    async def failed(self, problem: str) -> None:
-        """One more failure. Returns when it is worth trying again; raises `gone` if it no longer is."""
+    async def failed(self, problem: str, asked: float = 0.0) -> None:
+        """One more failure. Returns when it is worth trying again; raises `gone` if it no longer is.
+
+        Args:
+            asked: seconds for which the server says it will be away: patience lasts at least as long.
+        """
         self._failures += 1
         if self._probing is None and self._failures >= self.after:
-            self._probing = asyncio.create_task(self._wait_for_server(problem))
+            self._probing = asyncio.create_task(self._wait_for_server(problem, max(self.patience, asked)))
         await self.open()
 
     async def open(self) -> None:
@@ -139,15 +151,15 @@ class Outage:
         if self._probing is not None:
             await asyncio.shield(self._probing)
 
-    async def _wait_for_server(self, problem: str) -> None:
-        given_up, pause = self.clock.now() + self.patience, 0.5
+    async def _wait_for_server(self, problem: str, patience: float) -> None:
+        given_up, pause = self.clock.now() + patience, 0.5
         if not await self.probe():
             self.spells += 1
             self.emit(Note(f"the server does not answer ({problem}); waiting for it", "llm"))
             while not await self.probe():
                 left = given_up - self.clock.now()
                 if left <= 0:
-                    raise self.gone(f"{problem}; waited {self.patience:g} s (llm.server_wait)")
+                    raise self.gone(f"{problem}; waited {patience:g} s (llm.server_wait, or as it asked)")
                 await self.clock.sleep(min(pause, left))
                 pause = min(2 * pause, LONGEST_PAUSE)
             self.emit(Note("the server is back", "llm"))

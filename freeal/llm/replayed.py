@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from freeal.ledger import Ledger, question_of
+from freeal.ledger import WAYS, Ledger, question_of
 from freeal.llm import UNHEARD, Capabilities, InProcess, Journal, Reply, Request
 
 NOT_ASKED = "not asked in the recorded run"
@@ -18,10 +18,12 @@ class ReplayedLLM(InProcess):
         ledger: the `ledger.sqlite` of that run.
     """
 
-    capabilities = Capabilities(probabilities=True, generation=True, chunk=1024)
-
     def __init__(self, ledger: Path) -> None:
         self.ledger = Ledger(ledger, read_only=True)
+        known = self.ledger.recall(WAYS)
+        ways = known.get("ways") if isinstance(known, dict) else None
+        room = int(ways.get("room", 0)) if isinstance(ways, dict) else 0
+        self.capabilities = Capabilities(probabilities=True, generation=True, chunk=1024, room=room)
         self.identity: Mapping[str, str | int | float | bool | None] = {"kind": "replayed", "run": ledger.parent.name}
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 
 import pytest
 from conftest_faults import ROWS, SENTINEL, plan, text_of
 
+from freeal.llm import batches
 from freeal.report import history, page
 from freeal.testing.plans import Delay, Rule, Status, Truncate
 
@@ -219,6 +221,27 @@ def test_a_batch_is_labelled_as_single_requests_are(openai_bench, tmp_path):
     assert bench.server.stats().max_in_flight <= 1
     assert bench.run("run", bench.configure(), "--out", tmp_path / "single").code == 0
     assert bench.labels() == bench.labels(tmp_path / "single")
+
+
+def test_a_batch_that_is_too_heavy_for_a_file_is_sent_in_several_and_found_again(openai_bench, tmp_path, monkeypatch):
+    bench = openai_bench
+    monkeypatch.setattr("freeal.llm.batches.cut", partial(batches.cut, heaviest=5_000))
+    bench.server.set_plan(plan(batch_polls=2))
+    assert bench.run("run", bench.configure(llm=BATCH), "--out", bench.run_folder).code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+    sent = bench.server.stats().requests
+    again = bench.run("run", bench.configure(llm=BATCH), "--out", tmp_path / "again")
+    assert again.code == 0
+    assert bench.server.stats().requests == sent + 2, "the probes"
+
+
+def test_no_batch_holds_more_requests_than_it_may(openai_bench):
+    bench = openai_bench
+    bench.server.set_plan(plan())
+    said = bench.run("run", bench.configure(llm=BATCH | {"batch_size": 20}), "--out", bench.run_folder)
+    assert said.code == 0
+    assert bench.check()["rows"] == {"labelled": ROWS}
+    assert f"batch-{-(-ROWS // 20)}" in (bench.run_folder / "events.jsonl").read_text(encoding="utf-8")
 
 
 def killed_once_its_batch_is_submitted(bench, *words):

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 pytest.importorskip("openai", reason="the package openai is not installed")
+from freeal.errors import LLMUnavailable
 from freeal.llm import batches
+from freeal.llm.pacing import Clock
 
 BODIES = [{"model": "tiny", "messages": [{"role": "user", "content": text}]} for text in ("a", "b")]
 IDS = [batches.id_of(body) for body in BODIES]
@@ -16,6 +18,66 @@ IDS = [batches.id_of(body) for body in BODIES]
 def batch(name, status="completed", output="out", source="in"):
     metadata = {"freeal": batches._name(BODIES)}
     return SimpleNamespace(id=name, status=status, output_file_id=output, input_file_id=source, metadata=metadata)
+
+
+class Now(Clock):
+    async def sleep(self, seconds):
+        await asyncio.sleep(0)
+
+
+def collected(status, files=None, errors=None):
+    """What is read of a batch, of which `files` are the output and the errors, as lines."""
+    out, wrong = (files or {}).get("out"), (files or {}).get("wrong")
+    done = SimpleNamespace(
+        id="b1", status=status, output_file_id="out" if out else None, error_file_id="wrong" if wrong else None,
+        request_counts=None, errors=errors,
+    )  # fmt: skip
+
+    async def content(name):
+        return SimpleNamespace(text="\n".join(map(json.dumps, files[name])))
+
+    client = SimpleNamespace(files=SimpleNamespace(content=content))
+    return asyncio.run(batches.collect(client, done, 1.0, Now(), lambda event: None))
+
+
+GOOD = {"custom_id": "u1", "response": {"status_code": 200, "body": {"choices": []}}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"custom_id": "u2", "response": {"body": {}}}, {"response": GOOD["response"]}, {"message": "?"}, [], "?",
+        {"custom_id": "u2", "response": "?"}, {"custom_id": "u2", "response": {"status_code": None, "body": {}}},
+        {"custom_id": "u2", "response": {"status_code": 200}}, GOOD | {"custom_id": None},
+    ],
+)  # fmt: skip
+def test_a_line_that_does_not_say_what_became_of_which_request_is_left_out(line):
+    assert set(collected("completed", {"out": [GOOD, line]})) == {"u1"}
+
+
+def test_a_request_that_expired_is_told_as_such():
+    expired = {"custom_id": "u1", "response": None, "error": {"code": "batch_expired"}}
+    assert collected("expired", {"wrong": [expired]})["u1"][0] == 500
+
+
+@pytest.mark.parametrize(
+    ("errors", "advice"),
+    [
+        ({"data": [{"message": "Enqueued token limit reached for gpt-4o-mini"}]}, "llm.batch_size"),
+        ({"data": [{"code": "file_too_large"}]}, "llm.batch_size"),
+        ({"data": [{"code": "odd"}]}, "resume to submit it again"),
+    ],
+)
+def test_a_batch_that_was_too_large_is_told_with_how_to_make_it_smaller(errors, advice):
+    with pytest.raises(LLMUnavailable, match=advice):
+        collected("failed", errors=errors)
+
+
+def test_requests_that_are_too_heavy_for_one_file_are_cut_in_order():
+    weight = len(batches._line(BODIES[0]))
+    assert list(batches.cut(BODIES * 3, heaviest=2 * weight)) == [[0, 1], [2, 3], [4, 5]]
+    assert list(batches.cut(BODIES, heaviest=1)) == [[0], [1]], "a request is not cut"
+    assert list(batches.cut([])) == []
 
 
 def account(*found):

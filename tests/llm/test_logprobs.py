@@ -99,3 +99,30 @@ def test_choices_that_were_not_seen_have_together_no_more_than_is_left():
     found = choice_logprobs(first(("person", -0.7), ("place", -0.8), ("city", -3.2)), choices)
     seen = sum(math.exp(logprob) for logprob in found[:3])
     assert sum(math.exp(logprob) for logprob in found[3:]) <= 1.0 - seen + 1e-6
+
+
+@pytest.mark.parametrize("lead", ["\n", " ", "**", '"', "`", "“", "\u0120", "\u2581"])
+def test_what_stands_before_a_label_and_adds_nothing_is_passed_over(lead):
+    first = Step(lead, [(lead, math.log(0.98)), ("The", math.log(0.02))])
+    second = Step("positive", [("positive", math.log(0.7)), ("negative", math.log(0.3))])
+    found = choice_logprobs([first, second], ["negative", "positive"])
+    assert found == pytest.approx((math.log(0.98 * 0.3), math.log(0.98 * 0.7)))
+
+
+def test_white_space_that_was_not_taken_makes_nothing_doubtful():
+    first = Step("positive", [("positive", math.log(0.9)), ("\n", math.log(0.06)), ("negative", math.log(0.04))])
+    assert choice_logprobs([first], ["negative", "positive"]) == pytest.approx((math.log(0.04), math.log(0.9)))
+
+
+@pytest.mark.parametrize("space", ["\u0120", "\u2581"])
+def test_a_space_as_a_tokenizer_names_it_is_a_space(space):
+    steps = [
+        Step(f"{space}very", [(f"{space}very", 0.0)]),
+        Step(f"{space}good", [(f"{space}good", -0.3), (f"{space}bad", -1.4)]),
+    ]
+    assert choice_logprobs(steps, ["very good", "very bad"]) == pytest.approx((-0.3, -1.4))
+
+
+def test_a_letter_that_tokenizers_use_for_a_space_may_be_one_of_a_label():
+    steps = [Step("\u0120did", [("\u0120did", -0.3), ("qadim", -1.4)])]
+    assert choice_logprobs(steps, ["\u0121did", "qadim"]) == pytest.approx((-0.3, -1.4))

@@ -14,13 +14,13 @@ from loopback import Sent, completion, refusal, serve
 
 from freeal.config import OpenAIConfig
 from freeal.errors import LLMError, LLMUnavailable
-from freeal.llm import Message, Request, Unheard
+from freeal.llm import Crowded, Message, Request, Unheard
 
 pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
 from freeal.llm.openai_api import OpenAILLM
 from freeal.llm.pacing import Clock
-from freeal.llm.ways import Ways
+from freeal.llm.ways import THINKING, Ways
 from freeal.money import Price, Purse
 from freeal.tasks.tokens import Tokens
 from freeal.testing import faultllm
@@ -338,7 +338,7 @@ def test_the_next_server_is_asked_when_one_is_down(transport):
 def test_a_single_refused_row_is_no_refusal_of_all():
     with serve(lambda text, attempt: refusal(400, "strange") if text == "bad" else "positive") as server:
         llm = client(server)
-        assert llm.complete([ask("bad")])[0].problem.startswith("request refused")
+        assert llm.complete([ask("bad")])[0].problem.startswith("server: request refused")
         assert [reply.problem is None for reply in llm.complete([ask("bad"), ask("fine")])] == [False, True]
         assert all(reply.problem for reply in llm.complete([ask("bad")]))
 
@@ -439,3 +439,334 @@ def test_votes_for_one_word_are_not_outweighed_by_the_many_words_of_another_labe
     reply = read_completion(json.dumps(raw), Request((), choices), 1)
     place, *things = map(math.exp, reply.logprobs)
     assert place > sum(things)
+
+
+OF_PROBE = "What colour"
+
+
+def after(count, then, good="positive"):
+    """An answer that is good for `count` requests, probes apart, and then, for as long as it gives one, `then()`."""
+    seen = [0]
+
+    def answer(text, attempt):
+        if OF_PROBE not in text:
+            seen[0] += 1
+        return good if seen[0] <= count else (then() or good)
+
+    return answer
+
+
+@pytest.mark.parametrize("headers", [{}, {"retry_after": "600"}])
+@pytest.mark.parametrize("status", [502, 503, 529])
+def test_an_outage_behind_a_gateway_costs_no_row(status, headers):
+    left = [9]
+
+    def away():
+        left[0] -= 1
+        return refusal(status, "nobody there", **headers) if left[0] > 0 else None
+
+    with serve(after(5, away)) as server:
+        replies = client(server, concurrency=4, attempts=4).complete([ask(f"text {i}") for i in range(40)])
+    assert [reply.text for reply in replies] == ["positive"] * 40
+
+
+def test_a_row_that_a_gateway_never_answers_is_given_up_alone():
+    def broken(text, attempt):
+        return refusal(503, "no", retry_after="900") if text == "bad" else "positive"
+
+    with serve(broken) as server:
+        replies = client(server, concurrency=1).complete([ask("fine"), ask("bad"), ask("good")])
+    assert [reply.text for reply in replies] == ["positive", None, "positive"]
+    assert replies[1].problem.startswith("server: 503")
+
+
+def test_a_server_that_is_too_slow_for_so_many_is_asked_fewer_at_once(transport):
+    with serve(lambda text, attempt: "positive" if attempt else refusal(504, "too slow")) as server:
+        llm = client(server, concurrency=16)
+        llm.complete([ask(f"text {i}") for i in range(4)])
+    assert llm._pace.allowed < 16
+
+
+def test_one_text_that_is_forbidden_is_no_wrong_key():
+    def guarded(text, attempt):
+        return refusal(403, "blocked") if text == "bad" else "positive"
+
+    with serve(guarded) as server:
+        replies = client(server, concurrency=1).complete([ask("fine"), ask("bad"), ask("good")])
+    assert [reply.text for reply in replies] == ["positive", None, "positive"]
+    assert replies[1].problem.startswith("request refused: 403")
+
+
+def test_a_key_that_is_forbidden_ends_the_work():
+    with serve(lambda text, attempt: refusal(403, "no")) as server, pytest.raises(LLMError, match="OPENAI_API_KEY"):
+        client(server, concurrency=1).complete([ask("fine"), ask("good")])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [{"error": {"message": "You exceeded your current quota. Please retry in 17.3s."}}],
+        {"error": "Model is too busy. Please retry in 17.3s."},
+        {"detail": "Please retry in 17.3s."},
+    ],
+)
+def test_an_error_in_any_form_is_read(body):
+    with serve(lambda text, attempt: Sent(body, 429) if attempt == 0 else "positive") as server:
+        llm = client(server)
+        assert llm.complete([ask("fine")])[0].text == "positive"
+    assert 17 < llm.clock.slept[0] < 20
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("sk-sen\ntinel", "white space"), ("“sk-sentinel”", "not ASCII"), ("sk-\x07sentinel", "control")]
+)
+def test_a_key_that_cannot_be_sent_is_told_by_the_name_of_its_variable(monkeypatch, key, told):
+    monkeypatch.setenv("MY_KEY", key)
+    with serve(lambda text, attempt: "positive") as server, pytest.raises(LLMError, match=told) as raised:
+        client(server, ways=None, key_env="MY_KEY").prepare()
+    assert "MY_KEY" in str(raised.value)
+    assert "sen" not in str(raised.value)
+    assert server.asked == []
+
+
+def test_white_space_around_a_key_is_no_part_of_it(monkeypatch):
+    monkeypatch.setenv("MY_KEY", " sk-sentinel\n")
+    with serve(lambda text, attempt: "positive") as server:
+        client(server, key_env="MY_KEY").complete([ask("fine")])
+    assert server.keys == ["Bearer sk-sentinel"]
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_the_address_of_openai_may_end_with_a_slash(monkeypatch, slash):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
+    assert OpenAILLM(OpenAIConfig(model="tiny", base_url=f"https://api.openai.com/v1{slash}"))._key == "sk-sentinel"
+
+
+class Poor(Unheard):
+    """A journal that lacks the money for a row until it was asked a few times."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def sent(self, place):
+        self.looks += 1
+        if self.looks < 50:
+            raise Crowded
+        return super().sent(place)
+
+
+def test_looking_for_money_takes_nothing_of_the_rate():
+    with serve(lambda text, attempt: "positive") as server:
+        llm = client(server, requests_per_minute=60)
+        llm.complete([ask("fine"), ask("good")], Poor())
+    assert sum(llm.clock.slept) < 5
+
+
+def voted(*texts, **usage):
+    choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]
+    return json.dumps({"choices": choices, "usage": {"prompt_tokens": 5, "completion_tokens": 5} | usage})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "**Positive**",
+        "Label: positive",
+        '```json\n{"label": "positive"}\n```',
+        "positive。",
+        "<think>?</think>positive",
+    ],
+)
+def test_a_vote_is_read_as_a_reply_is_that_stands_alone(form):
+    reply = read_completion(voted(*[form] * 4, "negative"), ask("fine"), 1)
+    assert list(map(math.exp, reply.logprobs)) == pytest.approx([0.25, 0.75])
+
+
+def test_votes_of_which_most_name_no_label_say_nothing():
+    assert read_completion(voted("positive", "perhaps", "who knows"), ask("fine"), 1).logprobs is None
+    assert read_completion(voted("positive", "perhaps"), ask("fine"), 1).logprobs is not None
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        ({"completion_tokens": 2, "total_tokens": 307}, 302),
+        ({"completion_tokens": 300, "total_tokens": 305}, 300),
+        ({"completion_tokens": 2, "total_tokens": None}, 2),
+        ({"completion_tokens": None, "total_tokens": 9}, 4),
+        ({"prompt_tokens": None, "completion_tokens": 2, "total_tokens": 9}, 2),
+    ],
+)
+def test_thoughts_that_are_counted_apart_are_paid_for_all_the_same(usage, written):
+    assert read_completion(voted("positive", **usage), ask("fine"), 1).tokens_out == written
+
+
+def test_a_reply_in_parts_is_one_text():
+    parts = [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "posi"}, {"type": "text", "text": "tive"}]
+    assert read_completion(voted(parts), ask("fine"), 1).text == "positive"
+
+
+def found_out(answer, **settings):
+    """What a client finds out of a server, and what that server was asked."""
+    with serve(answer) as server:
+        llm = client(server, ways=None, **settings)
+        llm.prepare()
+        return llm.ways, server.asked
+
+
+GREEN = {"green": -0.1, "The": -3.0}
+
+
+@pytest.mark.parametrize(
+    "said", ["System role not supported", "Conversation roles must alternate user/assistant/user/assistant/..."]
+)
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_system_turn_is_folded_into_that_of_the_user_where_it_is_refused(said, status):
+    def answer(text, attempt):
+        return (
+            completion("positive", GREEN)
+            if server.asked[-1]["messages"][0]["role"] == "user"
+            else refusal(status, said)
+        )
+
+    with serve(answer) as server:
+        llm = client(server, ways=None)
+        (reply,) = llm.complete([ask("fine")])
+    assert reply.text == "positive"
+    assert server.asked[-1]["messages"] == [{"role": "user", "content": "Label reviews.\n\nfine"}]
+    assert llm.identity["system"] is False
+    assert "no system turn" in llm.ways.told()
+
+
+def test_who_takes_a_system_turn_is_known_by_the_same_name_as_before():
+    llm = client(serving("http://localhost:9/v1"))
+    assert set(llm.identity) == {"kind", "model", "constraint", "logprobs", "votes", "spared"}
+
+
+def first(**choice):
+    return Sent({"choices": [{"message": {"content": "green"}, "finish_reason": "stop"} | choice]})
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        ["green"], {"content": "green"}, {"content": [["green", -0.1]]}, {"tokens": ["green"]},
+        {"content": [{"top_logprobs": {"green": -0.1}}]},
+        {"content": [{"top_logprobs": [{"logprob": -0.1}, {"logprob": -3.0}]}]},
+    ],
+)  # fmt: skip
+def test_probabilities_that_rows_could_not_be_read_with_are_not_asked_for(logprobs):
+    with serve(
+        lambda text, attempt: first(logprobs=logprobs) if server.asked[-1].get("logprobs") else "green"
+    ) as server:
+        llm = client(server, ways=None)
+        (reply,) = llm.complete([ask("fine")])
+    assert llm.ways.logprobs == 0
+    assert (reply.text, reply.problem) == ("green", None)
+
+
+@pytest.mark.parametrize("choice", [None, "green", {"message": "green"}])
+def test_a_server_of_which_nothing_can_be_read_is_told_before_anything_is_paid_for(choice):
+    with pytest.raises(LLMError, match="answered oddly: unreadable reply"):
+        found_out(lambda text, attempt: Sent({"choices": [choice]}))
+
+
+def test_one_candidate_a_token_makes_no_probabilities():
+    ways, _ = found_out(lambda text, attempt: completion("green", {"green": -0.1}))
+    assert ways.logprobs == 0
+
+
+def some(count):
+    choice = {"message": {"content": "green"}, "finish_reason": "stop"}
+    return Sent({"choices": [choice] * count, "usage": {"prompt_tokens": 7, "completion_tokens": count}})
+
+
+def test_votes_are_asked_for_where_the_server_gives_them():
+    with serve(lambda text, attempt: some(server.asked[-1].get("n", 1))) as server:
+        llm = client(server, ways=None, votes=5)
+        llm.complete([ask("fine")])
+    assert llm.ways.votes == 5
+    assert server.asked[-1]["n"] == 5
+
+
+@pytest.mark.parametrize("strategy", ["auto", "votes"])
+def test_a_server_that_gives_one_reply_however_many_are_asked_for_is_asked_soberly(strategy):
+    notes = []
+    with serve(lambda text, attempt: some(1)) as server:
+        llm = client(server, ways=None, votes=5, strategy=strategy)
+        llm.emit = notes.append
+        llm.complete([ask("fine")])
+    assert llm.ways.votes == 1
+    assert "n" not in server.asked[-1]
+    assert server.asked[-1]["temperature"] == 0.0
+    assert any("llm.votes does nothing" in note.message for note in notes)
+
+
+def thinking(needs, told=True):
+    """A model that thinks for `needs` tokens before it speaks, and says nothing where there is no room for it."""
+
+    def answer(asked):
+        room = asked["max_tokens"]
+        text, reason = ("positive", "stop") if room > needs else ("", "length")
+        sent = completion(text, finish_reason=reason)
+        details = {"completion_tokens_details": {"reasoning_tokens": min(room, needs)}} if told else {}
+        sent.body["usage"] |= {"completion_tokens": min(room, needs + 2)} | details
+        return sent
+
+    return answer
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_that_thinks_first_has_room_to_speak(told):
+    think = thinking(300, told)
+    with serve(lambda text, attempt: think(server.asked[-1])) as server:
+        llm = client(server, ways=None)
+        llm.prepare()
+        (reply,) = llm.complete([llm.ways.roomy(ask("fine"))])
+    assert reply.text == "positive"
+    assert llm.capabilities.room == THINKING
+    assert "2,048 tokens of room" in llm.ways.told()
+
+
+def test_a_model_that_has_no_room_to_finish_a_message_is_given_it():
+    def answer(text, attempt):
+        if server.asked[-1]["max_tokens"] < 1000:
+            return refusal(400, "Could not finish the message because max_tokens or model output limit was reached.")
+        return "green"
+
+    with serve(answer) as server:
+        llm = client(server, ways=None)
+        llm.prepare()
+    assert llm.capabilities.room == THINKING
+
+
+def test_the_room_of_a_reply_may_be_chosen():
+    ways, asked = found_out(lambda text, attempt: "green", reply_tokens=500)
+    assert ways.room == 500
+    assert min(each["max_tokens"] for each in asked) >= 500
+    assert ways.roomy(ask("fine")).max_tokens == 500
+    assert ways.roomy(replace(ask("fine"), max_tokens=2000)).max_tokens == 2000
+
+
+def test_further_fields_are_sent_and_make_other_answers():
+    with serve(lambda text, attempt: "green") as server:
+        llm, plain = client(server, ways=None, extra_body={"reasoning_effort": "low"}), client(server)
+        llm.complete([ask("fine")])
+    assert all(asked["reasoning_effort"] == "low" for asked in server.asked)
+    assert llm.identity["extra_body"] == '{"reasoning_effort": "low"}'
+    assert llm.asked != plain.asked
+
+
+@pytest.mark.parametrize("name", ["n", "max_tokens", "model", "messages"])
+def test_what_freeal_sends_itself_is_no_further_field(name):
+    with pytest.raises(ValueError, match=f"does not send itself, found {name}"):
+        OpenAIConfig(model="tiny", extra_body={name: 1})
+
+
+def test_rows_that_are_all_refused_alike_are_not_asked_to_the_end():
+    def answer(text, attempt):
+        return "green" if OF_PROBE in text else refusal(400, f"strange: {text}")
+
+    with serve(answer) as server, pytest.raises(LLMError, match="answered nothing, and refused 20 rows alike"):
+        client(server, concurrency=4).complete([ask(f"text {i}") for i in range(200)])
+    assert len(server.asked) <= 24

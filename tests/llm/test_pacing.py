@@ -122,3 +122,27 @@ def test_patience_comes_to_an_end_for_all():
         assert clock.time == pytest.approx(145)
 
     asyncio.run(work())
+
+
+def test_who_was_given_his_part_of_the_rate_takes_a_place_without_another():
+    async def work():
+        clock = Hurried()
+        pace = Pace(2, 60.0, None, clock)
+        await pace.enter(1)
+        for _ in range(5):
+            pace.leave()
+            await pace.place()
+        assert clock.time == 100
+        assert pace.in_flight == 1
+
+    asyncio.run(work())
+
+
+def test_patience_lasts_as_long_as_the_server_says_it_will_be_away():
+    async def work():
+        clock = Hurried()
+        gate = outage([], clock, [], patience=45.0)
+        await asyncio.gather(*(gate.failed("gone", asked=200.0) for _ in range(3)), return_exceptions=True)
+        assert clock.time == pytest.approx(300)
+
+    asyncio.run(work())

@@ -7,8 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from freeal.errors import DataError
+from freeal.ledger import WAYS, Ledger
 from freeal.llm import Request
 from freeal.llm.recorded import RecordedLLM
+from freeal.llm.replayed import ReplayedLLM
 
 LABELS = ("negative", "positive")
 ROWS = [{"id": "r1", "label": "positive"}, {"id": "r2", "label": None}, {"id": "r3", "label": "no idea"}]
@@ -121,3 +123,11 @@ def test_another_file_is_another_llm_wherever_it_lies(tmp_path):
     other = write(tmp_path / "c.csv", ROWS[:1])
     assert recorded(first).identity == recorded(moved).identity
     assert recorded(first).identity != recorded(other).identity
+
+
+@pytest.mark.parametrize(("ways", "room"), [({"room": 2048}, 2048), ({}, 0), (None, 0)])
+def test_a_replayed_run_is_asked_with_the_room_that_its_replies_had(tmp_path, ways, room):
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        if ways is not None:
+            ledger.remember(WAYS, {"asked": {}, "ways": ways})
+    assert ReplayedLLM(tmp_path / "ledger.sqlite").capabilities.room == room
