@@ -387,7 +387,7 @@ class FusionConfig(Section):
 
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
-    student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities; not both are 0")
     modest: bool = Field(
         True,
         description="log_linear: a student surer, of rows it did not learn from, than it agrees with the LLM is "
@@ -408,6 +408,12 @@ class FusionConfig(Section):
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "
         "a call an entity",
     )
+
+    @model_validator(mode="after")
+    def _someone_speaks(self) -> Self:
+        if self.llm == self.student == 0.0:
+            raise ValueError("fusion.llm and fusion.student are both 0: nobody would have a say in the labels")
+        return self
 
 
 class StopConfig(Section):
@@ -670,7 +676,8 @@ def _members(llms: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
     for key, change in changes.items():
         if key not in places or not isinstance(change, dict):
             raise ConfigError(
-                f"--set llm.{key}: `llm` is a list here; name a setting of one of its members, as in  llm.0.model=…  "
+                f"--set llm.{key}: `llm` is a list here; name one of its members, as in  "
+                f"--set llm.0.{'model' if key.isdigit() else key}=…  "
                 f"(the last one is llm.{places[-1]})"
             )
     return [
@@ -703,13 +710,44 @@ def chosen_by_kind() -> dict[str, tuple[str, ...]]:
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
     kinds = {kind for kinds in chosen_by_kind().values() for kind in kinds}
-    name = ".".join(part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)) or "(whole file)"
+    written = [part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)]
+    name = ".".join(_as_a_list(written, settings)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
+        return f"{name}: {_unknown(place, written)}"
     if fault["type"] == "missing":
         return f"{name}: is needed"
     shown = "" if isinstance(fault.get("input"), dict) else f" (found {fault.get('input')!r})"
     return f"{name}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{shown}"
+
+
+def _as_a_list(place: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """`place` as it is written where `llm` is a list, of which the later ones are the panel."""
+    if not isinstance(settings.get("llm"), list) or place[:1] not in (["llm"], ["panel"]):
+        return list(place)
+    if place[0] == "llm":
+        return ["llm", "0", *place[1:]]
+    return ["llm", *(str(int(part) + 1) if part.isdigit() else part for part in place[1:2]), *place[2:]]
+
+
+def _unknown(place: Sequence[str], written: Sequence[str]) -> str:
+    """What to say of an unknown key at `place`, a pydantic location, with the one that is meant."""
+    key = place[-1]
+    if place[0] in ("llm", "panel") and len(written) <= 3 and key in OpenAIConfig.model_fields:
+        option = f" (--{key.replace('_', '-')})" if key in ("price_in", "price_out", "require") else ""
+        return f"is for an LLM of kind openai{option}"
+    if len(place) > 1:
+        return f"unknown key{did_you_mean(key, _fields_at(place[:-1]))}"
+    sections = [name for name in Config.model_fields if key in _settings_in(name)]
+    if sections:
+        return f"unknown key; did you mean {' or '.join(repr(f'{name}.{key}') for name in sections)}?"
+    return f"unknown key{did_you_mean(key, _fields_at(()))}"
+
+
+def _settings_in(section: str) -> set[str]:
+    """Names of the settings in a section, of whichever kind it is."""
+    kinds = chosen_by_kind().get(section)
+    places = [(section, kind) for kind in kinds] if kinds else [(section,)]
+    return {name for place in places for name in _fields_at(place)}
 
 
 def _fields_at(place: Sequence[str]) -> list[str]:

@@ -273,6 +273,62 @@ def planned(configuration, *settings):
     return json.loads(freeal("plan", configuration, *words, "--json").out), freeal("plan", configuration, *words).out
 
 
+def served(configuration, name, llm, **settings):
+    """The configuration with a server for its LLM."""
+    known = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    (configuration.parent / name).write_text(yaml.safe_dump({**known, **settings, "llm": llm}), encoding="utf-8")
+    return configuration.parent / name
+
+
+def test_one_price_alone_is_taken_beside_the_listed_other(configuration):
+    listed = served(configuration, "listed.yaml", {"kind": "openai", "model": "gpt-4o-mini"})
+    plain, dearer = (
+        json.loads(freeal("plan", listed, *price, "--json").out)["cost"]["low"] for price in ([], ["--price-in", 100])
+    )
+    assert dearer > 10 * plain
+    other = served(configuration, "unlisted.yaml", {"kind": "openai", "model": "x"})
+    said = freeal("plan", other, "--price-in", 100)
+    assert said.code == 2
+    assert "x has no known price: say what a million tokens cost with --price-out" in said.err
+
+
+def test_of_several_llms_the_one_without_a_price_is_named_with_its_place(configuration):
+    llms = [{"kind": "openai", "model": "gpt-4o-mini"}, {"kind": "openai", "model": "x"}]
+    said = freeal("plan", served(configuration, "two.yaml", llms, stop={"budget": 5.0}))
+    assert said.code == 2
+    assert "x has no known price" in said.err
+    assert "--set llm.1.price_in=… and --set llm.1.price_out=…" in said.err
+
+
+def test_check_refuses_what_the_run_would_refuse_at_once(configuration, tmp_path):
+    server = served(configuration, "paid.yaml", {"kind": "openai", "model": "x"}, stop={"budget": 1.0})
+    recorded = ("--set", "llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}")
+    for verb in ("check", "plan"):
+        assert "x has no known price" in freeal(verb, server).err
+        told = freeal(verb, configuration, *recorded, "--set", "cold_start.kind=generated")
+        assert (told.code, "writes no texts" in told.err) == (2, True)
+
+
+def test_check_tells_what_will_have_no_effect_and_what_a_run_lacks(configuration, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    meanings = "{% for label, meaning in labels.items() %}- {{ label }}: {{ meaning }}\n{% endfor %}"
+    prompt = configuration.parent / "meanings.md"
+    turns = f"## user\n{meanings}\nFilm: {{{{ text }}}}\n\n## assistant\n{{{{ label }}}}\n"
+    prompt.write_text("---\nlabels: {good: it pleases, bad: it bores}\n---\n" + turns, encoding="utf-8")
+    server = served(configuration, "keyless.yaml", {"kind": "openai", "model": "x"}, prompt=prompt.name)
+    said = freeal("check", server, "--set", "refine_guidelines=true", "--set", "rounds=1")
+    assert said.code == 0
+    assert "note:   a run could not begin now: the environment variable OPENAI_API_KEY" in said.out
+    assert "note:   refine_guidelines has no effect: there is one round only" in said.out
+
+
+def test_plan_shows_a_prompt_with_demonstrations_only_where_there_will_be_one(configuration):
+    for settings, count in (((), 2), (("--set", "rounds=1"), 1), (("--set", "demos.kind=none"), 1)):
+        said = freeal("plan", configuration, *settings)
+        assert said.out.count("\n--- as ") == count, settings
+
+
 def test_plan_counts_the_demonstrations_that_the_llm_writes(configuration):
     plain, _ = planned(configuration, "cold_start.total=40")
     found, said = planned(configuration, "cold_start.kind=generated", "cold_start.total=40")

@@ -41,8 +41,9 @@ def test_a_list_of_llms_is_a_first_one_and_a_panel(tmp_path):
     assert parse(yaml.safe_load(to_yaml(chosen)), "config.yaml") == chosen
     assert "the same LLM twice (gpt-4o-mini)" in fault(write(tmp_path, llm=[llms[1], llms[1]]))
     assert "is a list here" in fault(write(tmp_path, llm=llms), "llm.model=x")
+    assert "as in  --set llm.0.price_in=…" in fault(write(tmp_path, llm=llms), "llm.price_in=1")
     found = fault(write(tmp_path, llm=[llms[0], {"kind": "local", "modle": "x"}]))
-    assert "panel.0.modle: unknown key; did you mean 'model'" in found
+    assert "llm.1.modle: unknown key; did you mean 'model'" in found
 
 
 def test_a_member_of_a_list_of_llms_is_changed_by_its_place(tmp_path):
@@ -146,6 +147,10 @@ def test_values_are_yaml(tmp_path, value, seen):
         ({"demos": {"shot": 3}}, "demos.shot: unknown key; did you mean 'shots'?"),
         ({"student": {"kind": "linear", "fold": 3}}, "student.fold: unknown key; did you mean 'folds'?"),
         ({"llm": {"kind": "openai"}}, "llm.model: is needed"),
+        ({"llm": {"kind": "local", "price_in": 1}}, "llm.price_in: is for an LLM of kind openai (--price-in)"),
+        ({"llm": [{"kind": "local", "modle": "x"}]}, "llm.0.modle: unknown key; did you mean 'model'?"),
+        ({"budget": 5}, "budget: unknown key; did you mean 'stop.budget'?"),
+        ({"fusion": {"llm": 0, "student": 0}}, "nobody would have a say in the labels"),
         ({"rounds": 0}, "rounds: input should be greater than 0 (found 0)"),
         ({"query": {"share": 2}}, "query.share: input should be less than or equal to 1 (found 2)"),
         ({"filter": {"kind": "gnm"}}, "filter.kind: input should be 'gmm', 'quantile' or 'none' (found 'gnm')"),
