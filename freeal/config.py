@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -552,7 +552,66 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
             assign(layer, override)
     merged = layered(read_yaml(path), changes, str(path))
     merged.setdefault("name", path.stem)
-    return _absolute(parse(merged, str(path)), path.parent)
+    chosen = parse(merged, str(path))
+    _check_name(chosen)
+    return _absolute(chosen, path.parent)
+
+
+def forked(kept: Mapping[str, Any], overrides: Sequence[str], where: str) -> Config:
+    """The settings `kept` by a run with those of `--set` over them, whose paths are taken from where the user stands.
+
+    A preset chosen by `--set` takes the place of the kept one: what was as that, or the default, has it, is so no more.
+
+    Raises:
+        ConfigError: they cannot be used; starts with `where`.
+    """
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        assign(changes, override)
+    settings = one_list(kept)
+    own = _beside_preset(settings, where) if "preset" in changes else settings
+    chosen = parse(layered(own, [changes], where), where)
+    _check_name(chosen)
+    return _absolute(chosen, Path.cwd(), frozenset(_strings(settings)))
+
+
+def _beside_preset(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Kept `settings` without those that are as their preset has them, or by default."""
+    needed = {key: settings[key] for key in ("data", "prompt", "llm") if key in settings}
+    preset = {"preset": settings.get("preset", "default")}
+    kinds = {key: {"kind": settings[key]["kind"]} for key in _kinds() if key != "llm" and key in settings}
+    beneath = parse(layered({**needed, **preset, **kinds}, (), where), where).model_dump(mode="json")
+    plain = layered(preset, (), where)
+    chosen = {key: kind for key, kind in kinds.items() if kind["kind"] != plain[key]["kind"]}
+    return {**_merge(_beside(settings, beneath), chosen), **needed}
+
+
+def _beside(settings: Mapping[str, Any], beneath: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `settings` that are others than `beneath`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        below = beneath.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            found |= {key: inner} if (inner := _beside(value, below)) else {}
+        elif key not in beneath or value != below:
+            found[key] = value
+    return found
+
+
+def _strings(settings: object) -> Iterator[str]:
+    """Every text in `settings`."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, Mapping | list):
+        for each in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from _strings(each)
+
+
+def _check_name(config: Config) -> None:
+    if config.name and "/" in config.name:
+        raise ConfigError(
+            f"name: {config.name!r} has a / in it; it names a folder in runs/: --out says where to put it"
+        )
 
 
 def one_list(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -770,24 +829,31 @@ def _update(section: SectionT, changes: Mapping[str, Any]) -> SectionT:
     return section.model_copy(update=dict(changes))
 
 
-def _absolute(config: Config, folder: Path) -> Config:
-    """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is."""
-    data = _update(config.data, {key: _place(getattr(config.data, key), folder) for key in ("pool", "test")})
-    changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
-    changes["paraphrases"] = tuple(_place(each, folder) for each in config.paraphrases)
-    changes |= {"llm": _llm_at(config.llm, folder), "panel": tuple(_llm_at(each, folder) for each in config.panel)}
+def _absolute(config: Config, folder: Path, known: Collection[str] = ()) -> Config:
+    """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is.
+
+    What is `known` stays, too.
+    """
+
+    def place(value: str | None) -> str | None:
+        return value if value in known else _place(value, folder)
+
+    data = _update(config.data, {key: place(getattr(config.data, key)) for key in ("pool", "test")})
+    changes: dict[str, Any] = {"data": data, "prompt": place(config.prompt)}
+    changes["paraphrases"] = tuple(place(each) for each in config.paraphrases)
+    changes |= {"llm": _llm_at(config.llm, place), "panel": tuple(_llm_at(each, place) for each in config.panel)}
     for key in ("student", "embedder"):
         section = getattr(config, key)
         if isinstance(section, (TransformerConfig, TaggerConfig, EncoderConfig, StatesConfig)):
-            changes[key] = _update(section, {"model": _place(section.model, folder)})
+            changes[key] = _update(section, {"model": place(section.model)})
     return _update(config, changes)
 
 
-def _llm_at(llm: LLMConfig, folder: Path) -> LLMConfig:
+def _llm_at(llm: LLMConfig, place: Callable[[str | None], str | None]) -> LLMConfig:
     if isinstance(llm, RecordedConfig):
-        return _update(llm, {"replies": _place(llm.replies, folder)})
+        return _update(llm, {"replies": place(llm.replies)})
     if isinstance(llm, (LocalConfig, VLLMConfig)):
-        return _update(llm, {"model": _place(llm.model, folder)})
+        return _update(llm, {"model": place(llm.model)})
     return llm
 
 

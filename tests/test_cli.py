@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,52 @@ def test_a_fork_may_be_the_llm_alone(ran, tmp_path):
     said = freeal("run", "--fork", ran[0], "--set", "preset=zero-shot", "--out", tmp_path / "run", "--json")
     found = json.loads(said.out)
     assert (found["student"], found["sources"]) == ("none", {"llm": 30})
+
+
+def test_a_preset_chosen_for_a_fork_stands_over_what_the_other_run_had_from_its_own(configuration, ran):
+    from freeal.cli.run import _to_begin
+    from freeal.config import load
+
+    apart = {"prompt", "paraphrases"}
+    for preset in ("freeal-paper", "default", "zero-shot"):
+        chosen = [f"preset={preset}", "query.share=0.9"]
+        forked, anew = _to_begin(None, ran[0], chosen), load(configuration, chosen)
+        assert forked.model_dump(exclude=apart) == anew.model_dump(exclude=apart), preset
+    assert _to_begin(None, ran[0], ["preset=freeal-paper"]).demos.retrieve == "nearest"
+
+
+def test_paths_given_to_a_fork_are_taken_from_where_the_user_stands(ran, tmp_path, monkeypatch):
+    from freeal.cli.run import _to_begin
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FILMS", "films")
+    for given in ("new.jsonl", "${FILMS}/new.jsonl", "${GONE:-films}/new.jsonl"):
+        found = _to_begin(None, ran[0], [f"data.pool={given}"]).data.pool
+        assert Path(found) == tmp_path / given.replace("${FILMS}", "films").replace("${GONE:-films}", "films")
+
+
+def test_a_run_is_resumed_by_the_name_it_was_given(configuration, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):
+        assert freeal("run", configuration, "--set", f"name={name}").code == 0
+    (mine,) = (tmp_path / "runs").glob("mine-*")
+    assert f"runs/{mine.name}" in freeal("run", configuration, "--resume", "--set", "name=mine").err
+
+
+def test_a_run_without_a_student_tells_of_none(configuration, tmp_path):
+    said = freeal("run", configuration, "--out", tmp_path / "run", "--set", "preset=zero-shot")
+    assert "labels: " in said.out
+    assert "student: " not in said.out
+
+
+def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(configuration, tmp_path):
+    run = ("run", configuration, "--out", tmp_path / "run", "--set", "preset=zero-shot", "--max-calls", 12)
+    said = freeal(*run)
+    assert said.code == 3
+    assert "18 of 30 rows have no label: the LLM was not asked about them" in said.err
+    with (tmp_path / "run" / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["label"] == row["probability"] == "" for row in rows) == 18
 
 
 def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
@@ -431,6 +478,24 @@ def test_preview_of_a_run_shows_its_demonstrations(configuration, ran):
     assert found["messages"][-1]["content"] not in [message["content"] for message in found["messages"][:-1]]
 
 
+def test_preview_of_a_run_with_other_labels_names_both(configuration, ran, tmp_path):
+    prompt = configuration.parent / "others.md"
+    prompt.write_text(
+        "---\nlabels: [great, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n", encoding="utf-8"
+    )
+    ungold = ("--set", "data.gold=null", "--set", "data.test=null")
+    said = freeal("preview", configuration, "--run", ran[0], "--set", f"prompt={prompt}", *ungold)
+    assert said.code == 8
+    assert f"{ran[0]}: its labels are good, bad, and those of {prompt} are great, bad" in said.err
+
+
+def test_the_example_of_preview_holds():
+    example = re.search(r"Example: freeal (preview .*)", freeal("preview", "--help").out.replace("\n", " "))
+    words = example[1].split()[:4]
+    said = freeal(words[0], Path(__file__).parent.parent / words[1], *words[2:])
+    assert said.code == 0, said.err
+
+
 def test_check_says_what_is_to_come_and_asks_nothing(configuration):
     said = freeal("check", configuration)
     assert said.out.startswith("pool:   30 texts, 30 distinct; 2 labels")
@@ -505,6 +570,10 @@ FAULTS = {
     "run --resume {run} --reuse {tmp}": (8, "no ledger here; --reuse and --fork take the replies of a run directory"),
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
+    "run {run} --out {tmp}/a": (2, "leave --out away, or begin another:  freeal run --fork"),
+    "run {tmp}": (8, "no run directory"),
+    "run {config} --set name=a/b": (2, "name: 'a/b' has a / in it"),
+    "run --fork {run} --set name=a/b": (2, "name: 'a/b' has a / in it"),
     "show {tmp}": (8, "no run directory"),
     "predict {tmp} new.csv": (8, "no run directory"),
     "models path gtp-5": (2, "is no embedded model"),
