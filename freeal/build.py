@@ -71,7 +71,14 @@ def inputs(config: Config, *prompt_files: Path) -> tuple[Prompt, data.Corpus]:
     corpus = data.load(config.data, prompt.task, config.seed)
     for wording in prompt.wordings:
         wording.check_fields(corpus.pool)
+        if corpus.test is not None and _is_asked(config, corpus):
+            wording.check_fields(corpus.test, f"the test ({config.data.test})")
     return prompt, corpus
+
+
+def _is_asked(config: Config, corpus: data.Corpus) -> bool:
+    """Whether the LLM is asked about the test, too; a recording is of the pool."""
+    return config.evaluation.llm_on_test and corpus.test_gold is not None and config.llm.kind != "recorded"
 
 
 def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) -> Parts:

@@ -190,6 +190,20 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     with (tmp_path / "run" / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(row["label"] == row["probability"] == "" for row in rows) == 18
+    found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert found["pool"]["zero_shot"]["accuracy"] <= 0.4
+    assert "(the 60% without an answer count as wrong)" in said.out
+
+
+def test_a_column_that_the_prompt_uses_must_be_in_the_test_too(tmp_path):
+    pool, test = [{**row, "year": "1999"} for row in opinions(8)], opinions(4)
+    job = films(tmp_path, pool, test, data={"test": "test.jsonl", "gold": "gold"})
+    prompt = (tmp_path / "prompt.md").read_text(encoding="utf-8").replace("Film:", "Film of {{ year }}:")
+    (tmp_path / "prompt.md").write_text(prompt, encoding="utf-8")
+    said = freeal("check", job)
+    assert said.code == 2
+    assert f"unknown variable 'year' in '## user'; in the test ({tmp_path / 'test.jsonl'}) there are" in said.err
+    assert freeal("check", job, "--set", "evaluation.llm_on_test=false").code == 0
 
 
 def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
