@@ -85,6 +85,8 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     """Every decision of the loop, bound to its settings."""
     task = annotator.prompt.task
     checks.check_start(config, annotator.capabilities.generation)
+    if note := checks.untold_words(annotator.prompt, corpus.pool[0]):
+        emit(Note(note, "prompt"))
     if checks.objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     if getattr(config.student, "objective", None) == "freeal" and config.filter.kind == "none":

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commandline import Said, films, freeal, opinions
+from loopback import completion, serve
 
 from freeal import __version__
 
@@ -361,6 +362,34 @@ def test_of_several_llms_the_one_without_a_price_is_named_with_its_place(configu
     assert "--set llm.1.price_in=… and --set llm.1.price_out=…" in said.err
 
 
+WORDS_AS_TOLD = """---
+labels:
+  good: {words: [joy, delight]}
+  bad: it bores
+---
+## system
+TOLD
+
+## user
+Film: {{ text }}
+
+## assistant
+{{ label }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "noted"),
+    [("Say good or bad.", True), ('One of: {{ words | join(", ") }}', False), ("joy, delight", False)],
+)
+def test_words_that_the_llm_is_not_told_are_noted(tmp_path, told, noted):
+    job = films(tmp_path, opinions(10))
+    (tmp_path / "prompt.md").write_text(WORDS_AS_TOLD.replace("TOLD", told), encoding="utf-8")
+    note = "does not tell the LLM the words that stand for labels (joy, delight)"
+    assert (note in freeal("check", job).out) is noted
+    assert (note in freeal("run", job, "--out", tmp_path / "run").err) is noted
+
+
 def test_check_refuses_what_the_run_would_refuse_at_once(configuration, tmp_path):
     server = served(configuration, "paid.yaml", {"kind": "openai", "model": "x"}, stop={"budget": 1.0})
     recorded = ("--set", "llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}")
@@ -453,6 +482,32 @@ def test_doctor_tells_versions_machine_and_whether_the_llm_can_be_asked(configur
     assert said.code == 5
     assert "MY_KEY           set" in said.out
     assert "SENTINEL" not in said.out + said.err
+
+
+def test_doctor_looks_at_every_llm_and_names_the_key_only_where_one_is_sent(configuration, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with serve(lambda text, tries: completion("red")) as server:
+        llms = [{"kind": "openai", "model": name, "base_url": server.url} for name in ("one", "two")]
+        both = served(configuration, "both.yaml", [*llms, {"kind": "openai", "model": "far"}])
+        said = freeal("doctor", both)
+        found = json.loads(freeal("doctor", both, "--json").out)
+    assert [found[name]["model"] for name in ("llm", "llm.1", "llm.2")] == ["one", "two", "far"]
+    assert "OPENAI_API_KEY" not in found["llm"]
+    assert found["llm.2"]["OPENAI_API_KEY"] == "not set"
+    assert found["llm"]["understands"].startswith("the label as a word, without probabilities")
+    assert "{" not in said.out.partition("\nllm\n")[2]
+    assert said.code == found["llm.2"]["exit_code"] == 4
+
+
+def test_doctor_waits_for_a_server_a_few_seconds_at_most(configuration, monkeypatch):
+    from freeal.cli import doctor
+
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    away = {"kind": "openai", "model": "x", "base_url": "http://127.0.0.1:9/v1"}
+    said = freeal("doctor", served(configuration, "gone.yaml", away))
+    assert said.code == 5
+    assert "waiting 0.1 s for it if it is down" in said.err
 
 
 # --- the other verbs

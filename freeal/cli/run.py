@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 import typer
 
 from freeal.cli.options import AsJson, Overrides, PriceIn, PriceOut
-from freeal.errors import ChangedError, ConfigError, FreealError, RunError
+from freeal.errors import BudgetError, CallsSpent, ChangedError, ConfigError, FreealError, RunError
 from freeal.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -210,11 +210,22 @@ def _go(
                     )
                 )
             shape = prompt.task.shape(corpus.pool.texts)
-            reason = pipeline.run(corpus.pool, job.parts, job.store, shape, config.rounds)
+            try:
+                reason = pipeline.run(corpus.pool, job.parts, job.store, shape, config.rounds)
+            except BudgetError as error:
+                if again is not None:  # a run of a study, which has its own limits
+                    raise
+                raise type(error)(f"{error}; go on with:  {with_more(folder, error)}") from error
             emit(RunFinished(reason))
             found = report.write(config, corpus, job.store, job.ledger, reason, command)
         page.write(folder)
         return found
+
+
+def with_more(folder: Path, spent: BudgetError | None = None) -> str:
+    """The command that goes on with the run in `folder`, with more of what is `spent`; by default of dollars."""
+    option = "--max-calls" if isinstance(spent, CallsSpent) else "--budget"
+    return shlex.join(["freeal", "run", "--resume", str(folder), option, "MORE"])
 
 
 def _forget_if_empty(folder: Path) -> None:
