@@ -411,7 +411,7 @@ class FusionConfig(Section):
 
     @model_validator(mode="after")
     def _someone_speaks(self) -> Self:
-        if self.llm == self.student == 0.0:
+        if self.kind == "log_linear" and self.llm == self.student == 0.0:
             raise ValueError("fusion.llm and fusion.student are both 0: nobody would have a say in the labels")
         return self
 
@@ -581,9 +581,9 @@ def _beside_preset(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     preset = {"preset": settings.get("preset", "default")}
     kinds = {key: {"kind": settings[key]["kind"]} for key in _kinds() if key != "llm" and key in settings}
     beneath = parse(layered({**needed, **preset, **kinds}, (), where), where).model_dump(mode="json")
-    plain = layered(preset, (), where)
-    chosen = {key: kind for key, kind in kinds.items() if kind["kind"] != plain[key]["kind"]}
-    return {**_merge(_beside(settings, beneath), chosen), **needed}
+    own, plain = _beside(settings, beneath), layered(preset, (), where)
+    chosen = {key: kind for key, kind in kinds.items() if key in own or kind["kind"] != plain[key]["kind"]}
+    return {**_merge(chosen, own), **needed}
 
 
 def _beside(settings: Mapping[str, Any], beneath: Mapping[str, Any]) -> dict[str, Any]:
@@ -790,10 +790,12 @@ def _as_a_list(place: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
 
 def _unknown(place: Sequence[str], written: Sequence[str]) -> str:
     """What to say of an unknown key at `place`, a pydantic location, with the one that is meant."""
-    key = place[-1]
-    if place[0] in ("llm", "panel") and len(written) <= 3 and key in OpenAIConfig.model_fields:
+    key, section = place[-1], "llm" if place[0] == "panel" else place[0]
+    kinds = chosen_by_kind().get(section, ())
+    having = [kind for kind in kinds if key in _fields_at((section, kind))]
+    if having and len(written) <= 2 + (place[0] == "panel"):
         option = f" (--{key.replace('_', '-')})" if key in ("price_in", "price_out", "require") else ""
-        return f"is for an LLM of kind openai{option}"
+        return f"is for {section}.kind {' or '.join(having)}{option}"
     if len(place) > 1:
         return f"unknown key{did_you_mean(key, _fields_at(place[:-1]))}"
     sections = [name for name in Config.model_fields if key in _settings_in(name)]
