@@ -13,7 +13,7 @@ from freeal.config import (
     Config,
 )
 from freeal.demonstrations import WORK as COLD_START
-from freeal.errors import RunError, Unfit
+from freeal.errors import RunError
 from freeal.events import Emit, Note
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import Ledger
@@ -71,14 +71,22 @@ def inputs(config: Config, *prompt_files: Path) -> tuple[Prompt, data.Corpus]:
     corpus = data.load(config.data, prompt.task, config.seed)
     for wording in prompt.wordings:
         wording.check_fields(corpus.pool)
+        if corpus.test is not None and _is_asked(config, corpus):
+            wording.check_fields(corpus.test, f"the test ({config.data.test})")
     return prompt, corpus
+
+
+def _is_asked(config: Config, corpus: data.Corpus) -> bool:
+    """Whether the LLM is asked about the test, too; a recording is of the pool."""
+    return config.evaluation.llm_on_test and corpus.test_gold is not None and config.llm.kind != "recorded"
 
 
 def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) -> Parts:
     """Every decision of the loop, bound to its settings."""
     task = annotator.prompt.task
-    if config.cold_start.kind == "generated" and not annotator.capabilities.generation:
-        raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
+    checks.check_start(config, annotator.capabilities.generation)
+    if note := checks.untold_words(annotator.prompt, corpus.pool[0]):
+        emit(Note(note, "prompt"))
     if checks.objective(config) == "freeal" and not config.data.rewording:
         emit(Note("no data.rewording: texts are augmented by dropping and swapping words", "student"))
     if getattr(config.student, "objective", None) == "freeal" and config.filter.kind == "none":

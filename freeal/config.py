@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -411,7 +411,7 @@ class FusionConfig(Section):
 
     kind: Literal["log_linear", "freeal"] = "log_linear"
     llm: float = Field(0.5, ge=0, description="weight of the LLM's log-probabilities")
-    student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities")
+    student: float = Field(0.5, ge=0, description="weight of the student's log-probabilities; not both are 0")
     modest: bool = Field(
         True,
         description="log_linear: a student surer, of rows it did not learn from, than it agrees with the LLM is "
@@ -432,6 +432,12 @@ class FusionConfig(Section):
         description="tokens: ask the LLM, yes or no, about each entity that it and the student do not both mark; "
         "a call an entity",
     )
+
+    @model_validator(mode="after")
+    def _someone_speaks(self) -> Self:
+        if self.kind == "log_linear" and self.llm == self.student == 0.0:
+            raise ValueError("fusion.llm and fusion.student are both 0: nobody would have a say in the labels")
+        return self
 
 
 class StopConfig(Section):
@@ -570,7 +576,66 @@ def load(path: Path, overrides: Sequence[str] = (), above: Sequence[str] = ()) -
             assign(layer, override)
     merged = layered(read_yaml(path), changes, str(path))
     merged.setdefault("name", path.stem)
-    return _absolute(parse(merged, str(path)), path.parent)
+    chosen = parse(merged, str(path))
+    _check_name(chosen)
+    return _absolute(chosen, path.parent)
+
+
+def forked(kept: Mapping[str, Any], overrides: Sequence[str], where: str) -> Config:
+    """The settings `kept` by a run with those of `--set` over them, whose paths are taken from where the user stands.
+
+    A preset chosen by `--set` takes the place of the kept one: what was as that, or the default, has it, is so no more.
+
+    Raises:
+        ConfigError: they cannot be used; starts with `where`.
+    """
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        assign(changes, override)
+    settings = one_list(kept)
+    own = _beside_preset(settings, where) if "preset" in changes else settings
+    chosen = parse(layered(own, [changes], where), where)
+    _check_name(chosen)
+    return _absolute(chosen, Path.cwd(), frozenset(_strings(settings)))
+
+
+def _beside_preset(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Kept `settings` without those that are as their preset has them, or by default."""
+    needed = {key: settings[key] for key in ("data", "prompt", "llm") if key in settings}
+    preset = {"preset": settings.get("preset", "default")}
+    kinds = {key: {"kind": settings[key]["kind"]} for key in _kinds() if key != "llm" and key in settings}
+    beneath = parse(layered({**needed, **preset, **kinds}, (), where), where).model_dump(mode="json")
+    own, plain = _beside(settings, beneath), layered(preset, (), where)
+    chosen = {key: kind for key, kind in kinds.items() if key in own or kind["kind"] != plain[key]["kind"]}
+    return {**_merge(chosen, own), **needed}
+
+
+def _beside(settings: Mapping[str, Any], beneath: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `settings` that are others than `beneath`."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        below = beneath.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            found |= {key: inner} if (inner := _beside(value, below)) else {}
+        elif key not in beneath or value != below:
+            found[key] = value
+    return found
+
+
+def _strings(settings: object) -> Iterator[str]:
+    """Every text in `settings`."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, Mapping | list):
+        for each in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from _strings(each)
+
+
+def _check_name(config: Config) -> None:
+    if config.name and "/" in config.name:
+        raise ConfigError(
+            f"name: {config.name!r} has a / in it; it names a folder in runs/: --out says where to put it"
+        )
 
 
 def one_list(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -694,7 +759,8 @@ def _members(llms: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
     for key, change in changes.items():
         if key not in places or not isinstance(change, dict):
             raise ConfigError(
-                f"--set llm.{key}: `llm` is a list here; name a setting of one of its members, as in  llm.0.model=…  "
+                f"--set llm.{key}: `llm` is a list here; name one of its members, as in  "
+                f"--set llm.0.{'model' if key.isdigit() else key}=…  "
                 f"(the last one is llm.{places[-1]})"
             )
     return [
@@ -727,13 +793,46 @@ def chosen_by_kind() -> dict[str, tuple[str, ...]]:
 def _fault(fault: Any, settings: Mapping[str, Any]) -> str:
     place = [str(part) for part in fault["loc"]]
     kinds = {kind for kinds in chosen_by_kind().values() for kind in kinds}
-    name = ".".join(part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)) or "(whole file)"
+    written = [part for i, part in enumerate(place) if not (i in (1, 2) and part in kinds)]
+    name = ".".join(_as_a_list(written, settings)) or "(whole file)"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: unknown key{did_you_mean(place[-1], _fields_at(place[:-1]))}"
+        return f"{name}: {_unknown(place, written)}"
     if fault["type"] == "missing":
         return f"{name}: is needed"
     shown = "" if isinstance(fault.get("input"), dict) else f" (found {fault.get('input')!r})"
     return f"{name}: {fault['msg'][:1].lower()}{fault['msg'][1:]}{shown}"
+
+
+def _as_a_list(place: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    """`place` as it is written where `llm` is a list, of which the later ones are the panel."""
+    if not isinstance(settings.get("llm"), list) or place[:1] not in (["llm"], ["panel"]):
+        return list(place)
+    if place[0] == "llm":
+        return ["llm", "0", *place[1:]]
+    return ["llm", *(str(int(part) + 1) if part.isdigit() else part for part in place[1:2]), *place[2:]]
+
+
+def _unknown(place: Sequence[str], written: Sequence[str]) -> str:
+    """What to say of an unknown key at `place`, a pydantic location, with the one that is meant."""
+    key, section = place[-1], "llm" if place[0] == "panel" else place[0]
+    kinds = chosen_by_kind().get(section, ())
+    having = [kind for kind in kinds if key in _fields_at((section, kind))]
+    if having and len(written) <= 2 + (place[0] == "panel"):
+        option = f" (--{key.replace('_', '-')})" if key in ("price_in", "price_out", "require") else ""
+        return f"is for {section}.kind {' or '.join(having)}{option}"
+    if len(place) > 1:
+        return f"unknown key{did_you_mean(key, _fields_at(place[:-1]))}"
+    sections = [name for name in Config.model_fields if key in _settings_in(name)]
+    if sections:
+        return f"unknown key; did you mean {' or '.join(repr(f'{name}.{key}') for name in sections)}?"
+    return f"unknown key{did_you_mean(key, _fields_at(()))}"
+
+
+def _settings_in(section: str) -> set[str]:
+    """Names of the settings in a section, of whichever kind it is."""
+    kinds = chosen_by_kind().get(section)
+    places = [(section, kind) for kind in kinds] if kinds else [(section,)]
+    return {name for place in places for name in _fields_at(place)}
 
 
 def _fields_at(place: Sequence[str]) -> list[str]:
@@ -756,24 +855,31 @@ def _update(section: SectionT, changes: Mapping[str, Any]) -> SectionT:
     return section.model_copy(update=dict(changes))
 
 
-def _absolute(config: Config, folder: Path) -> Config:
-    """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is."""
-    data = _update(config.data, {key: _place(getattr(config.data, key), folder) for key in ("pool", "test")})
-    changes: dict[str, Any] = {"data": data, "prompt": _place(config.prompt, folder)}
-    changes["paraphrases"] = tuple(_place(each, folder) for each in config.paraphrases)
-    changes |= {"llm": _llm_at(config.llm, folder), "panel": tuple(_llm_at(each, folder) for each in config.panel)}
+def _absolute(config: Config, folder: Path, known: Collection[str] = ()) -> Config:
+    """Every path expanded and taken from `folder`; a name that is no existing path (a hub name) stays as it is.
+
+    What is `known` stays, too.
+    """
+
+    def place(value: str | None) -> str | None:
+        return value if value in known else _place(value, folder)
+
+    data = _update(config.data, {key: place(getattr(config.data, key)) for key in ("pool", "test")})
+    changes: dict[str, Any] = {"data": data, "prompt": place(config.prompt)}
+    changes["paraphrases"] = tuple(place(each) for each in config.paraphrases)
+    changes |= {"llm": _llm_at(config.llm, place), "panel": tuple(_llm_at(each, place) for each in config.panel)}
     for key in ("student", "embedder"):
         section = getattr(config, key)
         if isinstance(section, (TransformerConfig, TaggerConfig, EncoderConfig, StatesConfig)):
-            changes[key] = _update(section, {"model": _place(section.model, folder)})
+            changes[key] = _update(section, {"model": place(section.model)})
     return _update(config, changes)
 
 
-def _llm_at(llm: LLMConfig, folder: Path) -> LLMConfig:
+def _llm_at(llm: LLMConfig, place: Callable[[str | None], str | None]) -> LLMConfig:
     if isinstance(llm, RecordedConfig):
-        return _update(llm, {"replies": _place(llm.replies, folder)})
+        return _update(llm, {"replies": place(llm.replies)})
     if isinstance(llm, (LocalConfig, VLLMConfig)):
-        return _update(llm, {"model": _place(llm.model, folder)})
+        return _update(llm, {"model": place(llm.model)})
     return llm
 
 

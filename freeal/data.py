@@ -130,11 +130,11 @@ def load(config: DataConfig, task: Task, seed: int) -> Corpus:
     rows = _chosen(intake, config.sample, seed)
     pool, gold = intake.pool_of(rows), intake.gold_of(rows)
     if tested is None:
-        return Corpus(pool, gold, None, None, _report(pool, None, intake, None, _unread(intake, rows)))
+        return Corpus(pool, gold, None, None, _report(pool, None, intake, None, rows, _unread(intake, rows)))
     of_test = _chosen(tested, config.test_sample, 0)
     test = tested.pool_of(of_test)
     unread = _unread(intake, rows) + _unread(tested, of_test)
-    return Corpus(pool, gold, test, tested.gold_of(of_test), _report(pool, test, intake, tested, unread))
+    return Corpus(pool, gold, test, tested.gold_of(of_test), _report(pool, test, intake, tested, rows, unread))
 
 
 def _chosen(intake: _Intake, sample: int | None, seed: int) -> IntArray:
@@ -150,16 +150,18 @@ def _unread(intake: _Intake, rows: IntArray) -> Counter[str]:
 
 
 def _report(
-    pool: Pool, test: Pool | None, intake: _Intake, tested: _Intake | None, unread: Mapping[str, int]
+    pool: Pool, test: Pool | None, intake: _Intake, tested: _Intake | None, rows: IntArray, unread: Mapping[str, int]
 ) -> DataReport:
+    """What is to be told of the pool, which has these `rows` of its file, and of the test."""
+    whole = len(rows) == len(intake.examples)  # a sample is drawn from rows with text: none of it is skipped
     seen = set() if test is None else {_same_text(text) for text in test.texts}
     return DataReport(
         rows=intake.rows,
-        empty=tuple(intake.empty),
-        before=tuple(intake.before),
+        empty=tuple(intake.empty) if whole else (),
+        before=tuple(intake.before) if whole else (),
         duplicates=len(pool) - len(set(pool.texts)),
         leaked=tuple(example.id for example in pool.examples if seen and _same_text(example.text) in seen),
-        cut=intake.cut,
+        cut=int(np.isin(rows, intake.cut).sum()),
         test_rows=0 if tested is None else tested.rows,
         test_empty=() if tested is None else tuple(tested.empty),
         long=unread["long"],
@@ -185,7 +187,7 @@ class _Intake:
     text_column: str
     columns: dict[str, None] = field(default_factory=dict)
     rows: int = 0
-    cut: int = 0
+    cut: list[int] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
     gold: list[Any] = field(default_factory=list)
     lost: Counter[int] = field(default_factory=Counter)
@@ -202,7 +204,7 @@ class _Intake:
         self.columns.update(dict.fromkeys(row))
         column = self._column(number, row)
         text = self._text(number, row, column) or ""
-        short = self._short(text, count=True)
+        short = self._short(text)
         given = "" if self.config.id is None else self._string(number, self.config.id, row.get(self.config.id)) or ""
         if self._is_empty(short):
             self.empty.append(given if given.strip() else f"{self.table.unit} {number}")
@@ -213,6 +215,8 @@ class _Intake:
             self.repeated.append(f"{name!r} on {self.table.unit}s {self.lines[name]} and {number}")
         self.lines.setdefault(name, number)
         fields = self._fields(number, row, column)
+        if short != text:
+            self.cut.append(len(self.examples))
         self.examples.append(Example(name, short, fields, self._tokenized(row, column)))
         if self.config.gold is not None:
             self.gold.append(self._true(number, row, column, short))
@@ -402,14 +406,13 @@ class _Intake:
             raise self.table.fault(number, f"column {column!r} has {kind} at character {bad.start() + 1}; remove it")
         return text
 
-    def _short(self, text: str, count: bool = False) -> str:
+    def _short(self, text: str) -> str:
         limit = self.config.max_words
         if limit is None:
             return text
         ends = [word.end() for word in islice(_WORD.finditer(text), limit + 1)]
         if len(ends) <= limit:
             return text
-        self.cut += count
         return text[: ends[limit - 1]]
 
     def _class(self, number: int, column: str, value: object) -> int:

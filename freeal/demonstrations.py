@@ -127,8 +127,10 @@ class Demonstrations:
             classes, confidence, view.embeddings, eligible,
             self.config.total, self.config.top, k, self.seed,
         )  # fmt: skip
-        if doubtful:
-            self.emit(Note(f"no believed row for {', '.join(doubtful)}: shown with its surest ones", "demonstrations"))
+        there = {self.labels[classes[row]] for row in rows}
+        for some, what in ((True, "shown with its surest ones"), (False, "no row is shown with it")):
+            if named_so := ", ".join(label for label in doubtful if (label in there) == some):
+                self.emit(Note(f"no believed row for {named_so}: {what}", "demonstrations"))
         return [
             Demonstration(
                 pool[int(row)].text, self.task.write(pool[int(row)].text, best[row]), int(row),

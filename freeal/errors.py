@@ -11,7 +11,7 @@ FreealError
 │   └── Unreadable       it answered, and nothing of it can be used: of another way of asking it may
 ├── BudgetError      the calls or the money allowed are spent              exit 9
 │   └── CallsSpent       the calls are; what has been answered is worth a round
-├── TrainingError    a student cannot be trained on these labels           exit 3
+├── TrainingError    a student cannot be trained on these labels           exit 10
 ├── LockError        another process works in the run directory            exit 6
 ├── ChangedError     a run is resumed with other settings or data          exit 7
 └── RunError         a run directory cannot be written, resumed or read    exit 8
@@ -86,7 +86,7 @@ class RunError(FreealError):
 class TrainingError(FreealError):
     """A student cannot be trained: its loss was not finite, twice."""
 
-    exit_code = 3
+    exit_code = 10
 
 
 class LockError(FreealError):

@@ -185,7 +185,8 @@ def obstacle(prompt: Prompt, example: Example, capabilities: Capabilities, round
         ConfigError: the prompt does not tell the LLM what the labels mean, so that other meanings would change nothing.
     """
     if not serves(prompt.task):
-        return "a text has several labels here, and meanings are tried on texts with one"
+        of_text = "entities are marked" if prompt.task.kind == "tokens" else "a text has several labels"
+        return f"{of_text} here, and meanings are tried on texts with one label"
     check(prompt, example)
     if rounds == 1:
         return "there is one round only, and nothing to learn from before it"

@@ -109,13 +109,13 @@ class Purse:
         worst, account = self.worst(request), self.account
         with account.lock:
             if self.max_calls is not None and account.calls >= self.max_calls:
-                raise CallsSpent(f"all {self.max_calls:,} calls are made (stop.max_calls); resume the run with more")
+                raise CallsSpent(f"all {self.max_calls:,} calls are made (stop.max_calls)")
             if self.budget is not None and account.spent + account.reserved + worst > self.budget:
                 if account.under_way and account.spent + worst <= self.budget:
                     raise Crowded
                 raise BudgetError(
-                    f"the next call may cost {worst:.4f} dollars, and {account.spent:.4f} of {self.budget:.2f} are "
-                    f"spent (stop.budget); resume the run with more"
+                    f"the next call may cost {worst:.4f} dollars, and {account.spent:.4f} of {self.budget:.4f} are "
+                    f"spent (stop.budget)"
                 )
             account.under_way += 1
             account.calls += 1

@@ -161,8 +161,11 @@ class Prompt:
         """What a written `reply` says of `text`, or why it says nothing."""
         return Said(None, reply.problem) if reply.problem else self.task.heard(aloud(reply.text), text)
 
-    def check_fields(self, pool: Pool) -> None:
+    def check_fields(self, pool: Pool, of: str = "") -> None:
         """Make sure that the data have every column the templates use.
+
+        Args:
+            of: what to call the data where a column is missing; they need no name if they are the pool.
 
         Raises:
             PromptError: a variable is no column of `pool`.
@@ -171,7 +174,7 @@ class Prompt:
         for turn in self.turns.values():
             for name in _columns_used(turn):
                 if name not in columns:
-                    raise _unknown(self.path, turn, name, [*turn.known, *sorted(columns)])
+                    raise _unknown(self.path, turn, name, [*turn.known, *sorted(columns)], of)
 
     @cached_property
     def _system(self) -> str:
@@ -496,9 +499,10 @@ def _columns_used(turn: Turn) -> list[str]:
     return [name for name in turn.variables if name not in turn.known]
 
 
-def _unknown(path: Path, turn: Turn, name: str, available: Sequence[str]) -> PromptError:
+def _unknown(path: Path, turn: Turn, name: str, available: Sequence[str], of: str = "") -> PromptError:
     place = f"{path}:{turn.variables[name]}: unknown variable {name!r} in '## {turn.role}'"
-    return PromptError(f"{place}{did_you_mean(name, available)}; available: {', '.join(available)}")
+    there = f"in {of} there are" if of else "available:"
+    return PromptError(f"{place}{did_you_mean(name, available)}; {there} {', '.join(available)}")
 
 
 def _rendered(path: Path, turn: Turn, variables: Mapping[str, object]) -> str:

@@ -105,6 +105,7 @@ class Scorekeeper:
         figures: dict[str, Any] = {
             "reading": self.config.reading,
             "asked": int((said.asked_in == number).sum()),
+            "zero_shot_of": int(scouted.sum()),
             "labelled": int(said.labelled.sum()),
             "agreement": _share(said.labelled, agreeing(said, state.student, self.task.best)),
             "clean": float(state.clean.mean()),

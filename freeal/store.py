@@ -347,7 +347,9 @@ def spreadsheet_cell(value: object) -> object:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value
-    return f"{value:.6g}" if isinstance(value, np.floating) else value
+    if isinstance(value, np.floating):
+        return "" if np.isnan(value) else f"{value:.6g}"
+    return value
 
 
 def _per_class(name: str, proba: FloatArray, classes: Sequence[str]) -> dict[str, Any]:

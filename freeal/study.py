@@ -324,8 +324,8 @@ def settings(file: Path, folder: Path, method: Method, seed: int, overrides: Seq
     """The settings of a run of the study in `folder`: those of `file`, `overrides`, and the method's."""
     given = [*method.settings, f"seed={seed}"]
     if method.on_gold:
-        gold = json.dumps(str((folder / GOLD).resolve()))
-        given += ["llm.kind=recorded", f"llm.replies={gold}", "llm.id=id", "llm.label=label"]
+        recording = {"kind": "recorded", "replies": str((folder / GOLD).resolve()), "id": "id", "label": "label"}
+        given += [f"llm={json.dumps([recording])}", "panel=[]"]  # a list takes the place of one LLM, and of several
         given += ["evaluation.llm_on_test=false", "reading=written"]
         if getattr(config.load(file, overrides, given).student, "objective", None) == "coteaching":
             given += ["student.objective=plain"]  # where every row is believed, all weigh the same
@@ -357,6 +357,7 @@ def write_gold(file: Path, folder: Path, seeds: Sequence[int], overrides: Sequen
             example.id: prompt.task.write(example.text, gold)
             for example, gold, there in zip(corpus.pool.examples, corpus.gold, known, strict=True) if there
         }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / GOLD).open("w", encoding="utf-8", newline="") as kept:
         csv.writer(kept).writerows([("id", "label"), *found.items()])
 

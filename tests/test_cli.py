@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commandline import Said, films, freeal, opinions
+from loopback import completion, serve
 
 from freeal import __version__
 
@@ -145,6 +147,66 @@ def test_a_fork_may_be_the_llm_alone(ran, tmp_path):
     assert (found["student"], found["sources"]) == ("none", {"llm": 30})
 
 
+def test_a_preset_chosen_for_a_fork_stands_over_what_the_other_run_had_from_its_own(configuration, ran):
+    from freeal.cli.run import _to_begin
+    from freeal.config import load
+
+    apart = {"prompt", "paraphrases"}
+    for preset in ("freeal-paper", "default", "zero-shot"):
+        chosen = [f"preset={preset}", "query.share=0.9"]
+        forked, anew = _to_begin(None, ran[0], chosen), load(configuration, chosen)
+        assert forked.model_dump(exclude=apart) == anew.model_dump(exclude=apart), preset
+    assert _to_begin(None, ran[0], ["preset=freeal-paper"]).demos.retrieve == "nearest"
+
+
+def test_paths_given_to_a_fork_are_taken_from_where_the_user_stands(ran, tmp_path, monkeypatch):
+    from freeal.cli.run import _to_begin
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FILMS", "films")
+    for given in ("new.jsonl", "${FILMS}/new.jsonl", "${GONE:-films}/new.jsonl"):
+        found = _to_begin(None, ran[0], [f"data.pool={given}"]).data.pool
+        assert Path(found) == tmp_path / given.replace("${FILMS}", "films").replace("${GONE:-films}", "films")
+
+
+def test_a_run_is_resumed_by_the_name_it_was_given(configuration, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):
+        assert freeal("run", configuration, "--set", f"name={name}").code == 0
+    (mine,) = (tmp_path / "runs").glob("mine-*")
+    assert f"runs/{mine.name}" in freeal("run", configuration, "--resume", "--set", "name=mine").err
+
+
+def test_a_run_without_a_student_tells_of_none(configuration, tmp_path):
+    said = freeal("run", configuration, "--out", tmp_path / "run", "--set", "preset=zero-shot")
+    assert "labels: " in said.out
+    assert "student: " not in said.out
+
+
+def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(configuration, tmp_path):
+    run = ("run", configuration, "--out", tmp_path / "run", "--set", "preset=zero-shot", "--max-calls", 12)
+    said = freeal(*run)
+    assert said.code == 3
+    assert "18 of 30 rows have no label: the LLM was not asked about them" in said.err
+    with (tmp_path / "run" / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(row["label"] == row["probability"] == "" for row in rows) == 18
+    found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert found["pool"]["zero_shot"]["accuracy"] <= 0.4
+    assert "(the 60% without an answer count as wrong)" in said.out
+
+
+def test_a_column_that_the_prompt_uses_must_be_in_the_test_too(tmp_path):
+    pool, test = [{**row, "year": "1999"} for row in opinions(8)], opinions(4)
+    job = films(tmp_path, pool, test, data={"test": "test.jsonl", "gold": "gold"})
+    prompt = (tmp_path / "prompt.md").read_text(encoding="utf-8").replace("Film:", "Film of {{ year }}:")
+    (tmp_path / "prompt.md").write_text(prompt, encoding="utf-8")
+    said = freeal("check", job)
+    assert said.code == 2
+    assert f"unknown variable 'year' in '## user'; in the test ({tmp_path / 'test.jsonl'}) there are" in said.err
+    assert freeal("check", job, "--set", "evaluation.llm_on_test=false").code == 0
+
+
 def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
     job = films(tmp_path, opinions(120), data={"gold": "gold"})
     found = {}
@@ -273,6 +335,90 @@ def planned(configuration, *settings):
     return json.loads(freeal("plan", configuration, *words, "--json").out), freeal("plan", configuration, *words).out
 
 
+def served(configuration, name, llm, **settings):
+    """The configuration with a server for its LLM."""
+    known = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+    (configuration.parent / name).write_text(yaml.safe_dump({**known, **settings, "llm": llm}), encoding="utf-8")
+    return configuration.parent / name
+
+
+def test_one_price_alone_is_taken_beside_the_listed_other(configuration):
+    listed = served(configuration, "listed.yaml", {"kind": "openai", "model": "gpt-4o-mini"})
+    plain, dearer = (
+        json.loads(freeal("plan", listed, *price, "--json").out)["cost"]["low"] for price in ([], ["--price-in", 100])
+    )
+    assert dearer > 10 * plain
+    other = served(configuration, "unlisted.yaml", {"kind": "openai", "model": "x"})
+    said = freeal("plan", other, "--price-in", 100)
+    assert said.code == 2
+    assert "x has no known price: say what a million tokens cost with --price-out" in said.err
+
+
+def test_of_several_llms_the_one_without_a_price_is_named_with_its_place(configuration):
+    llms = [{"kind": "openai", "model": "gpt-4o-mini"}, {"kind": "openai", "model": "x"}]
+    said = freeal("plan", served(configuration, "two.yaml", llms, stop={"budget": 5.0}))
+    assert said.code == 2
+    assert "x has no known price" in said.err
+    assert "--set llm.1.price_in=… and --set llm.1.price_out=…" in said.err
+
+
+WORDS_AS_TOLD = """---
+labels:
+  good: {words: [joy, delight]}
+  bad: it bores
+---
+## system
+TOLD
+
+## user
+Film: {{ text }}
+
+## assistant
+{{ label }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "noted"),
+    [("Say good or bad.", True), ('One of: {{ words | join(", ") }}', False), ("joy, delight", False)],
+)
+def test_words_that_the_llm_is_not_told_are_noted(tmp_path, told, noted):
+    job = films(tmp_path, opinions(10))
+    (tmp_path / "prompt.md").write_text(WORDS_AS_TOLD.replace("TOLD", told), encoding="utf-8")
+    note = "does not tell the LLM the words that stand for labels (joy, delight)"
+    assert (note in freeal("check", job).out) is noted
+    assert (note in freeal("run", job, "--out", tmp_path / "run").err) is noted
+
+
+def test_check_refuses_what_the_run_would_refuse_at_once(configuration, tmp_path):
+    server = served(configuration, "paid.yaml", {"kind": "openai", "model": "x"}, stop={"budget": 1.0})
+    recorded = ("--set", "llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}")
+    for verb in ("check", "plan"):
+        assert "x has no known price" in freeal(verb, server).err
+        told = freeal(verb, configuration, *recorded, "--set", "cold_start.kind=generated")
+        assert (told.code, "writes no texts" in told.err) == (2, True)
+
+
+def test_check_tells_what_will_have_no_effect_and_what_a_run_lacks(configuration, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    meanings = "{% for label, meaning in labels.items() %}- {{ label }}: {{ meaning }}\n{% endfor %}"
+    prompt = configuration.parent / "meanings.md"
+    turns = f"## user\n{meanings}\nFilm: {{{{ text }}}}\n\n## assistant\n{{{{ label }}}}\n"
+    prompt.write_text("---\nlabels: {good: it pleases, bad: it bores}\n---\n" + turns, encoding="utf-8")
+    server = served(configuration, "keyless.yaml", {"kind": "openai", "model": "x"}, prompt=prompt.name)
+    said = freeal("check", server, "--set", "refine_guidelines=true", "--set", "rounds=1")
+    assert said.code == 0
+    assert "note:   a run could not begin now: the environment variable OPENAI_API_KEY" in said.out
+    assert "note:   refine_guidelines has no effect: there is one round only" in said.out
+
+
+def test_plan_shows_a_prompt_with_demonstrations_only_where_there_will_be_one(configuration):
+    for settings, count in (((), 2), (("--set", "rounds=1"), 1), (("--set", "demos.kind=none"), 1)):
+        said = freeal("plan", configuration, *settings)
+        assert said.out.count("\n--- as ") == count, settings
+
+
 def test_plan_counts_the_demonstrations_that_the_llm_writes(configuration):
     plain, _ = planned(configuration, "cold_start.total=40")
     found, said = planned(configuration, "cold_start.kind=generated", "cold_start.total=40")
@@ -338,6 +484,32 @@ def test_doctor_tells_versions_machine_and_whether_the_llm_can_be_asked(configur
     assert "SENTINEL" not in said.out + said.err
 
 
+def test_doctor_looks_at_every_llm_and_names_the_key_only_where_one_is_sent(configuration, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with serve(lambda text, tries: completion("red")) as server:
+        llms = [{"kind": "openai", "model": name, "base_url": server.url} for name in ("one", "two")]
+        both = served(configuration, "both.yaml", [*llms, {"kind": "openai", "model": "far"}])
+        said = freeal("doctor", both)
+        found = json.loads(freeal("doctor", both, "--json").out)
+    assert [found[name]["model"] for name in ("llm", "llm.1", "llm.2")] == ["one", "two", "far"]
+    assert "OPENAI_API_KEY" not in found["llm"]
+    assert found["llm.2"]["OPENAI_API_KEY"] == "not set"
+    assert found["llm"]["understands"].startswith("the label as a word, without probabilities")
+    assert "{" not in said.out.partition("\nllm\n")[2]
+    assert said.code == found["llm.2"]["exit_code"] == 4
+
+
+def test_doctor_waits_for_a_server_a_few_seconds_at_most(configuration, monkeypatch):
+    from freeal.cli import doctor
+
+    monkeypatch.setattr(doctor, "PATIENCE", 0.1)
+    away = {"kind": "openai", "model": "x", "base_url": "http://127.0.0.1:9/v1"}
+    said = freeal("doctor", served(configuration, "gone.yaml", away))
+    assert said.code == 5
+    assert "waiting 0.1 s for it if it is down" in said.err
+
+
 # --- the other verbs
 
 
@@ -373,6 +545,24 @@ def test_preview_of_a_run_shows_its_demonstrations(configuration, ran):
     assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
     assert len(roles) > 1
     assert found["messages"][-1]["content"] not in [message["content"] for message in found["messages"][:-1]]
+
+
+def test_preview_of_a_run_with_other_labels_names_both(configuration, ran, tmp_path):
+    prompt = configuration.parent / "others.md"
+    prompt.write_text(
+        "---\nlabels: [great, bad]\n---\n## user\n{{ text }}\n\n## assistant\n{{ label }}\n", encoding="utf-8"
+    )
+    ungold = ("--set", "data.gold=null", "--set", "data.test=null")
+    said = freeal("preview", configuration, "--run", ran[0], "--set", f"prompt={prompt}", *ungold)
+    assert said.code == 8
+    assert f"{ran[0]}: its labels are good, bad, and those of {prompt} are great, bad" in said.err
+
+
+def test_the_example_of_preview_holds():
+    example = re.search(r"Example: freeal (preview .*)", freeal("preview", "--help").out.replace("\n", " "))
+    words = example[1].split()[:4]
+    said = freeal(words[0], Path(__file__).parent.parent / words[1], *words[2:])
+    assert said.code == 0, said.err
 
 
 def test_check_says_what_is_to_come_and_asks_nothing(configuration):
@@ -449,6 +639,10 @@ FAULTS = {
     "run --resume {run} --reuse {tmp}": (8, "no ledger here; --reuse and --fork take the replies of a run directory"),
     "run --resume {tmp}": (8, "no run directory"),
     "run --resume {run} --set seed=1": (7, "seed: 0 → 1"),
+    "run {run} --out {tmp}/a": (2, "leave --out away, or begin another:  freeal run --fork"),
+    "run {tmp}": (8, "no run directory"),
+    "run {config} --set name=a/b": (2, "name: 'a/b' has a / in it"),
+    "run --fork {run} --set name=a/b": (2, "name: 'a/b' has a / in it"),
     "show {tmp}": (8, "no run directory"),
     "predict {tmp} new.csv": (8, "no run directory"),
     "models path gtp-5": (2, "is no embedded model"),

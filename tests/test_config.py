@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from freeal import build, config
-from freeal.config import PRESETS, Config, Section, chosen_by_kind, load, parse, to_yaml
+from freeal.config import PRESETS, Config, Section, chosen_by_kind, forked, load, parse, to_yaml
 from freeal.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -41,8 +41,9 @@ def test_a_list_of_llms_is_a_first_one_and_a_panel(tmp_path):
     assert parse(yaml.safe_load(to_yaml(chosen)), "config.yaml") == chosen
     assert "the same LLM twice (gpt-4o-mini)" in fault(write(tmp_path, llm=[llms[1], llms[1]]))
     assert "is a list here" in fault(write(tmp_path, llm=llms), "llm.model=x")
+    assert "as in  --set llm.0.price_in=…" in fault(write(tmp_path, llm=llms), "llm.price_in=1")
     found = fault(write(tmp_path, llm=[llms[0], {"kind": "local", "modle": "x"}]))
-    assert "panel.0.modle: unknown key; did you mean 'model'" in found
+    assert "llm.1.modle: unknown key; did you mean 'model'" in found
 
 
 def test_a_member_of_a_list_of_llms_is_changed_by_its_place(tmp_path):
@@ -112,6 +113,22 @@ def test_another_kind_in_the_file_drops_what_the_preset_says_of_the_old_one(tmp_
     assert found.student == config.LinearConfig()
 
 
+@pytest.mark.parametrize("then", ["default", "freeal-paper", "zero-shot"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"student": {"kind": "linear", "c": 10.0}, "embedder": {"kind": "tfidf", "dimensions": 64}},
+        {"student": {"kind": "transformer", "epochs": 9}, "demos": {"shots": 3}, "seed": 4},
+        {"student": {"kind": "tagger"}, "llm": [{"kind": "local"}, {"kind": "openai", "model": "a"}]},
+    ],
+)
+def test_a_fork_with_another_preset_is_as_the_file_with_it(tmp_path, own, then):
+    path = write(tmp_path, **own)
+    for first in ("default", "freeal-paper"):
+        kept = yaml.safe_load(to_yaml(load(path, [f"preset={first}"])))
+        assert forked(kept, [f"preset={then}"], "config.yaml") == load(path, [f"preset={then}"])
+
+
 def test_a_preset_has_a_student_for_words_too(tmp_path):
     path = write(tmp_path, preset="freeal-paper", student={"kind": "tagger", "epochs": 7})
     found = load(path, ["student.learning_rate=1.0e-4"]).student
@@ -146,6 +163,11 @@ def test_values_are_yaml(tmp_path, value, seen):
         ({"demos": {"shot": 3}}, "demos.shot: unknown key; did you mean 'shots'?"),
         ({"student": {"kind": "linear", "fold": 3}}, "student.fold: unknown key; did you mean 'folds'?"),
         ({"llm": {"kind": "openai"}}, "llm.model: is needed"),
+        ({"llm": {"kind": "local", "price_in": 1}}, "llm.price_in: is for llm.kind openai (--price-in)"),
+        ({"student": {"kind": "linear", "epochs": 3}}, "student.epochs: is for student.kind transformer or tagger"),
+        ({"llm": [{"kind": "local", "modle": "x"}]}, "llm.0.modle: unknown key; did you mean 'model'?"),
+        ({"budget": 5}, "budget: unknown key; did you mean 'stop.budget'?"),
+        ({"fusion": {"llm": 0, "student": 0}}, "nobody would have a say in the labels"),
         ({"rounds": 0}, "rounds: input should be greater than 0 (found 0)"),
         ({"query": {"share": 2}}, "query.share: input should be less than or equal to 1 (found 2)"),
         ({"filter": {"kind": "gnm"}}, "filter.kind: input should be 'gmm', 'quantile' or 'none' (found 'gnm')"),

@@ -214,6 +214,16 @@ def test_a_sample_is_shuffled_by_the_seed_and_order_kept_without(tmp_path):
     assert sorted(read(path, sample=1000).pool.texts, key=int) == [str(i) for i in range(100)]
 
 
+def test_what_is_told_of_a_sample_is_about_the_sample(tmp_path):
+    path = tmp_path / "p.txt"
+    path.write_text(
+        "".join(f"a text of words {i}\n" if i % 2 else f"{i}\n" for i in range(40)) + "\n\n", encoding="utf-8"
+    )
+    whole, some = read(path, max_words=3), read(path, max_words=3, sample=10)
+    assert (whole.report.cut, len(whole.report.empty)) == (20, 2)
+    assert (some.report.cut, some.report.empty) == (sum(text == "a text of" for text in some.pool.texts), ())
+
+
 def test_gold_follows_its_rows_into_the_sample(tmp_path):
     rows = [{"text": f"{LABELS[i % 2]} {i}", "label": LABELS[i % 2]} for i in range(50)]
     path = as_jsonl(tmp_path / "p.jsonl", rows)

@@ -163,6 +163,15 @@ def test_a_label_without_believed_rows_is_shown_with_its_surest_ones_and_that_is
     assert events == [Note("no believed row for positive: shown with its surest ones", "demonstrations")]
 
 
+def test_a_label_that_no_row_has_is_not_said_to_be_shown():
+    demos, events = build(total=10, shots=4)
+    posterior = np.tile([0.8, 0.2], (40, 1))
+    view = StudentView(posterior, VECTORS.encode(TEXTS))
+    found = demos.build(POOL, posterior, np.ones(40, bool), view)
+    assert {demo.label for demo in found} == {"negative"}
+    assert events == [Note("no believed row for positive: no row is shown with it", "demonstrations")]
+
+
 def test_rows_that_are_not_believed_teach_nobody_where_others_are():
     demos, _ = build(total=10)
     believed = np.arange(40) >= 20

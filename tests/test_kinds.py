@@ -662,6 +662,7 @@ def test_entities_are_found_by_judging_candidates(tmp_path, tiny_encoder, readin
     assert "── assistant" in shown
     told = freeal("explain", tmp_path / "run", "s1").out
     assert "final" in told
+    assert "first word of the LLM: " in told, "calibrated, not raw"
     for words, type_ in {"Carla Diaz": "PER", "Rome": "LOC"}.items():
         assert f"round 0, '{words}': asked with 0 demonstrations; reply: '{type_}'" in told
     assert json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"] == {"labelled": 40}

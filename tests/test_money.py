@@ -38,7 +38,7 @@ def test_a_call_that_may_cost_more_than_is_left_is_not_made():
     with pytest.raises(Crowded):
         purse.reserve(ask())
     purse.settle(held, Reply("yes", tokens_in=8, tokens_out=1))
-    with pytest.raises(BudgetError, match=r"9\.0000 of 54\.00 are spent"):
+    with pytest.raises(BudgetError, match=r"9\.0000 of 54\.0000 are spent"):
         purse.reserve(ask())
 
 

@@ -48,6 +48,15 @@ def test_the_headline_tells_the_gain_over_zero_shot():
     assert report.headline(summary()) == "pool: zero-shot 0.780 → final 0.841 (+6.1 points)"
 
 
+def test_the_headline_says_which_rows_the_first_answers_were_scored_on():
+    found = summary()
+    found["rounds"][0] |= {"asked": 250, "zero_shot_of": 250}
+    assert "zero-shot 0.780 (of the 25% that were asked so) →" in report.headline(found)
+    found["rounds"][0]["zero_shot_of"] = 1000
+    found["pool"]["zero_shot"]["coverage"] = 0.25
+    assert "zero-shot 0.780 (the 75% without an answer count as wrong) →" in report.headline(found)
+
+
 def test_a_loss_is_told_as_well():
     assert report.headline(summary(0.9, 0.85)).endswith("(-5.0 points)")
 
@@ -81,6 +90,14 @@ def test_the_rounds_are_a_table_with_a_row_each():
     assert rows[1].startswith("| 1 | 500 | 500 | 12,345 | 90.0% | 75.0% | 10.0% |")
     assert "final labels, pool" in head
     assert "zero-shot" not in head
+
+
+def test_what_was_measured_of_a_later_round_alone_has_a_column_too():
+    found = summary()
+    found["rounds"][0]["pool"] = {"final": score(0.8)}
+    head, _, *rows = report.rounds_table(found)
+    assert "student, pool" in head
+    assert [row.count("|") for row in rows] == [head.count("|")] * 2
 
 
 def test_without_gold_there_are_no_columns_for_it():

@@ -103,6 +103,22 @@ def test_gold_teaches_the_ceiling_and_nobody_else(studied):
         assert not [path for path in reused if "gold" in path]
 
 
+def test_gold_is_taught_where_there_are_several_llms_too(tmp_path):
+    place = films(tmp_path, opinions(40), data={"gold": "gold"})
+    words = {"good": ["fine", "lovely"], "bad": ["awful", "dull"]}
+    llms = json.dumps([{"kind": "scripted", "keywords": words, "noise": noise} for noise in (0.1, 0.2)])
+    some = ("--method", "default", "--method", "gold")
+    said = freeal("study", place, "--seeds", 1, "--out", tmp_path / "study", *some, "--set", f"llm={llms}", "--json")
+    assert said.code == 0, said.err
+    assert set(json.loads(said.out)["methods"]) == {"default", "gold"}
+
+
+def test_a_study_without_gold_leaves_no_folder(tmp_path):
+    said = freeal("study", films(tmp_path, opinions(20)), "--seeds", 1, "--out", tmp_path / "study")
+    assert "without gold labels nothing can be measured" in said.err
+    assert not (tmp_path / "study").exists()
+
+
 @pytest.mark.parametrize("objective", ["plain", "freeal", "candidates", "coteaching"])
 def test_gold_can_be_learned_by_every_student(configuration, tmp_path, objective):
     (gold,) = methods(["gold"])

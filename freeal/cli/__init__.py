@@ -44,7 +44,8 @@ app = typer.Typer(
         "Exit codes: 0 done; 1 a bug; 2 a setting, prompt, data file or model cannot be used; "
         "3 done, but look at the warnings first; 4 the LLM refused; "
         "5 the LLM cannot be reached (resume later); 6 another process works in the run directory; "
-        "7 a run is resumed with other settings or data; 8 the run directory cannot be used; 9 the budget is spent; "
+        "7 a run is resumed with other settings or data; 8 the run directory cannot be used; "
+        "9 the budget ended the run before it was done (resume with more); 10 the student cannot be trained; "
         "130 interrupted (resume)."
     ),
 )

@@ -26,15 +26,14 @@ def check(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fal
     from freeal import build
     from freeal import config as settings
     from freeal.cli.console import listening
-    from freeal.parts import checks, decisions, llms
+    from freeal.parts import checks, llms
 
     chosen = settings.load(config, overrides or ())
     prompt, corpus = build.inputs(chosen, *map(Path, chosen.prompts))
     with listening() as emit:
         llm = llms.llm(chosen.llm, prompt, chosen.seed, emit)
-        decisions.calibrator(chosen, tuple(prompt.labels))
-        checks.check_reading(chosen, llm)
-        found = estimate(chosen, prompt, corpus, llm)
+        notes = checks.check_all(chosen, prompt, corpus.pool, llm)
+        found = {**estimate(chosen, prompt, corpus, llm), "notes": notes}
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
@@ -111,4 +110,5 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"in all: at most {found['calls_at_most']:,} calls (stop.max_calls: {found['max_calls']:,})")
     if found["verify"]:
         lines.append("not counted: a call more for each disputed entity (fusion.verify)")
+    lines += [f"note:   {note}" for note in found["notes"]]
     return [*lines, "all settings, prompt and data are usable; nothing was asked"]

@@ -16,7 +16,14 @@ from freeal.cli.options import AsJson, Overrides
 from freeal.errors import FreealError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freeal.config import LLMConfig
     from freeal.llm import Capabilities
+    from freeal.prompts import Prompt
+
+PATIENCE = 5.0
+"""Seconds in which a server that is down may come back."""
 
 PACKAGES = ("torch", "transformers", "scikit-learn", "datasets", "openai", "vllm", "numpy", "pyarrow")
 
@@ -26,9 +33,10 @@ def doctor(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Versions, processor and GPU, free disk, models in the cache; with CONFIG, whether its LLM can be asked.
+    """Versions, processor and GPU, free disk, models in the cache; with CONFIG, whether its LLMs can be asked.
 
-    A server is asked a few tokens, to find out what it understands. Keys are looked for, never shown.
+    A server is asked a few tokens, to find out what it understands; one that is down is waited for a few seconds. Keys
+    are looked for, never shown.
 
     Examples:
 
@@ -38,16 +46,19 @@ def doctor(
     """
     found: dict[str, Any] = {"versions": versions(), "machine": machine(), "models": cached()}
     if config is not None:
-        found["llm"] = look_at_llm(config, overrides or ())
+        looked = look_at_llms(config, overrides or ())
+        found |= {f"llm.{place}" if place else "llm": facts for place, facts in enumerate(looked)}
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         for title, facts in found.items():
             typer.echo(title)
             for name, value in facts.items():
-                typer.echo(f"  {name:16} {value}")
-    if found.get("llm", {}).get("problem"):
-        raise typer.Exit(found["llm"]["exit_code"])
+                if name != "ways":
+                    typer.echo(f"  {name:16} {value}")
+    problems = [facts["exit_code"] for facts in found.values() if "problem" in facts]
+    if problems:
+        raise typer.Exit(problems[0])
 
 
 def versions() -> dict[str, str]:
@@ -84,22 +95,36 @@ def cached() -> dict[str, str]:
     return {name: "here" if models.cached(name) else f"not here: freeal models pull {name}" for name in models.REGISTRY}
 
 
-def look_at_llm(config: Path, overrides: Any) -> dict[str, Any]:
-    """What can be told of the (first) LLM of a configuration without a question about any row."""
+def look_at_llms(config: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """What can be told of each LLM of a configuration without a question about any row."""
     from freeal import config as settings
     from freeal import prompts
-    from freeal.events import ignore
-    from freeal.parts import llms
 
     chosen = settings.load(config, overrides)
-    found: dict[str, Any] = {"kind": chosen.llm.kind}
-    if chosen.llm.kind == "openai":
-        name = chosen.llm.key_env or "OPENAI_API_KEY"
-        there = bool(os.environ.get(name, "").strip())
-        found |= {"model": chosen.llm.model, name: "set" if there else "not set"}
+    prompt = prompts.load(Path(chosen.prompt))
+    return [_look_at(llm, prompt, chosen.seed) for llm in (chosen.llm, *chosen.panel)]
+
+
+def _look_at(wanted: LLMConfig, prompt: Prompt, seed: int) -> dict[str, Any]:
+    from freeal.config import OpenAIConfig
+    from freeal.events import ignore
+    from freeal.llm.ways import Ways
+    from freeal.parts import llms
+
+    found: dict[str, Any] = {"kind": wanted.kind}
+    if isinstance(wanted, OpenAIConfig):
+        found["model"] = wanted.model
+        if (name := llms.key_variable(wanted)) is not None:
+            found[name] = "set" if os.environ.get(name, "").strip() else "not set"
+        wanted = wanted.model_copy(update={"server_wait": min(PATIENCE, wanted.server_wait)})
+        typer.echo(
+            f"asking {wanted.model} a few tokens; waiting {wanted.server_wait:g} s for it if it is down", err=True
+        )
     try:
-        llm = llms.llm(chosen.llm, prompts.load(Path(chosen.prompt)), chosen.seed, ignore)
-        found |= {"understands": llm.prepare().get("ways") or _gives(llm.capabilities)}
+        llm = llms.llm(wanted, prompt, seed, ignore)
+        ways = llm.prepare().get("ways")
+        found["understands"] = Ways(**ways).told() if ways else _gives(llm.capabilities)
+        found |= {"ways": ways} if ways else {}
     except FreealError as error:
         found |= {"problem": str(error), "exit_code": error.exit_code}
     return found

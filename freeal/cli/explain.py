@@ -43,7 +43,7 @@ def lines(found: Explanation) -> list[str]:
     told = [f"{found.id}: {found.text}" if found.text else found.id, ""]
     wide = max(len("student"), len(found.speaker))
     if found.first:
-        told.append(f"first word of the LLM, raw: {_some(found.first)}")
+        told.append(f"first word of the LLM{', raw' if found.first_is_raw else ''}: {_some(found.first)}")
     for each in found.rounds:
         told += [
             "",

@@ -49,7 +49,7 @@ def plan(
     from freeal.cli.check import estimate
     from freeal.cli.console import listening
     from freeal.cli.run import shorthands
-    from freeal.parts import checks, decisions, llms, readers
+    from freeal.parts import checks, llms, readers
     from freeal.prompts import pretended
 
     asked = [*(overrides or ()), *shorthands({"llm.price_in": price_in, "llm.price_out": price_out})]
@@ -59,18 +59,20 @@ def plan(
         prompt = prompt.in_json()  # where the server can, which is found out when it is asked: the dearer way
     with listening() as emit:
         llm = llms.llm(chosen.llm, prompt, chosen.seed, emit)
-        decisions.calibrator(chosen, tuple(prompt.labels))
-        checks.check_reading(chosen, llm)
-        found = estimate(chosen, prompt, corpus, llm)
+        notes = checks.check_all(chosen, prompt, corpus.pool, llm)
+        found = {**estimate(chosen, prompt, corpus, llm), "notes": notes}
     asking, questions = readers.as_asked(chosen, prompt, corpus.pool)
     found |= {"cost": cost(chosen, found, asking), "seconds": seconds(chosen, found)}
+    found["unpriced"] = llms.how_to_price(chosen)
     examples = questions.examples
     shown = pretended(asking, examples[1 : 1 + chosen.demos.shots])
+    calls = found["calls"]
+    again = bool(calls["cold_start"]) or (calls["later_rounds_at_most"] > 0 and chosen.demos.kind != "none")
     chats = [
-        chat
-        for each in asking.wordings for example in examples[:1]
-        for chat in (each.render(example), each.render(example, shown))
+        each.render(example, demos)
+        for each in asking.wordings for example in examples[:1] for demos in ((), shown)[: 1 + again]
     ]  # fmt: skip
+    found["prompts_of_each"] = 1 + again
     found["prompts"] = [[[message.role, message.content] for message in chat] for chat in chats]
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _told(found))
 
@@ -118,14 +120,15 @@ def _told(found: dict[str, Any]) -> str:
 
     lines = told(found)
     if found["cost"] is None:
-        lines.append("cost:   unknown; say what a million tokens cost with --price-in and --price-out")
+        lines.append(f"cost:   unknown; {found['unpriced']}")
     elif found["cost"]["high"]:
         lines.append(f"cost:   {found['cost']['low']:.4f} to {found['cost']['high']:.4f} dollars")
     if found["seconds"] is not None:
         lines.append(f"time:   about {clock(found['seconds'])} of calls, if one takes a second")
     titles = ("as first asked", "as asked later, here with any demonstrations")
+    of_each = found["prompts_of_each"]
     for place, chat in enumerate(found["prompts"]):
-        which = f"prompt {place // 2 + 1}, " if len(found["prompts"]) > len(titles) else ""
-        lines.append(f"\n--- {which}{titles[place % 2]}")
+        which = f"prompt {place // of_each + 1}, " if len(found["prompts"]) > of_each else ""
+        lines.append(f"\n--- {which}{titles[place % of_each]}")
         lines += [f"{role}: {printable(content)}" for role, content in chat]
     return "\n".join(lines)

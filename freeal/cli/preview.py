@@ -32,7 +32,7 @@ def preview(
 ) -> None:
     """Print the chat that would be sent for one row, turn by turn, and the choices put to the LLM; with each prompt.
 
-    Example: freeal preview configs/mr.yaml --id mr-train-00007
+    Example: freeal preview configs/quickstart.yaml --id t017
     """
     from freeal import build
     from freeal import config as settings
@@ -98,10 +98,18 @@ def _shown(run: Path, config: Config, prompt: Prompt, corpus: Corpus, row: int) 
     """What the next round of `run` would show with `row`."""
     import numpy as np
 
+    from freeal import prompts
     from freeal.events import ignore
     from freeal.parts import decisions, students
-    from freeal.store import RunStore
+    from freeal.store import PROMPT, RunStore, kept_settings
 
+    kept_settings(run)
+    then = prompts.load(run / PROMPT).labels
+    if tuple(then) != tuple(prompt.labels):
+        raise RunError(
+            f"{run}: its labels are {', '.join(then)}, and those of {prompt.path} are {', '.join(prompt.labels)}; "
+            "its demonstrations are for a prompt with the same labels"
+        )
     store = RunStore(run, prompt.task, tuple(example.id for example in corpus.pool.examples))
     state = store.resume()
     if state is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeGuard
 import typer
 
 from freeal.cli.options import AsJson, Overrides, PriceIn, PriceOut
-from freeal.errors import ChangedError, ConfigError, FreealError, RunError
+from freeal.errors import BudgetError, CallsSpent, ChangedError, ConfigError, FreealError, RunError
 from freeal.failpoints import failpoint
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run(
     )]  # fmt: skip
     if fork and (place or resume):
         raise ConfigError(f"--fork takes RUN's settings; leave out CONFIG and --resume, or use --reuse {fork} instead")
-    folder = None if fork else _to_resume(place, resume, out)
+    folder = None if fork else _to_resume(place, resume, out, asked)
     if folder is None:
         folder, found = begin(place, fork, asked, out, reuse or ())
     else:
@@ -211,11 +211,22 @@ def _go(
                     )
                 )
             shape = prompt.task.shape(corpus.pool.texts)
-            reason = pipeline.run(corpus.pool, job.parts, job.store, shape, config.rounds)
+            try:
+                reason = pipeline.run(corpus.pool, job.parts, job.store, shape, config.rounds)
+            except BudgetError as error:
+                if again is not None:  # a run of a study, which has its own limits
+                    raise
+                raise type(error)(f"{error}; go on with:  {with_more(folder, error)}") from error
             emit(RunFinished(reason))
             found = report.write(config, corpus, job.store, job.ledger, reason, command)
         page.write(folder)
         return found
+
+
+def with_more(folder: Path, spent: BudgetError | None = None) -> str:
+    """The command that goes on with the run in `folder`, with more of what is `spent`; by default of dollars."""
+    option = "--max-calls" if isinstance(spent, CallsSpent) else "--budget"
+    return shlex.join(["freeal", "run", "--resume", str(folder), option, "MORE"])
 
 
 def _forget_if_empty(folder: Path) -> None:
@@ -252,29 +263,38 @@ class interruptible:  # noqa: N801 - reads as a verb
             raise SystemExit(128 + int(number))
 
 
-def _to_resume(place: Path | None, resume: bool, out: Path | None) -> Path | None:
+def _to_resume(place: Path | None, resume: bool, out: Path | None, overrides: Sequence[str] = ()) -> Path | None:
     """The run directory to go on with; None for a new run."""
     if place is not None and (place / "config.yaml").is_file():
+        if out is not None:
+            raise ConfigError(
+                f"--out {out}: a run goes on where it is, in {place}; leave --out away, or begin another:  "
+                f"freeal run --fork {place} --out {out}"
+            )
         return place
-    if not resume:
-        return None
     if place is not None and place.is_dir():
         raise RunError(f"{place}: no run directory (it has no config.yaml)")
+    if not resume:
+        return None
     if out is not None:
         if not (out / "config.yaml").is_file():
             raise RunError(f"{out}: nothing to resume there (it has no config.yaml)")
         return out
-    newest = _newest(None if place is None else _name(place))
+    newest = _newest(None if place is None else _name(place, overrides))
     if newest is None:
         raise RunError(f"nothing to resume: no run {'of ' + place.name + ' ' if place else ''}in {RUNS}/")
     return newest
 
 
-def _name(place: Path) -> str:
+def _name(place: Path, overrides: Sequence[str]) -> str:
     """What runs of the configuration file at `place` are called."""
-    from freeal.config import read_yaml
+    from freeal.config import assign, read_yaml
 
-    return str(read_yaml(place).get("name", place.stem)) if place.is_file() else place.stem
+    told = read_yaml(place) if place.is_file() else {}
+    for override in overrides:
+        if override.partition("=")[0].strip() == "name":
+            assign(told, override)
+    return str(told.get("name", place.stem))
 
 
 def _newest(name: str | None) -> Path | None:
@@ -304,11 +324,7 @@ def _to_begin(place: Path | None, fork: Path | None, overrides: Sequence[str]) -
     kept = kept_settings(fork)
     count = 1 + len(kept.pop("paraphrases", ()))
     kept["prompt"] = [str(path.resolve()) for path in prompt_files(fork, count)]
-    changes: dict[str, Any] = {}
-    for override in overrides:
-        settings.assign(changes, override)
-    where = str(fork / "config.yaml")
-    return settings.parse(settings.layered(settings.one_list(kept), [changes], where), where)
+    return settings.forked(kept, overrides, str(fork / "config.yaml"))
 
 
 def _as_it_was(
@@ -456,11 +472,12 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
         if any(score["accuracy"] is not None for score in found[place].values()):
             typer.echo(f"\non the {place}:\n" + "\n".join(report.scores_table(found, place)))
     usage = found["usage"]
+    taught = folder / "rounds" / format(found["result"]["round"], "02d") / "student"
     typer.echo(
         f"\nstopped: {found['stopped']}; {usage['calls']:,} calls, {report.clock(found['seconds'])}\n"
         f"labels:  {folder / 'labels.csv'} (and labels.parquet)\n"
-        f"student: {folder / 'rounds' / format(found['result']['round'], '02d') / 'student'}\n"
-        f"summary: {folder / 'summary.md'}\n"
+        + ("" if found["student"] == "none" else f"student: {taught}\n")
+        + f"summary: {folder / 'summary.md'}\n"
         f"report:  {folder / 'report.html'}\n"
         f"next:    freeal show {folder}"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from freeal.cli.options import AsJson, RunFolder
+from freeal.cli.run import with_more
 
 if TYPE_CHECKING:
     from freeal.types import Annotations
@@ -37,6 +38,9 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
         typer.echo(f"{found['in_doubt']:,} attempts may have been paid for and brought nothing")
     if found["state"] == "interrupted":
         typer.echo(f"go on with:  freeal run --resume {run}")
+        if found["budget"] is not None:
+            spent = usage["cost"] + usage["doubt"]
+            typer.echo(f"{spent:.4f} of {found['budget']:.4f} dollars are spent; with more:  {with_more(run)}")
 
 
 def account(run: Path) -> dict[str, Any]:
@@ -85,6 +89,7 @@ def account(run: Path) -> dict[str, Any]:
         "schema_version": 1,
         "state": "running" if lock.is_held(run) else done,
         "rounds": config.rounds,
+        "budget": config.stop.budget,
         "whole_rounds": whole,
         "total": len(pool) + by_state["skipped: empty"],
         "rows": dict(sorted((state, count) for state, count in by_state.items() if count)),

@@ -76,7 +76,6 @@ def study(
     for seed, method in runs:
         _check(config, folder, method, seed, overrides or ())
     earlier = _earlier(config, folder, chosen, numbers, overrides or ())
-    folder.mkdir(parents=True, exist_ok=True)
     studies.write_gold(config, folder, numbers, overrides or ())
     study = _Study(config, folder, chosen, numbers, overrides or (), reuse or (), command, left_out, earlier)
     with interruptible(command):

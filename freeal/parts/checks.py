@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from freeal import candidates
+from freeal import candidates, guidelines
 from freeal.config import (
     Config,
     OpenAIConfig,
@@ -14,8 +15,10 @@ from freeal.config import (
 )
 from freeal.errors import Unfit
 from freeal.llm import LLM
-from freeal.parts import llms
+from freeal.parts import decisions, llms
+from freeal.prompts import Prompt
 from freeal.tasks import Task
+from freeal.types import Example, Pool
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {
     "classification": ("transformer", "linear", "none"),
@@ -86,6 +89,59 @@ def check_reading(config: Config, asked: LLM) -> None:
     """
     if config.reading != "written" and not isinstance(config.llm, OpenAIConfig):
         candidates.check(asked.capabilities, config.reading)
+
+
+def check_start(config: Config, writes: bool) -> None:
+    """Make sure that an LLM writes texts, where the first demonstrations are to be written by one.
+
+    Raises:
+        Unfit: none does.
+    """
+    if config.cold_start.kind == "generated" and not writes:
+        raise Unfit(f"cold_start.kind generated: an LLM of kind {config.llm.kind} writes no texts")
+
+
+def untold_words(prompt: Prompt, example: Example) -> str | None:
+    """What to say of words that labels go by and the LLM, asked about `example`, does not see; None where it sees all.
+
+    Where it is asked about entities, the question lists them.
+    """
+    if prompt.task.kind != "classification":
+        return None
+    for wording in prompt.wordings:
+        seen = "\n".join(message.content for message in wording.render(example))
+        named = [word for word in wording.task.answers if word not in wording.labels]
+        if hidden := [word for word in named if word not in seen]:
+            return (
+                f"{wording.path} does not tell the LLM the words that stand for labels ({', '.join(hidden)}); list "
+                'them in "## system", as in  {{ words | join(", ") }}'
+            )
+    return None
+
+
+def check_all(config: Config, prompt: Prompt, pool: Pool, asked: LLM) -> list[str]:
+    """Make sure of all that a run looks at before it asks anything; gives what a user should know, a line each.
+
+    Args:
+        asked: the first LLM, which need not be asked anything.
+
+    Raises:
+        ConfigError: the run would end at once.
+    """
+    decisions.calibrator(config, tuple(prompt.labels))
+    check_reading(config, asked)
+    llms.check_prices(config)
+    writes = asked.capabilities.generation or any(each.kind != "recorded" for each in config.panel)
+    check_start(config, writes)
+    told = [
+        f"a run could not begin now: {why}" for each in (config.llm, *config.panel) if (why := llms.without_key(each))
+    ]
+    told += [note] if (note := untold_words(prompt, pool[0])) else []
+    if config.refine_guidelines:
+        able = replace(asked.capabilities, generation=writes)
+        why = guidelines.obstacle(prompt, pool[0], able, config.rounds, config.learns)
+        told += [f"refine_guidelines has no effect: {why}"] if why else []
+    return told
 
 
 def objective(config: Config) -> str | None:

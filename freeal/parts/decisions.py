@@ -15,7 +15,7 @@ from freeal.config import (
     LinearConfig,
 )
 from freeal.demonstrations import Demonstrations
-from freeal.errors import BudgetError, ConfigError
+from freeal.errors import CallsSpent, ConfigError
 from freeal.events import Emit, Note
 from freeal.llm import Capabilities, Reply, Request
 from freeal.panel import Panel
@@ -133,7 +133,7 @@ def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewri
     """The rows to ask about; no more than the budget has calls for.
 
     Raises:
-        BudgetError: nothing is left for the first round.
+        CallsSpent: nothing is left for the first round.
     """
     n, k, number = len(state.posterior), len(annotator.prompt.labels), state.next_round
     wanted = portion(config.query.share, n)
@@ -144,7 +144,7 @@ def query(state: LoopState, config: Config, annotator: Reader, pool: Pool, rewri
     if number == 0 and not limit:
         spent = f"{config.stop.max_calls:,} were spent" if not left else f"but {left:,} were spent"
         more = f"; a row takes {annotator.calls_a_row}" if left else ""
-        raise BudgetError(f"stop.max_calls: all {spent} before any row was asked{more}")
+        raise CallsSpent(f"stop.max_calls: all {spent} before any row was asked{more}")
     rng = np.random.default_rng([config.seed, 3, number])
     words = np.array([1 + len(text.split()) for text in pool.texts])  # what all prompts share is read once
     return queries.query(state, config.query.kind, limit, rng, words, config.query.min_gain)

@@ -156,9 +156,8 @@ def asked_for(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wante
     tested = test is not None and corpus.test_gold is not None and config.evaluation.llm_on_test
     asked, k = len(set(pool.texts)), len(prompt.labels)
     questions = prompt.task.questions * len(as_asked(config, prompt, pool)[1]) / len(pool)
-    rewrites = config.refine_guidelines and guidelines.serves(prompt.task)
-    if rewrites:
-        guidelines.check(prompt, pool[0])
+    able, rounds, learns = llm.capabilities, config.rounds, config.learns
+    rewrites = config.refine_guidelines and not guidelines.obstacle(prompt, pool[0], able, rounds, learns)
     return Wanted(
         first=min(asked, queries.scouted(len(pool), k, config.query.scout, config.asking_rounds)),
         later=0 if config.query.kind == "none" else portion(config.query.share, asked),

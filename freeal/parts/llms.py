@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from freeal.config import (
     StatesConfig,
     VLLMConfig,
 )
-from freeal.errors import ConfigError
+from freeal.errors import ConfigError, LLMError
 from freeal.events import Emit
 from freeal.ledger import FILE as LEDGER
 from freeal.ledger import MEMBER, Ledger
@@ -102,28 +103,92 @@ def depth_kept(config: Config, asked: LLMConfig) -> float | None:
 
 
 def price_of(llm: LLMConfig) -> Price | None:
-    """What the tokens of an LLM cost: as configured, or else as listed; nothing for what runs in this process."""
+    """What the tokens of an LLM cost, nothing for what runs in this process; None if that is not wholly known."""
+    tokens_in, tokens_out = _dollars(llm)
+    return None if tokens_in is None or tokens_out is None else Price(tokens_in, tokens_out)
+
+
+def _dollars(llm: LLMConfig) -> tuple[float | None, float | None]:
+    """For a million tokens in and out: each as configured, or else as listed; None where it is neither."""
     if not isinstance(llm, OpenAIConfig):
-        return Price(0.0, 0.0)
-    if llm.price_in is not None and llm.price_out is not None:
-        return Price(llm.price_in, llm.price_out)
+        return 0.0, 0.0
     listed = money.price_of(llm.model)
-    return listed.times(money.IN_A_BATCH) if listed and llm.batch else listed
+    if listed and llm.batch:
+        listed = listed.times(money.IN_A_BATCH)
+    return (
+        listed.tokens_in if llm.price_in is None and listed else llm.price_in,
+        listed.tokens_out if llm.price_out is None and listed else llm.price_out,
+    )
+
+
+def how_to_price(config: Config) -> str | None:
+    """Which models have a price that is not known, and how to say what they cost; None if there are none.
+
+    Example:
+        >>> how_to_price(Config(data={"pool": "a"}, prompt="b", llm={"kind": "openai", "model": "m", "price_in": 1}))
+        'm has no known price: say what a million tokens cost with --price-out'
+    """
+    llms, told = [config.llm, *config.panel], []
+    for place, each in enumerate(llms):
+        options = [name for name, price in zip(("in", "out"), _dollars(each), strict=True) if price is None]
+        if options and isinstance(each, OpenAIConfig):
+            how = " and ".join(
+                f"--set llm.{place}.price_{name}=…" if len(llms) > 1 else f"--price-{name}" for name in options
+            )
+            told.append(f"{each.model} has no known price: say what a million tokens cost with {how}")
+    return "; ".join(told) or None
+
+
+def check_prices(config: Config) -> None:
+    """Make sure that every price is known where money counts: with a budget, or where one of an LLM's two is given.
+
+    Raises:
+        ConfigError: one is not; it says how to give it.
+    """
+    unknown = how_to_price(config)
+    if unknown is None:
+        return
+    if config.stop.budget is not None:
+        raise ConfigError(f"stop.budget: {unknown} (dollars), or limit the calls with --max-calls")
+    if any((each.price_in is None) != (each.price_out is None) for each in _unpriced(config)):
+        raise ConfigError(f"llm.price_in, llm.price_out: one without the other; {unknown} (dollars)")
+
+
+def _unpriced(config: Config) -> list[OpenAIConfig]:
+    llms = (config.llm, *config.panel)
+    return [each for each in llms if isinstance(each, OpenAIConfig) and price_of(each) is None]
+
+
+def key_variable(llm: OpenAIConfig) -> str | None:
+    """The environment variable that a server's key is taken from; None if it is asked without one."""
+    from freeal.llm.openai_api import OPENAI, _base_urls
+
+    own = (OPENAI, os.environ.get("OPENAI_BASE_URL"))
+    return llm.key_env or ("OPENAI_API_KEY" if all(url in own for url in _base_urls(llm)) else None)
+
+
+def without_key(llm: LLMConfig) -> str | None:
+    """Why a server cannot be asked now for want of a key; None if it can, as far as that is known."""
+    if not isinstance(llm, OpenAIConfig):
+        return None
+    from freeal.llm.openai_api import _base_urls, _key
+
+    try:
+        _key(llm.key_env, _base_urls(llm))
+    except LLMError as error:
+        return str(error)
+    return None
 
 
 def purses(config: Config, ledger: Ledger) -> list[Purse]:
     """What the run may cost, a purse for each LLM's price; what it has cost before is in the ledger.
 
     Raises:
-        ConfigError: a budget in dollars for a model whose price is not known.
+        ConfigError: see `check_prices`.
     """
+    check_prices(config)
     llms = [config.llm, *config.panel]
     prices = [price_of(each) for each in llms]
-    if config.stop.budget is not None and None in prices:
-        raise ConfigError(
-            "stop.budget: the price of this model is not known; say it with --price-in and --price-out "
-            "(dollars for a million tokens), or limit the calls with --max-calls"
-        )
     usage = ledger.usage()
     limits = config.stop.budget, config.stop.max_calls
     account = Account(usage.cost + usage.doubt, usage.calls + ledger.in_doubt(under_way=False))

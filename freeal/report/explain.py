@@ -68,10 +68,11 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A row's history; `first` is the LLM's raw word of its first pass, `demonstrates` tells where it was chosen to.
+    """A row's history; `first` is the LLM's word of its first pass, `demonstrates` tells where it was chosen to.
 
     `disputed`: the rounds before which the LLM, to say anew what the labels mean, was told its text as one on which
-    annotators differ. `speaker`: who says what `Round.llm` has, the LLM or its understudy.
+    annotators differ. `speaker`: who says what `Round.llm` has, the LLM or its understudy. `first_is_raw`: that word is
+    as it was said; that of judged candidates is calibrated.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Explanation:
     """Place of the round whose labels are the run's."""
     speaker: str = "LLM"
     disputed: Sequence[int] = ()
+    first_is_raw: bool = True
 
 
 def explain(run: History, uid: str) -> Explanation:
@@ -108,8 +110,9 @@ def explain(run: History, uid: str) -> Explanation:
     ]  # fmt: skip
     first = _said(run, run.states[0].annotations.first[row], row)
     return Explanation(
-        uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker, disputed
-    )
+        uid, run.text(row), first, rounds, questions, _chosen(run, row), run.result, run.speaker, disputed,
+        run.settings.get("reading", "written") == "written",
+    )  # fmt: skip
 
 
 def _asked(run: History, ledger: Ledger, uid: str) -> list[tuple[str, Request, Reply | Unread | None]]:

@@ -225,8 +225,7 @@ def headline(found: Mapping[str, Any]) -> str:
         final, before = worth(figures.get("final")), worth(figures.get("zero_shot"))
         unit = " F1" if "final" in figures and figures["final"].get("micro_f1") is not None else ""
         if final is not None and before is not None:
-            asked = found["rounds"][0]["asked"] / found["data"]["rows"] if place == "pool" else 1.0
-            part = f" (of the {asked:.0%} that were asked so)" if asked < ALL else ""
+            part = _part(found) if place == "pool" else ""
             gain = f"{100 * (final - before):+.1f} points"
             parts.append(f"{place}: {first}{unit} {before:.3f}{part} → final{unit} {final:.3f} ({gain})")
         elif final is not None:
@@ -238,11 +237,22 @@ def headline(found: Mapping[str, Any]) -> str:
     return f"{agreement}{of['clean']:.1%} are believed clean"
 
 
+def _part(found: Mapping[str, Any]) -> str:
+    """Which rows of the pool the zero-shot score is of, if not of all with an answer."""
+    first, rows = found["rounds"][0], found["data"]["rows"]
+    if (of := first.get("zero_shot_of", first["asked"]) / rows) < ALL:
+        return f" (of the {of:.0%} that were asked so)"
+    if (answered := found["pool"]["zero_shot"]["coverage"]) < ALL:
+        return f" (the {1 - answered:.0%} without an answer count as wrong)"
+    return ""
+
+
 def rounds_table(found: Mapping[str, Any]) -> list[str]:
     """A row a round: what it cost and what came of it."""
     head = ["round", "asked", "calls", "tokens in", "agree", "clean", "changed"]
     gold = [p for p in ("pool", "test") if has_gold(found[p])]
-    columns = [(p, name) for p in gold for name in NAMES if name in found["rounds"][0][p] and name != "zero_shot"]
+    measured = {(p, name) for figures in found["rounds"] for p in gold for name in figures[p]}
+    columns = [(p, name) for p in gold for name in NAMES if (p, name) in measured and name != "zero_shot"]
     head += [f"{name.replace('final', 'final labels')}, {place}" for place, name in columns] + ["time"]
     rows = []
     for figures in found["rounds"]:

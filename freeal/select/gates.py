@@ -61,6 +61,11 @@ def warnings(
     if not believed.any():
         found.append("no row is believed: student and LLM agree on nothing that the filter takes for clean")
     asked = said.asked_in >= 0
+    if left := int((~asked & ~spoken(posterior)).sum()):
+        found.append(
+            f"{left:,} of {len(posterior):,} rows have no label: the LLM was not asked about them, and no student "
+            "speaks for them; allow more calls (stop.max_calls), or have a student (student.kind)"
+        )
     failed = 1 - float(said.labelled[asked].mean()) if asked.any() else 0.0
     if failed > max_failed:
         most = f"more than {max_failed:.1%} (stop.max_failed)"

@@ -181,7 +181,11 @@ def test_23_the_budget_is_never_exceeded(bench):
     asked = {"llm": {"price_in": 5000.0, "price_out": 5000.0}}
     said = bench.run("run", bench.configure(**asked), "--budget", "1.00", "--out", bench.run_folder)
     assert said.code == 9
-    assert "stop.budget" in said.err
+    assert "of 1.0000 are spent (stop.budget); go on with:" in said.err
+    assert f"freeal run --resume {bench.run_folder} --budget MORE" in said.err
+    told = bench.run("status", bench.run_folder).out
+    assert "of 1.0000 dollars are spent; with more:" in told
+    assert f"freeal run --resume {bench.run_folder} --budget MORE" in told
     found = bench.check()
     assert 0.5 < found["usage"]["cost"] <= 1.0
     assert 0 < found["rows"]["labelled"] < ROWS

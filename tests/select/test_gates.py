@@ -52,6 +52,13 @@ def test_rows_that_were_never_asked_are_no_failures():
     assert warnings(posterior(20, 20), said(answered=10, asked=10), ALL, 0.2) == []
 
 
+def test_rows_that_nobody_was_asked_about_and_that_have_no_label_are_told():
+    final = posterior(20, 20)
+    final[30:] = np.nan
+    (found,) = gates.warnings(final, np.full((40, 2), 0.5), said(answered=30, asked=30), ALL, 0.2, 0.0)
+    assert found.startswith("10 of 40 rows have no label: the LLM was not asked about them")
+
+
 def test_a_student_that_has_collapsed_is_told_though_the_labels_have_not():
     found = gates.warnings(posterior(20, 20), posterior(40, 0), said(), ALL, 0.2, 0.0)
     assert found == ["the student gives one label to 100.0% of the rows: it may have learned nothing else"]
