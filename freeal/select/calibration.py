@@ -96,8 +96,8 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -
     wrong follow nothing in the texts: of a class that mere taste has filled, a student learns little. So the shift is
     taken for which a ridge regression on the texts' vectors explains, for rows that it has not seen, the most variance
     of the shifted distributions; the mean log share of the labels, times EVENNESS, keeps each of them in being. That
-    mean is weighted by what is known of the shares beforehand: half of it is what the LLM has them at, taste and all,
-    half that they are even.
+    mean is weighted by what is known of the shares beforehand: half of it is what is left of the LLM's own when taste
+    is divided out, half that they are even.
 
     Args:
         proba: (m, k), no abstentions.
@@ -115,7 +115,8 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -
     k = proba.shape[1]
     explain = Explained.by(vectors)
 
-    weights = EVENNESS * (proba.mean(axis=0) + 1.0 / k) / 2
+    untold = batch_bias(proba) if even else np.zeros(k)
+    weights = EVENNESS * (shifted(proba, untold).mean(axis=0) + 1.0 / k) / 2
 
     def objective(bias: FloatArray) -> tuple[float, FloatArray]:
         now = shifted(proba, bias)
@@ -126,7 +127,7 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -
         return -float(np.log(amount) + weights @ np.log(mean)), -by_bias
 
     starts = [prior_bias(proba, weights), batch_bias(proba), np.zeros(k)]
-    found = starts[1] if even else starts[2]
+    found = untold
     for start in starts if even else reversed(starts):
         if explain(shifted(proba, start))[0] > TINY:
             found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
