@@ -256,6 +256,7 @@ class OpenAILLM:
                 continue
             status, raw = answers.get(place, (500, "the batch has no answer for this row"))
             fault = of_status(500 if status == 200 else status, None, self._without_key(raw), {})
+            fault = await self._forbidden(fault)
             if fault.kind == "fatal":
                 raise await self._refused(fault)
             journal.failed(place)
@@ -309,9 +310,7 @@ class OpenAILLM:
         try:
             raw: str = await retrying(self._attempt, body, tokens, place, journal, patience)
         except _FaultError as error:
-            fault = error.fault
-            if fault.kind == "fatal" and fault.problem.startswith("403") and await self._refusal() is None:
-                return replace(fault, kind="request", problem=f"request refused: {fault.problem}")  # not the key
+            fault = await self._forbidden(error.fault)
             if fault.kind == "fatal":
                 raise await self._refused(fault) from error
             if fault.kind == "rate":
@@ -324,6 +323,15 @@ class OpenAILLM:
         reply = self.read(raw, request)
         journal.understood(place, reply)
         return reply
+
+    async def _forbidden(self, fault: Fault) -> Fault:
+        """`fault`; a 403 that is of its text, not of the key, as one of its row: a small question is not forbidden."""
+        if fault.kind != "fatal" or not fault.problem.startswith("403"):
+            return fault
+        small = await self._refusal()
+        if small is None:
+            return Fault("request", f"request refused: {fault.problem}")
+        return Fault("transient", f"server: {fault.problem}") if small.passes else fault
 
     def _look_for_likes(self, fault: Fault) -> None:
         """Stop where, before any row is answered, so many are refused alike that it is not the rows.

@@ -239,6 +239,13 @@ def test_a_batch_that_is_too_heavy_for_a_file_is_sent_in_several_and_found_again
     assert bench.server.stats().requests == sent + 2, "the probes"
 
 
+def test_one_forbidden_row_of_a_batch_is_no_wrong_key(openai_bench):
+    openai_bench.server.set_plan(plan(Rule(Status(403, {}, "blocked"), uid="r7")))
+    said = openai_bench.run("run", openai_bench.configure(llm=BATCH), "--out", openai_bench.run_folder)
+    assert said.code == 0, said.err
+    assert openai_bench.check()["rows"] == {"failed: request refused": 1, "labelled": ROWS - 1}
+
+
 def test_no_batch_holds_more_requests_than_it_may(openai_bench):
     bench = openai_bench
     bench.server.set_plan(plan())

@@ -497,6 +497,24 @@ def test_one_text_that_is_forbidden_is_no_wrong_key():
     assert replies[1].problem.startswith("request refused: 403")
 
 
+def test_rows_that_are_all_forbidden_are_not_asked_to_the_end():
+    def guarded(text, attempt):
+        return "green" if OF_PROBE in text else refusal(403, "blocked")
+
+    with serve(guarded) as server, pytest.raises(LLMError, match="refused 20 rows alike"):
+        client(server, concurrency=1).complete([ask(f"text {i}") for i in range(100)])
+    assert len(server.asked) == 40, "each, and a small question"
+
+
+def test_a_forbidden_text_is_asked_about_again_where_the_key_could_not_be_tried():
+    def guarded(text, attempt):
+        return refusal(429, "slow down") if OF_PROBE in text else refusal(403, "blocked")
+
+    with serve(guarded) as server:
+        (reply,) = client(server).complete([ask("bad")])
+    assert reply.problem.startswith("server: 403")
+
+
 def test_a_key_that_is_forbidden_ends_the_work():
     with serve(lambda text, attempt: refusal(403, "no")) as server, pytest.raises(LLMError, match="OPENAI_API_KEY"):
         client(server, concurrency=1).complete([ask("fine"), ask("good")])
