@@ -80,7 +80,7 @@ class OpenAILLM:
         self.schema = schema
         self.emit = emit
         self.clock = clock or Clock()
-        self.base_urls = _base_urls(config)
+        self.base_urls = urls_of(config)
         self._ways: Ways | None = None
         self._stopping = False
         self._answered = False
@@ -95,7 +95,7 @@ class OpenAILLM:
 
     @cached_property
     def _key(self) -> str:
-        return _key(self.config.key_env, self.base_urls)
+        return key_of(self.config.key_env, self.base_urls)
 
     @property
     def ways(self) -> Ways:
@@ -660,12 +660,12 @@ _NO_KEY = "none"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 
 
-def _base_urls(config: OpenAIConfig) -> list[str]:
+def urls_of(config: OpenAIConfig) -> list[str]:
     given = [config.base_url] if isinstance(config.base_url, str) else list(config.base_url or ())
     return given or [os.environ.get("OPENAI_BASE_URL") or OPENAI]
 
 
-def _key(name: str | None, base_urls: Sequence[str]) -> str:
+def key_of(name: str | None, base_urls: Sequence[str]) -> str:
     """The key of the variable `name`; that of OpenAI goes to nobody else unless it is named."""
     own = {url.rstrip("/") for url in (OPENAI, os.environ.get("OPENAI_BASE_URL")) if url}
     if name is None and all(url.rstrip("/") in own for url in base_urls):

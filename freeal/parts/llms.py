@@ -161,20 +161,20 @@ def _unpriced(config: Config) -> list[OpenAIConfig]:
 
 def key_variable(llm: OpenAIConfig) -> str | None:
     """The environment variable that a server's key is taken from; None if it is asked without one."""
-    from freeal.llm.openai_api import OPENAI, _base_urls
+    from freeal.llm.openai_api import OPENAI, urls_of
 
     own = (OPENAI, os.environ.get("OPENAI_BASE_URL"))
-    return llm.key_env or ("OPENAI_API_KEY" if all(url in own for url in _base_urls(llm)) else None)
+    return llm.key_env or ("OPENAI_API_KEY" if all(url in own for url in urls_of(llm)) else None)
 
 
 def without_key(llm: LLMConfig) -> str | None:
     """Why a server cannot be asked now for want of a key; None if it can, as far as that is known."""
     if not isinstance(llm, OpenAIConfig):
         return None
-    from freeal.llm.openai_api import _base_urls, _key
+    from freeal.llm.openai_api import key_of, urls_of
 
     try:
-        _key(llm.key_env, _base_urls(llm))
+        key_of(llm.key_env, urls_of(llm))
     except LLMError as error:
         return str(error)
     return None
