@@ -95,9 +95,7 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -
     Which shift of the log-probabilities is right, an LLM's answers alone do not tell. But labels that a shift made
     wrong follow nothing in the texts: of a class that mere taste has filled, a student learns little. So the shift is
     taken for which a ridge regression on the texts' vectors explains, for rows that it has not seen, the most variance
-    of the shifted distributions; the mean log share of the labels, times EVENNESS, keeps each of them in being. That
-    mean is weighted by what is known of the shares beforehand: half of it is what is left of the LLM's own when taste
-    is divided out, half that they are even.
+    of the shifted distributions; the mean log share of the labels, times EVENNESS, keeps each of them in being.
 
     Args:
         proba: (m, k), no abstentions.
@@ -115,19 +113,16 @@ def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -
     k = proba.shape[1]
     explain = Explained.by(vectors)
 
-    untold = batch_bias(proba) if even else np.zeros(k)
-    weights = EVENNESS * (shifted(proba, untold).mean(axis=0) + 1.0 / k) / 2
-
     def objective(bias: FloatArray) -> tuple[float, FloatArray]:
         now = shifted(proba, bias)
         amount, slope = explain(now)
         mean = now.mean(axis=0)
-        by_row = slope / amount + weights / (mean * len(now))
+        by_row = slope / amount + EVENNESS / (k * mean * len(now))
         by_bias = (now * by_row - now * (now * by_row).sum(axis=1, keepdims=True)).sum(axis=0)
-        return -float(np.log(amount) + weights @ np.log(mean)), -by_bias
+        return -float(np.log(amount) + EVENNESS * np.log(mean).mean()), -by_bias
 
-    starts = [prior_bias(proba, weights), batch_bias(proba), np.zeros(k)]
-    found = untold
+    starts = [prior_bias(proba, np.full(k, 1.0 / k)), batch_bias(proba), np.zeros(k)]
+    found = starts[1] if even else starts[2]
     for start in starts if even else reversed(starts):
         if explain(shifted(proba, start))[0] > TINY:
             found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x

@@ -263,18 +263,10 @@ def test_shares_are_nearer_to_the_true_ones_than_even_ones_are(shares, taste):
     assert np.abs(found - true).sum() < max(0.75 * np.abs(even - true).sum(), 0.1)
 
 
-def test_a_taste_of_the_llm_changes_the_shares_by_little():
+def test_a_taste_of_the_llm_does_not_change_the_shares():
     proba, vectors, _ = readable((0.3, 0.7))
     liked = shifted(proba, np.array([1.5, 0.0]))
-    assert abs(liked.mean(axis=0) - proba.mean(axis=0)).max() > 0.2
-    np.testing.assert_allclose(learnable_prior(proba, vectors), learnable_prior(liked, vectors), atol=0.03)
-
-
-def test_shares_lean_to_those_that_the_llm_has():
-    """Of two passes that texts explain alike: what the LLM says more often is more frequent."""
-    proba, vectors, _ = readable((0.2, 0.8), n=300)
-    rare = learnable_prior(proba, vectors)[0]
-    assert rare < learnable_prior(shifted(proba, np.array([2.0, 0.0])), vectors)[0] < 0.5
+    np.testing.assert_allclose(learnable_prior(proba, vectors), learnable_prior(liked, vectors), atol=1e-3)
 
 
 def test_texts_that_tell_nothing_leave_the_shares_without_taste():
