@@ -494,7 +494,7 @@ def test_warnings_of_the_runs_are_told_by_method_and_seed(configuration, tmp_pat
 
 def test_a_reason_is_one_line(configuration, tmp_path):
     (part,) = methods(["default, no judge"])
-    assert without_part(configuration, tmp_path, part, ()) == "student.judge: unknown key"
+    assert without_part(configuration, tmp_path, part, ()) == "student.judge: is for student.kind transformer"
 
 
 def without_times(folder):

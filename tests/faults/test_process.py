@@ -128,8 +128,9 @@ def test_08_two_processes_in_one_run(bench):
     second = bench.resume()
     assert second.code == 6
     assert f"process {first.pid}" in second.err
-    told = json.loads(bench.run("status", bench.run_folder, "--json").out)
-    assert told["state"] == "running"
+    said = bench.run("status", bench.run_folder, "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["state"] == "running"
     first.kill()
     assert first.wait() == GONE
     bench.server.set_plan(plan())
