@@ -534,7 +534,8 @@ def _for_reading(path: Path) -> sqlite3.Connection:
         raise RunError(f"{path}: no ledger here")
     try:
         connection = _open(path, "ro")
-        connection.executescript(_VIEWS.get(_schema(connection), ""))
+        made = connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        connection.executescript(_VIEWS.get(_schema(connection), "") if made else _NOTHING_YET)
     except sqlite3.Error as error:
         raise _unreadable(path, error) from error
     return connection
@@ -554,6 +555,11 @@ _MIGRATIONS = {  # schema: what is done before, and what after the tables of now
         "",
     ),
 }
+_NOTHING_YET = _TABLES.replace("CREATE TABLE IF NOT EXISTS", "CREATE TEMP TABLE").replace(
+    "CREATE INDEX IF NOT EXISTS", "CREATE INDEX"
+)
+"""What is read of a ledger that another process is making just now."""
+
 _NO_STATES = "CREATE TEMP TABLE states (key TEXT, hidden BLOB);"
 _VIEWS = {  # schema: how a file that may not be changed is read as one of now
     1: f"CREATE TEMP VIEW requests AS {_SCHEMA_1_AS_NOW}; CREATE TEMP TABLE facts (name TEXT, value TEXT);"

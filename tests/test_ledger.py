@@ -333,3 +333,12 @@ def test_what_cannot_be_kept_is_told_and_the_rest_is_kept(tmp_path):
             half.result()
         with pytest.raises(RunError, match="could not be written"):
             ledger.settle()
+
+
+def test_a_ledger_that_is_just_being_made_has_nothing_yet(tmp_path):
+    """As `freeal status` may meet it: the file is there, its tables are not."""
+    (tmp_path / "ledger.sqlite").touch()
+    with Ledger(tmp_path / "ledger.sqlite", read_only=True) as ledger:
+        assert list(ledger.rows()) == []
+        assert ledger.usage().calls == 0
+        assert not ledger.has("a key")
