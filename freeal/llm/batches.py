@@ -14,6 +14,7 @@ from typing import Any
 from freeal.errors import LLMUnavailable
 from freeal.events import Emit, Note, Progress
 from freeal.llm.pacing import Clock
+from freeal.llm.packing import packs
 
 HEAVIEST = 190_000_000
 """Bytes of the requests of a batch: OpenAI takes files of 200 MB."""
@@ -64,16 +65,7 @@ def cut(bodies: Sequence[Mapping[str, Any]], heaviest: int = HEAVIEST) -> Iterat
         >>> [len(part) for part in cut([{"model": "tiny"}] * 5, heaviest=300)]
         [2, 2, 1]
     """
-    part, weight = list[int](), 0
-    for place, body in enumerate(bodies):
-        size = len(_line(body))
-        if part and weight + size > heaviest:
-            yield part
-            part, weight = [], 0
-        part.append(place)
-        weight += size
-    if part:
-        yield part
+    return packs([len(_line(body)) for body in bodies], heaviest)
 
 
 async def submit(client: Any, bodies: Sequence[Mapping[str, Any]]) -> Any:
