@@ -120,10 +120,11 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         fuse=partial(
             decisions.fuse,
             config=config,
-            modest=fusion.tempers_student(config.fusion, task),
+            bound=fusion.bound_of(config.fusion, task),
             sharpen=decisions.sharpens(config, annotator),
             shares=config.keeps_shares,
             verify=decisions.verifier(config, annotator, corpus.pool),
+            emit=emit,
         ),
         believe=partial(decisions.believe, config=config, task=task),
         stop=partial(decisions.stop, config=config, annotator=annotator),

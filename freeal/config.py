@@ -415,7 +415,7 @@ class FusionConfig(Section):
     modest: bool = Field(
         True,
         description="log_linear: a student surer, of rows it did not learn from, than it agrees with the LLM is "
-        "tempered before it has its say; not of entities",
+        "tempered (not of entities), and its weight is no more than the share of the LLM's word that it foretells",
     )
     sharpen: bool = Field(
         True,

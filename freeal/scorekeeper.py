@@ -199,9 +199,9 @@ class Scorekeeper:
         weights = (settings.llm, settings.student) if both else (0.0, 1.0)
         final = calibrated
         if self.config.learns:
-            modest = both and fusion.tempers_student(settings, self.task)
             pool = (state.annotations.proba, state.student)
-            final = fusion.pooled(calibrated, read, weights, modest, both and self.config.keeps_shares, pool)
+            say = fusion.say(*pool, weights, fusion.bound_of(settings, self.task) if both else "none")
+            final = fusion.pooled(calibrated, read, say, both and self.config.keeps_shares, pool)
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 
     def _may_ask(self, test: Pool) -> bool:

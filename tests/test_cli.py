@@ -326,6 +326,13 @@ def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(co
     dearer = json.loads(freeal("plan", plain, "--price-in", 100, "--price-out", 100, "--json").out)
     assert dearer["cost"]["low"] > 10 * found["cost"]["low"]
     assert "what a million tokens cost" in freeal("plan", plain).out
+    thinks = json.loads(freeal("plan", plain, *server, "--set", "llm.reply_tokens=1000", "--json").out)
+    assert thinks["cost"]["low"] == found["cost"]["low"]
+    thoughts = thinks["calls_at_most"] * 1000 * 0.6e-6
+    assert thinks["cost"]["high"] == pytest.approx(found["cost"]["high"] + thoughts, abs=2e-4)
+    votes = json.loads(freeal("plan", plain, "--price-in", 0, "--price-out", 100, "--set", "llm.votes=5", "--json").out)
+    once = json.loads(freeal("plan", plain, "--price-in", 0, "--price-out", 100, "--json").out)
+    assert votes["cost"]["low"] == pytest.approx(5 * once["cost"]["low"], rel=0.01)
 
 
 def planned(configuration, *settings):

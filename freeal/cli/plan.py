@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -78,20 +79,26 @@ def plan(
 
 
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
-    """Dollars: low, if the run ends after its first round; high, if every round asks all it may."""
+    """Dollars: low, if the run ends after its first round and no LLM thinks before it speaks.
+
+    High, if every round asks all it may, and thoughts take all the room that `llm.reply_tokens` gives them.
+    """
     from freeal import guidelines, lexicon
+    from freeal.config import OpenAIConfig
     from freeal.money import Price
     from freeal.parts.llms import price_of
 
-    prices = [known for llm in (config.llm, *config.panel) if (known := price_of(llm)) is not None]
-    if len(prices) <= len(config.panel):
+    asked = (config.llm, *config.panel)
+    prices = [known for llm in asked if (known := price_of(llm)) is not None]
+    if len(prices) < len(asked):
         return None
-    price = Price(
-        sum(each.tokens_in for each in prices) / len(prices), sum(each.tokens_out for each in prices) / len(prices)
-    )
+    price = Price(*(fmean(getattr(each, part) for each in prices) for part in ("tokens_in", "tokens_out")))
+    served = [llm for llm in asked if isinstance(llm, OpenAIConfig)]
+    votes = (sum(llm.votes for llm in served) + len(asked) - len(served)) / len(asked)
+    room = sum(llm.reply_tokens or 0 for llm in served) / len(asked)
     calls, tokens = found["calls"], found["tokens_in"]
     replies = [reply for each in prompt.wordings for reply in each.replies]
-    out = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
+    out = votes * (max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2)
     written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
     read = sum(tokens[part] for part in ("cold_start", "names", "first_round", "test"))
     low = price.of(read, (calls["first_round"] + calls["test"]) * out + written)
@@ -101,6 +108,7 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
     if rescue := calls["rescue_at_most"]:
         share = 1.0 - (sum(calls.values()) - found["calls_at_most"]) / rescue  # the rest are calls of later rounds
         more += share * price.of(tokens["rescue_at_most"], rescue * WRITTEN)
+    more += price.of(0, found["calls_at_most"] * room)
     return {"low": round(low, 4), "high": round(low + more, 4)}
 
 

@@ -23,7 +23,8 @@ there. row: this text is the trouble, and always will be. request: refused as it
 class Fault:
     """One failed attempt. `wait`: seconds the server asked for, if it did; `problem` begins with a word to count.
 
-    `billed`: the request went out and no refusal came back, so that the server may charge for it. `strained`: it may
+    `billed`: the request went out and no refusal came back, or a gateway's that it waited for the answer in vain, so
+    that the server may charge for it. `strained`: it may
     have come to this because the server had too much to do at once.
     """
 
@@ -67,7 +68,8 @@ def of_status(status: int, code: str | None, message: str, headers: Mapping[str,
     if status in (401, 402, 403, 404) or (status == 400 and _any_of((*_NO_MONEY, *_BAD_KEY), lowered)):
         return Fault("fatal", f"{status}: {said}")
     if status in _AWAY:
-        return Fault("outage", f"server: {status} {said}", _wait(message, headers), strained=status != 502)
+        late = status in _TOO_LATE
+        return Fault("outage", f"server: {status} {said}", _wait(message, headers), billed=late, strained=status != 502)
     if status in (408, 409, 425) or status >= 500:
         return Fault("transient", f"server: {status} {said}", _wait(message, headers))
     return Fault("request", f"request refused: {status} {said}")
@@ -157,7 +159,9 @@ def _any_of(phrases: tuple[str, ...], text: str) -> bool:
     return any(phrase in text for phrase in phrases)
 
 
-_AWAY = (502, 503, 504, 529)
+_TOO_LATE = (504, 524)
+"""What a gateway says when no answer came in time from a server that it had passed the request on to."""
+_AWAY = (502, 503, 529, *_TOO_LATE)
 """What a gateway says when nobody is behind it, and a server that has too much to do."""
 _NEVER_FITS = (
     "request too large", "maximum context", "must be reduced", "context length", "context_length", "context window",

@@ -201,10 +201,11 @@ def fuse(
     student: FloatArray,
     believed: BoolArray,
     config: Config,
-    modest: bool,
+    bound: fusion.Bound,
     sharpen: bool,
     shares: bool,
     verify: Verifier | None,
+    emit: Emit,
 ) -> FloatArray:
     if not config.learns:
         return annotations.proba  # where the LLM abstains, nobody has spoken
@@ -212,7 +213,11 @@ def fuse(
         posterior = fusion.freeal(annotations, student, believed)
     else:
         weights = (config.fusion.llm, config.fusion.student)
-        posterior = fusion.pooled(annotations.proba, student, weights, modest, shares)
+        say = fusion.say(annotations.proba, student, weights, bound)
+        if (its := float(say.student.min())) < config.fusion.student:
+            whose = " in the label it foretells worst" if say.student.size > 1 else ""
+            emit(Note(f"it foretells little of what the LLM says: its weight{whose} is {its:.2f}", "student"))
+        posterior = fusion.pooled(annotations.proba, student, say, shares)
         if sharpen and asked_again(annotations):
             posterior = fusion.sharpened(posterior, annotations.proba)
     return posterior if verify is None else verify(annotations, student, posterior)

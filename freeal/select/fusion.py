@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from freeal.config import FusionConfig
@@ -12,15 +15,23 @@ from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spo
 FLOOR = 1e-6
 
 
-def tempers_student(fusion: FusionConfig, task: Task) -> bool:
-    """Whether a student is tempered that is surer than it agrees: not where all is alike by nature, and so agrees."""
-    return fusion.modest and not task.alike_by_nature
+Bound = Literal["none", "rows", "words"]
+"""How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words."""
 
 
-def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_weight: float) -> FloatArray:
+def bound_of(fusion: FusionConfig, task: Task) -> Bound:
+    """Where most is alike by nature, whoever says so agrees and may be sure: there entities alone tell."""
+    if not fusion.modest:
+        return "none"
+    return "words" if task.alike_by_nature else "rows"
+
+
+def log_linear(
+    llm: FloatArray, student: FloatArray, llm_weight: float | FloatArray, student_weight: float | FloatArray
+) -> FloatArray:
     """Proportional to llm**llm_weight * student**student_weight; where the LLM abstains, the student's own.
 
-    All are (n, k) or (n, s, k).
+    Probabilities are (n, k) or (n, s, k); weights numbers or, of several decisions a row, (s, 1).
 
     A geometric pool (Genest and Zidek, 1986): who is sure counts more, and nobody is overruled by who is unsure.
 
@@ -37,32 +48,62 @@ def log_linear(llm: FloatArray, student: FloatArray, llm_weight: float, student_
     return pooled
 
 
+@dataclass(frozen=True)
+class Say:
+    """How LLM and student are pooled.
+
+    Args:
+        llm, student: their weights, () or, of several decisions a row, (s, 1).
+        temperatures: of the student, (1,) or (s, 1), for `tempered`.
+    """
+
+    llm: FloatArray
+    student: FloatArray
+    temperatures: FloatArray
+
+    def __call__(self, llm: FloatArray, student: FloatArray) -> FloatArray:
+        """The pool of what is said of any rows, (n, k) each, or (n, s, k)."""
+        if (self.temperatures != 1.0).any():
+            student = tempered(student, self.temperatures)
+        return log_linear(llm, student, self.llm, self.student)
+
+
+def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], bound: Bound) -> Say:
+    """How the two are pooled, by what they said of the pool.
+
+    A student of rows is tempered by `doubt`; then, of rows and of words, its share of the weights is no more than it
+    has `foretold`: the LLM gains what it loses.
+
+    Args:
+        llm, student: of the pool, (n, k) or (n, s, k); the student of rows that it did not learn from.
+        weights: of the LLM and of the student.
+    """
+    temperatures = doubt(student, llm) if bound == "rows" else np.ones(1)
+    both, its = sum(weights), np.array(weights[1])
+    if bound != "none":
+        its = np.minimum(its, both * foretold(tempered(student, temperatures), llm, bound))
+    return Say(both - its, its, temperatures)
+
+
 def pooled(
     llm: FloatArray,
     student: FloatArray,
-    weights: tuple[float, float],
-    modest: bool,
+    say: Say,
     shares: bool,
     pool: tuple[FloatArray, FloatArray] | None = None,
 ) -> FloatArray:
-    """What LLM and student come to, as `log_linear`, with what their words about the pool tell of the two.
+    """What LLM and student come to, as `log_linear`.
 
     Args:
         llm, student: of the rows wanted, (n, k) or (n, s, k).
-        weights: of the LLM and of the student.
-        modest: the student is tempered by `doubt` before it has its say.
         shares: classes become as frequent as the LLM has them, see `share_bias`.
         pool: LLM and student on the pool, if the rows wanted are others; of these nothing is estimated.
     """
-    theirs, its = pool or (llm, student)
-    if modest:
-        temperatures = doubt(its, theirs)
-        student, its = tempered(student, temperatures), tempered(its, temperatures)
-    found = log_linear(llm, student, *weights)
+    found = say(llm, student)
     if not shares:
         return found
-    of_pool = found if pool is None else log_linear(theirs, its, *weights)
-    return at_shares(found, llm, share_bias(of_pool, theirs))
+    of_pool = found if pool is None else say(*pool)
+    return at_shares(found, llm, share_bias(of_pool, llm if pool is None else pool[0]))
 
 
 def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
@@ -91,6 +132,43 @@ def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
     if student[told].max(axis=1).mean() <= agreed:
         return np.ones(1)
     return np.array([as_sure_as(agreed, student[told])])
+
+
+def foretold(student: FloatArray, llm: FloatArray, bound: Bound) -> FloatArray:
+    """How much of what the LLM says a student foretells, beyond the shares of its labels.
+
+    1 - KL(llm, student) / KL(llm, shares), from 0 to 1: the R² of Cameron and Windmeijer (J. Econometrics 77, 1997).
+    Who learned from few rows is sure of what it does not know, and foretells less than the shares. Of words, each
+    counts by the LLM's doubt that it is O: by saying O alone a student would foretell most of them.
+
+    Args:
+        student: (n, k), or (n, s, k), of rows that it did not learn from; of words, O comes first.
+        llm: as wide; NaN where it abstained.
+
+    Returns:
+        (), or of several decisions a row (s, 1); 1 where there is nothing to foretell: no answer, or all alike.
+
+    Example:
+        >>> llm = np.array([[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]])
+        >>> float(foretold(llm, llm, "words")), float(foretold(llm[:, [1, 0, 2]], llm, "words"))
+        (1.0, 0.0)
+    """
+    if student.ndim == 3 and bound == "rows":
+        return np.stack([foretold(student[:, slot], llm[:, slot], bound) for slot in range(llm.shape[1])])[:, None]
+    told = spoken(llm)
+    theirs, its = (each[told].reshape(-1, each.shape[-1]) for each in (llm, student))
+    counts = 1.0 - theirs[:, 0] if bound == "words" else np.ones(len(theirs))
+    some = counts > FLOOR
+    theirs, its, counts = theirs[some].astype(np.float64), its[some].astype(np.float64), counts[some, None]
+    if not len(theirs):
+        return np.array(1.0)
+    shares = np.log(np.maximum((counts * theirs).sum(axis=0) / counts.sum(), FLOOR))
+    words = np.log(np.maximum(theirs, FLOOR))
+    beyond = float((counts * theirs * (words - shares)).sum())
+    if beyond <= FLOOR * counts.sum():
+        return np.array(1.0)
+    unforeseen = (counts * theirs * (words - np.log(np.maximum(its, FLOOR)))).sum()
+    return np.array(np.clip(1.0 - unforeseen / beyond, 0.0, 1.0))
 
 
 def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:

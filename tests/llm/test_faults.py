@@ -22,6 +22,7 @@ from freeal.llm.faults import of_status, retry_after
         (502, None, "bad gateway", "outage", "server"),
         (503, None, "overloaded", "outage", "server"),
         (504, None, "gateway timeout", "outage", "server"),
+        (524, None, "a timeout occurred", "outage", "server"),
         (529, "overloaded_error", "Overloaded", "outage", "server"),
         (400, None, "maximum context length is 512", "row", "too long"),
         (413, None, "payload", "row", "too long"),
@@ -51,6 +52,13 @@ def test_a_status_says_what_is_to_be_done(status, code, said, kind, problem):
     assert fault.kind == kind
     assert fault.problem.startswith(problem)
     assert fault.passes == (kind in ("rate", "transient", "outage"))
+
+
+@pytest.mark.parametrize(
+    ("status", "billed"), [(504, True), (524, True), (502, False), (503, False), (429, False), (500, False)]
+)
+def test_what_a_gateway_waited_for_in_vain_may_be_billed(status, billed):
+    assert of_status(status, None, "no", {}).billed == billed
 
 
 @pytest.mark.parametrize(

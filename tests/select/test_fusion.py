@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freeal.config import parse
+from freeal.events import ignore
 from freeal.parts import decisions
 from freeal.select import fusion
 from freeal.select.calibration import WIDEST, tempered
@@ -120,24 +121,24 @@ def test_rows_without_a_word_of_the_llm_are_not_sharpened_and_a_handful_tells_no
 CONFIG = {"data": {"pool": "p.csv"}, "prompt": "p.md"}
 
 
-def fused(asked_in, modest, sharpen, shares=False):
+def fused(asked_in, bound, sharpen, shares=False):
     """What `build` makes of a sure LLM and a student that contradicts it in a third of the rows, and is surer."""
     llm = np.tile([0.9, 0.1], (60, 1)).astype(np.float32)
     student = np.where((np.arange(60) % 3 == 0)[:, None], [0.05, 0.95], [0.95, 0.05])
     annotations = Annotations(llm, llm, np.broadcast_to(asked_in, 60).astype(np.int16), np.full(60, None, object))
     settings_ = parse(CONFIG, "test")
-    return decisions.fuse(annotations, student, np.ones(60, bool), settings_, modest, sharpen, shares, None)
+    return decisions.fuse(annotations, student, np.ones(60, bool), settings_, bound, sharpen, shares, None, ignore)
 
 
 def test_a_run_tempers_its_student_and_sharpens_what_was_asked_again():
     third = np.arange(60) % 3 == 0
-    assert (fused(1, False, False).argmax(axis=1) == third).all()
-    assert (fused(1, True, False).argmax(axis=1) == 0).all()
-    modest, sharp = fused(1, True, False), fused(1, True, True)
+    assert (fused(1, "none", False).argmax(axis=1) == third).all()
+    assert (fused(1, "rows", False).argmax(axis=1) == 0).all()
+    modest, sharp = fused(1, "rows", False), fused(1, "rows", True)
     assert sharp.max(axis=1).mean() > modest.max(axis=1).mean()
     half = np.arange(60) % 2  # of doubtful rows alone nothing was made sober
     for asked_in in (0, half):
-        np.testing.assert_array_equal(fused(asked_in, True, True), fused(asked_in, True, False))
+        np.testing.assert_array_equal(fused(asked_in, "rows", True), fused(asked_in, "rows", False))
 
 
 def test_freeal_takes_the_student_on_believed_rows_and_where_the_llm_abstained():
@@ -182,14 +183,112 @@ def test_rows_that_the_llm_did_not_speak_of_count_for_nothing_and_stay_as_they_a
     np.testing.assert_array_equal(fusion.at_shares(both, more, bias)[40:], both[40:])
 
 
-@pytest.mark.parametrize(("modest", "shares"), [(False, True), (True, False), (True, True)])
-def test_rows_of_a_test_are_read_as_the_same_rows_of_the_pool_are_and_tell_nothing(modest, shares):
+@pytest.mark.parametrize(("bound", "shares"), [("none", True), ("rows", False), ("rows", True), ("words", True)])
+def test_rows_of_a_test_are_read_as_the_same_rows_of_the_pool_are_and_tell_nothing(bound, shares):
     pool = words(1, n=200) if shares else tuple(np.random.default_rng(1).dirichlet([0.3] * 3, (2, 200)))
-    of_pool = fusion.pooled(*pool, (0.5, 0.5), modest, shares)
+    say = fusion.say(*pool, (0.5, 0.5), bound)
+    of_pool = fusion.pooled(*pool, say, shares)
     assert np.abs(of_pool - fusion.log_linear(*pool, 0.5, 0.5)).max() > 0.01
     few = slice(3, 7)
-    of_test = fusion.pooled(pool[0][few], pool[1][few], (0.5, 0.5), modest, shares, pool)
+    of_test = fusion.pooled(pool[0][few], pool[1][few], say, shares, pool)
     np.testing.assert_allclose(of_test, of_pool[few])
+
+
+def sentences(seed, right, n=400):
+    """Three of twenty words are of three types; the LLM says so of four in five, a student of `right` of them.
+
+    Each is as sure as it can be of what it says of the rest, and .9 sure of the type it gives.
+    """
+    rng = np.random.default_rng(seed)
+    gold = np.where(rng.random((n, 20)) < 0.15, rng.integers(1, 4, (n, 20)), 0)
+    told = []
+    for share in (0.8, right):
+        said = np.where((gold > 0) & (rng.random(gold.shape) > share), rng.integers(1, 4, gold.shape), gold)
+        told.append(np.where(gold[..., None] > 0, np.eye(4)[said] * 0.88 + 0.03, np.eye(4)[0] * 0.96 + 0.01))
+    return gold, *told
+
+
+def evenly(llm, student, bound):
+    return fusion.pooled(llm, student, fusion.say(llm, student, (0.5, 0.5), bound), True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_student_that_knows_no_type_has_no_say_in_types_though_it_agrees_on_nearly_all_words(seed):
+    gold, llm, student = sentences(seed, right=0.0)
+    assert (llm.argmax(axis=2) == student.argmax(axis=2)).mean() > 0.88
+    assert fusion.foretold(student, llm, "words") == 0.0
+    right = [(each.argmax(axis=2) == gold)[gold > 0].mean() for each in (evenly(llm, student, "none"), llm)]
+    assert right[0] < right[1] - 0.1
+    np.testing.assert_array_equal(evenly(llm, student, "words").argmax(axis=2), llm.argmax(axis=2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_student_that_knows_as_much_as_the_llm_keeps_its_say(seed):
+    _, llm, student = sentences(seed, right=0.9)
+    say = fusion.say(llm, student, (0.5, 0.5), "words")
+    assert say.student == pytest.approx(0.5, abs=0.03)
+    assert say.llm + say.student == pytest.approx(1.0)
+
+
+def test_a_student_of_few_rows_that_is_sure_of_what_it_does_not_know_no_longer_overrules_the_llm():
+    rng = np.random.default_rng(0)
+    gold = rng.integers(0, 6, 30)  # fewer rows a label than sureness can be told by
+    llm = np.eye(6)[np.where(rng.random(30) < 0.7, gold, rng.integers(0, 6, 30))] * 0.6 + 0.4 / 6
+    student = np.eye(6)[rng.integers(0, 6, 30)] * 0.9 + 0.1 / 6
+    free, bound = (fusion.say(llm, student, (0.5, 0.5), kind)(llm, student).argmax(axis=1) for kind in ("none", "rows"))
+    assert (free == gold).mean() < 0.5
+    np.testing.assert_array_equal(bound, llm.argmax(axis=1))
+
+
+def test_of_several_labels_the_student_has_no_say_in_those_it_does_not_foretell():
+    rng = np.random.default_rng(0)
+    truth = rng.random((200, 2, 1)) < 0.5
+    llm = np.where(truth, [0.1, 0.9], [0.9, 0.1])
+    student = llm.copy()
+    student[:, 1] = llm[rng.permutation(200), 1]
+    say = fusion.say(llm, student, (0.5, 0.5), "rows")
+    np.testing.assert_array_equal(say.student, [[0.5], [0.0]])
+    np.testing.assert_allclose(say(llm, student)[:, 1], llm[:, 1])
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.sampled_from(["rows", "words"]))
+def test_who_says_more_of_what_the_llm_says_foretells_more(seed, share, bound):
+    llm, student = words(seed)
+    nearer = share * llm + (1 - share) * student
+    less, more, all_ = (fusion.foretold(each, llm, bound) for each in (student, nearer, llm))
+    assert (less <= more + 1e-9).all()
+    for each in (less, more):
+        assert ((each >= 0.0) & (each <= 1.0)).all()
+    np.testing.assert_array_equal(all_, np.ones_like(all_))
+
+
+def test_rows_without_a_word_of_the_llm_foretell_nothing_and_one_type_for_all_leaves_nothing_to_foretell():
+    llm, student = words(3)
+    more = np.concatenate([llm, np.full_like(llm, np.nan)]), np.concatenate([student, student[::-1]])
+    nothing, even = np.broadcast_to(np.eye(3)[0], (4, 5, 3)), np.full((4, 5, 3), 1 / 3)
+    for bound in ("rows", "words"):
+        np.testing.assert_array_equal(fusion.foretold(more[1], more[0], bound), fusion.foretold(student, llm, bound))
+        for said in (nothing, nothing[..., ::-1], np.full((4, 5, 3), np.nan)):
+            assert (fusion.foretold(even, said, bound) == 1.0).all()
+
+
+@given(WEIGHTS, WEIGHTS, st.integers(0, 99))
+def test_what_the_student_loses_the_llm_gains(llm, student, seed):
+    said, its = words(seed)
+    found = fusion.say(said, its, (llm, student), "words")
+    assert found.llm + found.student == pytest.approx(llm + student)
+    assert found.student <= student
+
+
+def test_a_student_that_has_less_to_say_is_told_of():
+    told = []
+    llm, student = (each.astype(np.float32) for each in words(1))
+    annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
+    for its in (student, llm):
+        decisions.fuse(
+            annotations, its, np.ones(40, bool), parse(CONFIG, "test"), "words", False, True, None, told.append
+        )
+    assert [note.message for note in told] == ["it foretells little of what the LLM says: its weight is 0.00"]
 
 
 def test_where_no_word_is_in_doubt_nothing_is_added():
@@ -209,7 +308,7 @@ def test_only_judged_candidates_keep_their_shares(changed, keeps):
     annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
     settings_ = parse(CONFIG | changed, "test")
     found = decisions.fuse(
-        annotations, student, np.ones(40, bool), settings_, False, False, settings_.keeps_shares, None
+        annotations, student, np.ones(40, bool), settings_, "none", False, settings_.keeps_shares, None, ignore
     )
     apart = abs(found.mean(axis=(0, 1)) - llm.mean(axis=(0, 1))).max()
     assert apart < 1e-3 if keeps else apart > 1e-2

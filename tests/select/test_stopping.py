@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from freeal.config import FusionConfig, StopConfig
-from freeal.select.fusion import tempers_student
+from freeal.select.fusion import bound_of
 from freeal.select.stopping import least_information, reason
 from freeal.tasks.classification import Classification
 from freeal.tasks.tokens import Tokens
@@ -23,7 +23,7 @@ def state(next_round, changed, first=None, asked=10):
 def test_answers_about_entities_need_not_tell_words_apart():
     types, classes = Tokens({"PER": ""}), Classification({"good": "", "bad": ""})
     assert [least_information(StopConfig(min_information=0.1), task) for task in (types, classes)] == [0.0, 0.1]
-    assert [tempers_student(FusionConfig(), task) for task in (types, classes)] == [False, True]
+    assert [bound_of(FusionConfig(), task) for task in (types, classes)] == ["words", "rows"]
 
 
 def test_it_goes_on_while_labels_change():
