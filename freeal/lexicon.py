@@ -62,7 +62,7 @@ class Names(NamedTuple):
         return [word for word, each in zip(self.words, self.types, strict=True) if each == type_]
 
 
-class _Reader(NamedTuple):
+class _Pupil(NamedTuple):
     """Who learned the names, and how likely to be one are words that are worth a question at `least`."""
 
     student: Student
@@ -131,7 +131,7 @@ class Lexicon:
         return corrected
 
     @cached_property
-    def _reader(self) -> _Reader | None:
+    def _reader(self) -> _Pupil | None:
         """Who learned the names; None if there are too few of a type."""
         names, unlabelled = self._names(), tuple(self.unlabelled())
         counts = np.bincount(np.array(names.types, np.int64), minlength=len(self.types))
@@ -145,7 +145,7 @@ class Lexicon:
         student = self.student().fit(
             Inputs((*names.words, *unlabelled)), np.eye(len(self.types) + 1)[types], evenly(types, len(names.words))
         )
-        return _Reader(student, float(np.quantile(_named(student, unlabelled), 1.0 - WORTH)))
+        return _Pupil(student, float(np.quantile(_named(student, unlabelled), 1.0 - WORTH)))
 
     def _names(self) -> Names:
         try:

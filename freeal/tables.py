@@ -22,7 +22,7 @@ from freeal.errors import DataError, did_you_mean
 from freeal.tasks.spans import read_tag
 
 Rows = Iterator[tuple[int, Mapping[str, object]]]
-Reader = Callable[[Path, str], Rows]
+ReadRows = Callable[[Path, str], Rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _file(path: Path, encoding: str, entities: bool) -> Table:
     return Table(str(path), "object" if suffix == ".json" else "line", read(path, encoding))
 
 
-def _read_by_lines(path: Path, encoding: str, otherwise: Reader | None) -> Reader | None:
+def _read_by_lines(path: Path, encoding: str, otherwise: ReadRows | None) -> ReadRows | None:
     """How to read a file whose name says little: as CoNLL, if most of its first lines end in a tag; else `otherwise`.
 
     Raises:
@@ -311,7 +311,7 @@ def _names(feature: object) -> Sequence[str] | None:
     return _names(feature.get("label"))
 
 
-_TEXTS: Mapping[str, Reader] = {
+_TEXTS: Mapping[str, ReadRows] = {
     ".csv": partial(_csv, delimiter=","),
     ".tsv": partial(_csv, delimiter="\t"),
     ".jsonl": _jsonl,
