@@ -101,9 +101,9 @@ class Lexicon:
 
         Of all candidates of the pool that is the share WORTH. It is as `__call__` where a run goes on with more calls.
         """
-        if not self._has_a_say(work) or (reader := self._reader) is None:
+        if not self._has_a_say(work) or (pupil := self._pupil) is None:
             return None
-        worth: BoolArray = _named(reader.student, words) >= reader.least if words else np.zeros(0, bool)
+        worth: BoolArray = _named(pupil.student, words) >= pupil.least if words else np.zeros(0, bool)
         return worth
 
     def _has_a_say(self, work: str) -> bool:
@@ -117,10 +117,10 @@ class Lexicon:
         was corrected in that, nothing is later: a run that goes on with more calls keeps to how it began.
         """
         heard = ~np.isnan(proba[:, 0]) if len(proba) else np.zeros(0, bool)
-        if not heard.any() or not self._has_a_say(work) or (reader := self._reader) is None:
+        if not heard.any() or not self._has_a_say(work) or (pupil := self._pupil) is None:
             return proba
         kept = self.ledger.recall(FACT, alone=True)
-        like = reader.student.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
+        like = pupil.student.view(Inputs(tuple(word for word, told in zip(words, heard, strict=True) if told))).proba
         pooled = log_linear(proba[heard], like, 0.5, 0.5)
         of_test = isinstance(kept, list) and not work.startswith("round ")
         bias = np.array(kept) if of_test else prior_bias(pooled, proba[heard].mean(axis=0))
@@ -131,7 +131,7 @@ class Lexicon:
         return corrected
 
     @cached_property
-    def _reader(self) -> _Pupil | None:
+    def _pupil(self) -> _Pupil | None:
         """Who learned the names; None if there are too few of a type."""
         names, unlabelled = self._names(), tuple(self.unlabelled())
         counts = np.bincount(np.array(names.types, np.int64), minlength=len(self.types))
