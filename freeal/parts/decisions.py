@@ -214,7 +214,7 @@ def fuse(
     else:
         weights = (config.fusion.llm, config.fusion.student)
         say = fusion.say(annotations.proba, student, weights, bound)
-        if (its := float(say.student.min())) < config.fusion.student:
+        if (its := float(say.student.min())) < config.fusion.student / 2:
             whose = " in the label it foretells worst" if say.student.size > 1 else ""
             emit(Note(f"it foretells little of what the LLM says: its weight{whose} is {its:.2f}", "student"))
         posterior = fusion.pooled(annotations.proba, student, say, shares)
