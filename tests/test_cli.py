@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,10 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert found["pool"]["zero_shot"]["accuracy"] <= 0.4
     assert "(the 60% without an answer count as wrong)" in said.out
+    counts = Counter(row["label"] for row in rows if row["label"])
+    shares = {label: pytest.approx(count / 12, abs=1e-3) for label, count in counts.items()}
+    assert {label: share for label, share in found["shares"]["final"].items() if share} == shares
+    assert not found["shares_estimated"]
 
 
 def test_a_column_that_the_prompt_uses_must_be_in_the_test_too(tmp_path):

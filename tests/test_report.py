@@ -57,6 +57,28 @@ def test_the_headline_says_which_rows_the_first_answers_were_scored_on():
     assert "zero-shot 0.780 (the 75% without an answer count as wrong) →" in report.headline(found)
 
 
+@pytest.mark.parametrize(
+    ("first", "final", "estimated", "told"),
+    [(0.12, 0.47, True, True), (0.47, 0.12, True, True), (0.12, 0.2, True, False), (0.12, 0.47, False, False)],
+)
+def test_shares_far_from_what_the_llm_first_said_are_told(first, final, estimated, told):
+    found = summary() | {
+        "shares": {"first": {"a": 1 - first, "b": first}, "final": {"a": 1 - final, "b": final}},
+        "shares_estimated": estimated,
+    }
+    lines = report.moved(found)
+    assert len(lines) == told
+    assert all(line in report.markdown(found) for line in lines)
+    if told:
+        assert f"first gave a to {1 - first:.0%} of the rows" in lines[0]
+        assert f"have it in {1 - final:.0%}" in lines[0]
+
+
+def test_of_a_run_that_kept_no_shares_nothing_is_told_of_them():
+    assert report.moved(summary()) == []
+    assert report.moved(summary() | {"shares": {"final": {"a": 1.0, "b": 0.0}}, "shares_estimated": True}) == []
+
+
 def test_a_loss_is_told_as_well():
     assert report.headline(summary(0.9, 0.85)).endswith("(-5.0 points)")
 

@@ -468,6 +468,8 @@ def _tell(found: dict[str, Any], folder: Path) -> None:
 
     typer.echo(f"\n{report.headline(found)}\n")
     typer.echo("\n".join([*report.rounds_table(found), *report.rolled_back(found)]))
+    for line in report.moved(found):
+        typer.echo(f"\n{line}")
     for place in ("pool", "test"):
         if any(score["accuracy"] is not None for score in found[place].values()):
             typer.echo(f"\non the {place}:\n" + "\n".join(report.scores_table(found, place)))

@@ -17,6 +17,7 @@ from freeal.report.summary import (
     headline,
     markdown,
     measure,
+    moved,
     rolled_back,
     rounds_table,
     scores_table,
@@ -26,8 +27,8 @@ from freeal.report.summary import (
 from freeal.select import rounds
 from freeal.store import SUMMARY, TOLD, RunStore, write_whole
 
-__all__ = ["clock", "first_answers", "headline", "markdown", "measure", "rolled_back", "rounds_table", "scores_table",
-           "summary", "worth", "write"]  # fmt: skip
+__all__ = ["clock", "first_answers", "headline", "markdown", "measure", "moved", "rolled_back", "rounds_table",
+           "scores_table", "summary", "worth", "write"]  # fmt: skip
 
 
 def write(config: Config, corpus: Corpus, store: RunStore, ledger: Ledger, reason: str, command: str) -> dict[str, Any]:

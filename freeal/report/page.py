@@ -28,9 +28,11 @@ from freeal.report.summary import (
     has_gold,
     headline,
     measure,
+    moved,
     noise_counts,
     rolled_back,
     score_columns,
+    shares,
     titles,
     worth,
 )
@@ -68,8 +70,9 @@ def html(run: History, found: Mapping[str, Any]) -> str:
     return template.render(
         found=found, headline=headline(found), figures=figures(run, found), titles=titles, version=__version__,
         demonstrations=_demonstrations(run), disputed=disputed(run), environment=run.environment, gold=measured,
-        facts=facts(found["data"]), notes=run.notes, rolled_back=rolled_back(found), score_columns=score_columns,
-        by_label=by_label, noise_counts=noise_counts, speaker=run.speaker, failures=failures(run),
+        facts=facts(found["data"]), notes=run.notes, rolled_back=rolled_back(found), moved=moved(found),
+        score_columns=score_columns, by_label=by_label, noise_counts=noise_counts,
+        speaker=run.speaker, failures=failures(run),
     )  # fmt: skip
 
 
@@ -187,13 +190,10 @@ def _all_scores(rounds: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _shares(run: History) -> dict[str, FloatArray]:
     """Share of the rows spoken of that have each label, or none, (g,) at first, and after each round."""
-    task, first = run.task, run.states[0].annotations.first
+    first = run.states[0].annotations.first
     by_whom = {"LLM, first pass": first} if spoken(first).any() else {}
     by_whom |= {f"final, round {number}": state.posterior for number, state in enumerate(run.states)}
-    return {
-        name: task.there(task.best(proba[spoken(proba)])).sum(axis=0) / max(1, spoken(proba).sum())
-        for name, proba in by_whom.items()
-    }
+    return {name: shares(run.task, proba) for name, proba in by_whom.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,15 @@ from freeal.metrics import Gold
 from freeal.select import gates, habits, noise, stopping
 from freeal.select.reasons import sources
 from freeal.tasks import Task
-from freeal.types import Guidelines, LoopState
+from freeal.types import FloatArray, Guidelines, LoopState, spoken
 
 SCHEMA_VERSION = 1
 
 ALL = 0.95
 """Share of rows with an answer from which on figures are taken for those of all."""
+
+FAR = 0.15
+"""Share of the rows by which a label may be more or less frequent than the LLM first had it, without a word on it."""
 
 NAMES = {"zero_shot": "zero-shot, raw", "llm": "LLM", "student": "student", "final": "final labels"}
 
@@ -105,6 +108,12 @@ def summary(
         "guidelines": [_anew(number, each) for number, each in enumerate(meanings) if each],
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
+        "shares": {
+            name: dict(zip(task.groups, map(float, shares(task, proba).round(4)), strict=True))
+            for name, proba in (("first", state.annotations.first), ("final", state.posterior)) if spoken(proba).any()
+        },
+        "shares_estimated": config.calibration.kind == "estimated" and task.kind == "classification"
+        and not any(figures.get("understudy") for figures in rounds),
         "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels), task.best)),
         "entities": _entities(rounds[result.round]["pool"]["final"]),
         "confusion": gold.confusion(state.posterior),
@@ -137,6 +146,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"student `{found['student']}`, preset `{found['preset']}`, seed {found['seed']}.",
         f"Stopped: {found['stopped']}.",
         *rolled_back(found),
+        *moved(found),
         *[f"**Look at this before you use the labels: {warning}.**" for warning in found["warnings"]],
         "",
         "## Rounds",
@@ -215,6 +225,31 @@ def rolled_back(found: Mapping[str, Any]) -> list[str]:
     """A line that says which round is the result, if it is not the last one."""
     number, why = found["result"]["round"], found["result"]["why"]
     return [f"The result is round {number}, not the last one: {why}."] if why else []
+
+
+def shares(task: Task, proba: FloatArray) -> FloatArray:
+    """(g,) share of the rows spoken of that have each of the task's groups."""
+    there: FloatArray = task.there(task.best(proba[spoken(proba)])).sum(axis=0) / max(1, spoken(proba).sum())
+    return there
+
+
+def moved(found: Mapping[str, Any]) -> list[str]:
+    """A line on the label whose estimated share is farthest from what the LLM first gave it, if that is far.
+
+    Which of the two is right only who knows the data can tell: estimates are poor where a label is rare.
+    """
+    told = found.get("shares", {})
+    if not found.get("shares_estimated") or len(told) < 2:  # an earlier freeal kept none
+        return []
+    label = max(told["final"], key=lambda name: abs(told["final"][name] - told["first"][name]))
+    first, final = told["first"][label], told["final"][label]
+    if abs(final - first) < FAR:
+        return []
+    return [
+        f"Shares of the labels are an estimate: the LLM first gave {label} to {first:.0%} of the rows it was asked "
+        f"about, the final labels have it in {final:.0%}. If you know how frequent the labels are, say so "
+        "(calibration.kind: prior, calibration.prior)."
+    ]
 
 
 def headline(found: Mapping[str, Any]) -> str:
