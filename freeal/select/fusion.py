@@ -14,7 +14,6 @@ from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spo
 
 FLOOR = 1e-6
 
-
 Bound = Literal["none", "rows", "words"]
 """How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words."""
 
@@ -72,7 +71,7 @@ def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], boun
     """How the two are pooled, by what they said of the pool.
 
     A student of rows is tempered by `doubt`; then, of rows and of words, its share of the weights is no more than it
-    has `foretold`: the LLM gains what it loses.
+    has `foretold`: the LLM gains what it loses, if it is to have a say at all.
 
     Args:
         llm, student: of the pool, (n, k) or (n, s, k); the student of rows that it did not learn from.
@@ -80,7 +79,7 @@ def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], boun
     """
     temperatures = doubt(student, llm) if bound == "rows" else np.ones(1)
     both, its = sum(weights), np.array(weights[1])
-    if bound != "none":
+    if bound != "none" and weights[0]:
         its = np.minimum(its, both * foretold(tempered(student, temperatures), llm, bound))
     return Say(both - its, its, temperatures)
 

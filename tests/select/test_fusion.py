@@ -272,6 +272,14 @@ def test_rows_without_a_word_of_the_llm_foretell_nothing_and_one_type_for_all_le
             assert (fusion.foretold(even, said, bound) == 1.0).all()
 
 
+def test_where_the_llm_is_to_have_no_say_it_gets_none():
+    llm, student = words(2)
+    for bound in ("rows", "words"):
+        found = fusion.say(llm, student, (0.0, 1.0), bound)
+        assert (found.llm == 0.0).all()
+        assert (found.student == 1.0).all()
+
+
 @given(WEIGHTS, WEIGHTS, st.integers(0, 99))
 def test_what_the_student_loses_the_llm_gains(llm, student, seed):
     said, its = words(seed)
