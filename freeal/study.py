@@ -127,12 +127,11 @@ ABLATED = (
         again=True,
     ),
     Method(
-        "default, student as sure as it says",
-        "it is not tempered where it is surer than it agrees",
+        "default, immodest student",
+        "it is as sure as it says, and its weight not bound by what it foretells",
         ("fusion.modest=false",),
         "final",
         student=True,
-        tasks=("classification", "multilabel"),
     ),
     Method(
         "default, as sure as the pool",
