@@ -197,8 +197,9 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     assert "(the 60% without an answer count as wrong)" in said.out
     counts = Counter(row["label"] for row in rows if row["label"])
     shares = {label: pytest.approx(count / 12, abs=1e-3) for label, count in counts.items()}
-    assert {label: share for label, share in found["shares"]["final"].items() if share} == shares
-    assert not found["shares_estimated"]
+    told = found["shares"]
+    assert {label: each["final"] for label, each in told["by_label"].items() if each["final"]} == shares
+    assert not told["estimated"]
 
 
 def test_a_column_that_the_prompt_uses_must_be_in_the_test_too(tmp_path):

@@ -63,8 +63,10 @@ def test_the_headline_says_which_rows_the_first_answers_were_scored_on():
 )
 def test_shares_far_from_what_the_llm_first_said_are_told(first, final, estimated, told):
     found = summary() | {
-        "shares": {"first": {"a": 1 - first, "b": first}, "final": {"a": 1 - final, "b": final}},
-        "shares_estimated": estimated,
+        "shares": {
+            "estimated": estimated,
+            "by_label": {"a": {"first": 1 - first, "final": 1 - final}, "b": {"first": first, "final": final}},
+        },
     }
     lines = report.moved(found)
     assert len(lines) == told
@@ -76,7 +78,10 @@ def test_shares_far_from_what_the_llm_first_said_are_told(first, final, estimate
 
 def test_of_a_run_that_kept_no_shares_nothing_is_told_of_them():
     assert report.moved(summary()) == []
-    assert report.moved(summary() | {"shares": {"final": {"a": 1.0, "b": 0.0}}, "shares_estimated": True}) == []
+    assert (
+        report.moved(summary() | {"shares": {"estimated": True, "by_label": {"a": {"first": None, "final": 1.0}}}})
+        == []
+    )
 
 
 def test_a_loss_is_told_as_well():

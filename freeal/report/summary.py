@@ -109,11 +109,10 @@ def summary(
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
         "shares": {
-            name: dict(zip(task.groups, map(float, shares(task, proba).round(4)), strict=True))
-            for name, proba in (("first", state.annotations.first), ("final", state.posterior)) if spoken(proba).any()
+            "estimated": config.calibration.kind == "estimated" and task.kind == "classification"
+            and not any(figures.get("understudy") for figures in rounds),
+            "by_label": _shares_by_label(task, state),
         },
-        "shares_estimated": config.calibration.kind == "estimated" and task.kind == "classification"
-        and not any(figures.get("understudy") for figures in rounds),
         "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels), task.best)),
         "entities": _entities(rounds[result.round]["pool"]["final"]),
         "confusion": gold.confusion(state.posterior),
@@ -233,18 +232,31 @@ def shares(task: Task, proba: FloatArray) -> FloatArray:
     return there
 
 
+def _shares_by_label(task: Task, state: LoopState) -> dict[str, dict[str, float | None]]:
+    said = {"first": state.annotations.first, "final": state.posterior}
+    told = {name: shares(task, proba).round(4) if spoken(proba).any() else None for name, proba in said.items()}
+    return {
+        label: {name: None if found is None else float(found[place]) for name, found in told.items()}
+        for place, label in enumerate(task.groups)
+    }
+
+
 def moved(found: Mapping[str, Any]) -> list[str]:
     """A line on the label whose estimated share is farthest from what the LLM first gave it, if that is far.
 
     Which of the two is right only who knows the data can tell: estimates are poor where a label is rare.
     """
-    told = found.get("shares", {})
-    if not found.get("shares_estimated") or len(told) < 2:  # an earlier freeal kept none
+    told = found.get("shares")
+    if not told or not told["estimated"]:  # an earlier freeal kept none
         return []
-    label = max(told["final"], key=lambda name: abs(told["final"][name] - told["first"][name]))
-    first, final = told["first"][label], told["final"][label]
-    if abs(final - first) < FAR:
+    apart = {
+        label: (each["first"], each["final"])
+        for label, each in told["by_label"].items() if None not in each.values()
+    }  # fmt: skip
+    label = max(apart, key=lambda name: abs(apart[name][1] - apart[name][0]), default=None)
+    if label is None or abs(apart[label][1] - apart[label][0]) < FAR:
         return []
+    first, final = apart[label]
     return [
         f"Shares of the labels are an estimate: the LLM first gave {label} to {first:.0%} of the rows it was asked "
         f"about, the final labels have it in {final:.0%}. If you know how frequent the labels are, say so "
