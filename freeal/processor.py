@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 FLAGS = Path("/proc/cpuinfo")
@@ -46,3 +47,14 @@ def multiplies_bfloat16(described: str | None = None) -> bool:
         except OSError:
             return False
     return "amx_bf16" in described or ("avx512_bf16" in described and "AuthenticAMD" in described)
+
+
+def give_memory_back() -> None:
+    """Give the system what was freed and is kept for later: after loading a model, or training, gigabytes of it.
+
+    That is glibc's way; with other C libraries nothing is done.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):  # no such function, or, on Windows, no such library
+        return

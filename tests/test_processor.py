@@ -1,4 +1,4 @@
-"""When bfloat16 is worth it."""
+"""Where it is computed, in what precision, and memory that is given back."""
 
 import pytest
 
@@ -34,3 +34,13 @@ def test_a_device_that_is_named_is_taken():
     pytest.importorskip("torch")
     assert pick_device("cuda:1") == "cuda:1"
     assert pick_device("auto") in {"cuda", "mps", "cpu"}
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
+def test_where_freed_memory_cannot_be_given_back_nothing_happens(monkeypatch, error):
+    def library(name):
+        raise error
+
+    processor.give_memory_back()
+    monkeypatch.setattr(processor.ctypes, "CDLL", library)
+    processor.give_memory_back()

@@ -21,7 +21,7 @@ class Int8Linear(nn.Module):
     """What `layer` computes, from weights in eight bits.
 
     Args:
-        layer: weights (outputs, inputs), float32, on a processor.
+        layer: weights (outputs, inputs) of any precision, on a processor.
         fine: inputs have sixteen bits, in two halves, for twice the multiplications.
 
     Shape: (..., inputs) float32 -> (..., outputs) float32.
@@ -32,7 +32,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, layer: nn.Linear, fine: bool = False) -> None:
         super().__init__()
-        weight, scale = in_eight_bits(layer.weight.detach())
+        weight, scale = in_eight_bits(layer.weight.detach().float())
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale.T.contiguous())
         self.bias = layer.bias
@@ -65,7 +65,9 @@ def in_eight_bits(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rounded(model: Any) -> Any:
-    """The same causal model, its linear layers in eight bits; embeddings and norms stay as they are.
+    """The same causal model, its linear layers in eight bits; embeddings and norms in float32.
+
+    Layers are taken one by one: a model that was read in sixteen bits, as most are kept, is never whole in 32.
 
     Inputs are fine where outputs are fewer, and for the logits: what errs there errs most.
     """
@@ -75,4 +77,4 @@ def rounded(model: Any) -> Any:
             if type(child) is nn.Linear:
                 fine = child is head or child.out_features < child.in_features
                 setattr(module, name, Int8Linear(child, fine))
-    return model
+    return model.float()

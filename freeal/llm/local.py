@@ -31,7 +31,7 @@ from freeal.llm import UNHEARD, Capabilities, Journal, Message, Reply, Request
 from freeal.llm.chats import ChatTokenizer, InProcessModel, loading, model_identity, scored
 from freeal.llm.hidden import Layer
 from freeal.llm.packing import ChoiceTree, Tokens, branches, pack, packs, shared_length
-from freeal.processor import bfloat16_is_faster, pick_device
+from freeal.processor import bfloat16_is_faster, give_memory_back, pick_device
 from freeal.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class LocalLLM(InProcessModel):
 
     def complete(self, requests: Sequence[Request], journal: Journal = UNHEARD) -> list[Reply]:
         """As every client does; hidden states are left out where they are not wanted."""
+        give_memory_back()  # of a student's training
         replies = super().complete(requests, journal)
         return [
             reply if request.state else replace(reply, hidden=None)
@@ -158,7 +159,7 @@ class _Reader:
         model = _in_use.get(key)
         if model is None:
             with loading(self.folder):
-                read = torch.float32 if self.dtype == INT8 else getattr(torch, self.dtype)
+                read = "auto" if self.dtype == INT8 else getattr(torch, self.dtype)
                 model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=read, trust_remote_code=False)
             model = model.to(self.device).eval().requires_grad_(False)
             if self.dtype == INT8:
@@ -166,6 +167,7 @@ class _Reader:
 
                 model = rounded(model)
             _in_use[key] = model
+            give_memory_back()
         return model
 
     @cached_property

@@ -75,6 +75,19 @@ def test_linear_layers_are_rounded_and_nothing_else(tiny_chat):
     assert not layer.mlp.up_proj.fine
 
 
+def test_a_model_read_in_sixteen_bits_is_rounded_as_if_it_had_been_read_in_32(tiny_chat):
+    from transformers import AutoModelForCausalLM
+
+    from freeal.llm.int8 import rounded
+
+    half, whole = (AutoModelForCausalLM.from_pretrained(tiny_chat, dtype=torch.bfloat16) for _ in range(2))
+    found, wanted = rounded(half).state_dict(), rounded(whole.float()).state_dict()
+    assert found.keys() == wanted.keys()
+    assert {each.dtype for each in found.values()} == {torch.int8, torch.float32}
+    for name, each in found.items():
+        assert torch.equal(each, wanted[name]), name
+
+
 def test_an_llm_in_eight_bits_says_nearly_what_it_says_otherwise(tiny_chat):
     from freeal.llm.local import LocalLLM
 
