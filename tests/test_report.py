@@ -72,7 +72,7 @@ def test_shares_far_from_what_the_llm_first_said_are_told(first, final, estimate
     assert len(lines) == told
     assert all(line in report.markdown(found) for line in lines)
     if told:
-        assert f"first gave a to {1 - first:.0%} of the rows" in lines[0]
+        assert f"first gave 'a' to {1 - first:.0%} of the rows" in lines[0]
         assert f"have it in {1 - final:.0%}" in lines[0]
 
 

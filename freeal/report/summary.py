@@ -258,7 +258,7 @@ def moved(found: Mapping[str, Any]) -> list[str]:
         return []
     first, final = apart[label]
     return [
-        f"Shares of the labels are an estimate: the LLM first gave {label} to {first:.0%} of the rows it was asked "
+        f"Shares of the labels are an estimate: the LLM first gave {label!r} to {first:.0%} of the rows it was asked "
         f"about, the final labels have it in {final:.0%}. If you know how frequent the labels are, say so "
         "(calibration.kind: prior, calibration.prior)."
     ]
