@@ -128,9 +128,14 @@ class Demonstrations:
             self.config.total, self.config.top, k, self.seed,
         )  # fmt: skip
         there = {self.labels[classes[row]] for row in rows}
-        for some, what in ((True, "its surest ones"), (False, "none of it")):
+        for some, what in ((True, "its surest ones"), (False, "no example of it")):
             if named_so := ", ".join(label for label in doubtful if (label in there) == some):
-                self.emit(Note(f"no believed row for {named_so}: a next round is shown {what}", "demonstrations"))
+                self.emit(
+                    Note(
+                        f"no believed row for {named_so}: the next round, if there is one, is shown {what}",
+                        "demonstrations",
+                    )
+                )
         return [
             Demonstration(
                 pool[int(row)].text, self.task.write(pool[int(row)].text, best[row]), int(row),

@@ -332,13 +332,27 @@ def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(co
     dearer = json.loads(freeal("plan", plain, "--price-in", 100, "--price-out", 100, "--json").out)
     assert dearer["cost"]["low"] > 10 * found["cost"]["low"]
     assert "what a million tokens cost" in freeal("plan", plain).out
-    thinks = json.loads(freeal("plan", plain, *server, "--set", "llm.reply_tokens=1000", "--json").out)
-    assert thinks["cost"]["low"] == found["cost"]["low"]
-    thoughts = thinks["calls_at_most"] * 1000 * 0.6e-6
-    assert thinks["cost"]["high"] == pytest.approx(found["cost"]["high"] + thoughts, abs=2e-4)
-    votes = json.loads(freeal("plan", plain, "--price-in", 0, "--price-out", 100, "--set", "llm.votes=5", "--json").out)
-    once = json.loads(freeal("plan", plain, "--price-in", 0, "--price-out", 100, "--json").out)
-    assert votes["cost"]["low"] == pytest.approx(5 * once["cost"]["low"], rel=0.01)
+
+
+def test_plan_counts_votes_and_thoughts_of_each_llm(configuration):
+    paid = {"kind": "openai", "model": "x", "price_in": 0.0, "price_out": 1000.0}
+    settings = yaml.safe_load(configuration.read_text(encoding="utf-8"))
+
+    def costs(*llms):
+        job = configuration.parent / "paid.yaml"
+        job.write_text(yaml.safe_dump({**settings, "llm": [*llms] if len(llms) > 1 else llms[0]}), encoding="utf-8")
+        found = json.loads(freeal("plan", job, "--set", "cold_start.rescue=0", "--json").out)
+        return found["calls_at_most"], found["cost"]["low"], found["cost"]["high"]
+
+    calls, low, high = costs(paid)
+    assert 0 < low < high
+    assert costs({**paid, "votes": 5}) == (calls, low, pytest.approx(5 * high))
+    assert costs({**paid, "votes": 5, "strategy": "votes"}) == (calls, pytest.approx(5 * low), pytest.approx(5 * high))
+    thoughts = calls * 5 * 100 * 1000.0 / 1e6
+    told = costs({**paid, "votes": 5, "reply_tokens": 100})
+    assert told == (calls, low, pytest.approx(5 * high + thoughts))
+    free = {**paid, "price_out": 0.0}
+    assert costs({**paid, "votes": 5, "reply_tokens": 100}, free) == (2 * calls, low, pytest.approx(told[2]))
 
 
 def planned(configuration, *settings):

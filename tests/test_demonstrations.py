@@ -160,7 +160,11 @@ def test_a_label_without_believed_rows_is_shown_with_its_surest_ones_and_that_is
     demos, events = build(total=10, shots=4)
     found = chosen(demos, np.arange(40) % 2 == 0)
     assert [demo.label for demo in found].count("positive") == 2
-    assert events == [Note("no believed row for positive: a next round is shown its surest ones", "demonstrations")]
+    assert events == [
+        Note(
+            "no believed row for positive: the next round, if there is one, is shown its surest ones", "demonstrations"
+        )
+    ]
 
 
 def test_a_label_that_no_row_has_is_not_said_to_be_shown():
@@ -169,7 +173,11 @@ def test_a_label_that_no_row_has_is_not_said_to_be_shown():
     view = StudentView(posterior, VECTORS.encode(TEXTS))
     found = demos.build(POOL, posterior, np.ones(40, bool), view)
     assert {demo.label for demo in found} == {"negative"}
-    assert events == [Note("no believed row for positive: a next round is shown none of it", "demonstrations")]
+    assert events == [
+        Note(
+            "no believed row for positive: the next round, if there is one, is shown no example of it", "demonstrations"
+        )
+    ]
 
 
 def test_rows_that_are_not_believed_teach_nobody_where_others_are():

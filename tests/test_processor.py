@@ -36,11 +36,22 @@ def test_a_device_that_is_named_is_taken():
     assert pick_device("auto") in {"cuda", "mps", "cpu"}
 
 
+def test_freed_memory_is_given_back(monkeypatch):
+    asked = []
+
+    class Library:
+        def malloc_trim(self, kept):
+            asked.append(kept)
+
+    monkeypatch.setattr(processor.ctypes, "CDLL", lambda name: Library())
+    processor.give_memory_back()
+    assert asked == [0]
+
+
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
 def test_where_freed_memory_cannot_be_given_back_nothing_happens(monkeypatch, error):
     def library(name):
         raise error
 
-    processor.give_memory_back()
     monkeypatch.setattr(processor.ctypes, "CDLL", library)
     processor.give_memory_back()

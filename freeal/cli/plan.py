@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -79,37 +78,39 @@ def plan(
 
 
 def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, float] | None:
-    """Dollars: low, if the run ends after its first round and no LLM thinks before it speaks.
+    """Dollars: low, if the run ends after its first round, and no LLM thinks or votes unless it was told to.
 
-    High, if every round asks all it may, and thoughts take all the room that `llm.reply_tokens` gives them.
+    High, if every round asks all it may, and each reply fills the room that `llm.reply_tokens` gives it.
     """
     from freeal import guidelines, lexicon
     from freeal.config import OpenAIConfig
-    from freeal.money import Price
     from freeal.parts.llms import price_of
 
     asked = (config.llm, *config.panel)
     prices = [known for llm in asked if (known := price_of(llm)) is not None]
     if len(prices) < len(asked):
         return None
-    price = Price(*(fmean(getattr(each, part) for each in prices) for part in ("tokens_in", "tokens_out")))
-    served = [llm for llm in asked if isinstance(llm, OpenAIConfig)]
-    votes = (sum(llm.votes for llm in served) + len(asked) - len(served)) / len(asked)
-    room = sum(llm.reply_tokens or 0 for llm in served) / len(asked)
     calls, tokens = found["calls"], found["tokens_in"]
     replies = [reply for each in prompt.wordings for reply in each.replies]
-    out = votes * (max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2)
+    said = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
     written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
     read = sum(tokens[part] for part in ("cold_start", "names", "first_round", "test"))
-    low = price.of(read, (calls["first_round"] + calls["test"]) * out + written)
-    more = price.of(tokens["later_rounds_at_most"], calls["later_rounds_at_most"] * out)
     said_anew = found["rewritings_at_most"] * guidelines.TOKENS * (1 + len(prompt.labels))
-    more += price.of(tokens["guidelines_at_most"], calls["guidelines_at_most"] * out + said_anew)
-    if rescue := calls["rescue_at_most"]:
-        share = 1.0 - (sum(calls.values()) - found["calls_at_most"]) / rescue  # the rest are calls of later rounds
-        more += share * price.of(tokens["rescue_at_most"], rescue * WRITTEN)
-    more += price.of(0, found["calls_at_most"] * room)
-    return {"low": round(low, 4), "high": round(low + more, 4)}
+    rescue = calls["rescue_at_most"]
+    rescued = 1.0 - (sum(calls.values()) - found["calls_at_most"]) / rescue if rescue else 0.0  # or in a later round
+    low = high = 0.0
+    for llm, price in zip(asked, prices, strict=True):  # each is asked about as much
+        most = llm.votes if isinstance(llm, OpenAIConfig) and replies else 1
+        least = most if isinstance(llm, OpenAIConfig) and llm.strategy == "votes" else 1
+        room = (llm.reply_tokens or 0) * most if isinstance(llm, OpenAIConfig) else 0
+        first = calls["first_round"] + calls["test"]
+        later = calls["later_rounds_at_most"] + calls["guidelines_at_most"]
+        low += price.of(read, first * said * least + written)
+        high += price.of(read, first * said * most + written)
+        high += price.of(tokens["later_rounds_at_most"] + tokens["guidelines_at_most"], later * said * most + said_anew)
+        high += price.of(rescued * tokens["rescue_at_most"], rescued * rescue * WRITTEN)
+        high += price.of(0, found["calls_at_most"] * room)
+    return {"low": round(low / len(asked), 4), "high": round(high / len(asked), 4)}
 
 
 def seconds(config: Config, found: dict[str, Any]) -> float | None:

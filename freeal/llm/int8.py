@@ -7,9 +7,12 @@ As a token's scale depends on that token alone, it does not matter which others 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 STEPS = 127
@@ -64,6 +67,23 @@ def in_eight_bits(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (rows / scale).round_().to(torch.int8), scale
 
 
+def read_for_rounding(folder: Path, load: Callable[[torch.dtype], Any]) -> Any:
+    """The model in `folder` as `load` reads it, in sixteen bits if all of its checkpoint is so and nothing is lost.
+
+    What a model computes for itself when it is made, such as Gemma's scale of embeddings, is as exact as it is read:
+    where there is any of that, it is read in float32.
+    """
+    kinds = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            kinds |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+    kept = {"F16": torch.float16, "BF16": torch.bfloat16}.get("".join(kinds), torch.float32)
+    model = load(kept)
+    if any(each.is_floating_point() and each.dtype != torch.float32 for each in model.buffers()):
+        model = load(torch.float32)
+    return model
+
+
 def rounded(model: Any) -> Any:
     """The same causal model, its linear layers in eight bits; embeddings and norms in float32.
 
@@ -71,10 +91,10 @@ def rounded(model: Any) -> Any:
 
     Inputs are fine where outputs are fewer, and for the logits: what errs there errs most.
     """
-    head = model.get_output_embeddings()
-    for module in list(model.modules()):
+    head = id(model.get_output_embeddings())
+    for module in [each for each in model.modules() if type(each) is not nn.Linear]:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                fine = child is head or child.out_features < child.in_features
+                fine = id(child) == head or child.out_features < child.in_features
                 setattr(module, name, Int8Linear(child, fine))
     return model.float()

@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -158,14 +158,15 @@ class _Reader:
         key = self.folder, self.dtype, self.device
         model = _in_use.get(key)
         if model is None:
+            load = partial(AutoModelForCausalLM.from_pretrained, self.folder, trust_remote_code=False)
             with loading(self.folder):
-                read = "auto" if self.dtype == INT8 else getattr(torch, self.dtype)
-                model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=read, trust_remote_code=False)
-            model = model.to(self.device).eval().requires_grad_(False)
-            if self.dtype == INT8:
-                from freeal.llm.int8 import rounded
+                if self.dtype == INT8:
+                    from freeal.llm.int8 import read_for_rounding, rounded
 
-                model = rounded(model)
+                    model = rounded(read_for_rounding(self.folder, lambda dtype: load(dtype=dtype)))
+                else:
+                    model = load(dtype=getattr(torch, self.dtype))
+            model = model.to(self.device).eval().requires_grad_(False)
             _in_use[key] = model
             give_memory_back()
         return model

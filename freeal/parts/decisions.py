@@ -214,9 +214,10 @@ def fuse(
     else:
         weights = (config.fusion.llm, config.fusion.student)
         say = fusion.say(annotations.proba, student, weights, bound)
-        if (its := float(say.student.min())) < config.fusion.student / 2:
-            whose = " in the label it foretells worst" if say.student.size > 1 else ""
-            emit(Note(f"it foretells little of what the LLM says: its weight{whose} is {its:.2f}", "student"))
+        if faint := int((say.student < config.fusion.student / 2).sum()):
+            of = f" for {faint} of {say.student.size} labels" if say.student.size > 1 else ""
+            told = f"it foretells little of what the LLM says{of}: where both speak, its word weighs"
+            emit(Note(f"{told} {say.student.min():.2f} in place of {config.fusion.student:.2f}", "student"))
         posterior = fusion.pooled(annotations.proba, student, say, shares)
         if sharpen and asked_again(annotations):
             posterior = fusion.sharpened(posterior, annotations.proba)

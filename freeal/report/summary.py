@@ -15,7 +15,7 @@ from freeal.metrics import Gold
 from freeal.select import gates, habits, noise, stopping
 from freeal.select.reasons import sources
 from freeal.tasks import Task
-from freeal.types import FloatArray, Guidelines, LoopState, spoken
+from freeal.types import FloatArray, Guidelines, LoopState, spoken, surest
 
 SCHEMA_VERSION = 1
 
@@ -109,7 +109,7 @@ def summary(
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
         "shares": {
-            "estimated": config.calibration.kind == "estimated" and task.kind == "classification"
+            "estimated": config.calibration.kind == "estimated" and _gives_probabilities(task, state)
             and not any(figures.get("understudy") for figures in rounds),
             "by_label": _shares_by_label(task, state),
         },
@@ -232,6 +232,12 @@ def shares(task: Task, proba: FloatArray) -> FloatArray:
     return there
 
 
+def _gives_probabilities(task: Task, state: LoopState) -> bool:
+    """Whether the first answers were more than words, which are all as sure."""
+    first = state.annotations.first
+    return task.kind == "classification" and len(set(surest(first[spoken(first)]).tolist())) > 1
+
+
 def _shares_by_label(task: Task, state: LoopState) -> dict[str, dict[str, float | None]]:
     said = {"first": state.annotations.first, "final": state.posterior}
     told = {name: shares(task, proba).round(4) if spoken(proba).any() else None for name, proba in said.items()}
@@ -258,8 +264,8 @@ def moved(found: Mapping[str, Any]) -> list[str]:
         return []
     first, final = apart[label]
     return [
-        f"Shares of the labels are an estimate: the LLM first gave {label!r} to {first:.0%} of the rows it was asked "
-        f"about, the final labels have it in {final:.0%}. If you know how frequent the labels are, say so "
+        f"Shares of the labels are an estimate: the LLM first gave {label!r} to {first:.0%} of the rows it "
+        f"answered, the final labels have it in {final:.0%}. If you know how frequent the labels are, say so "
         "(calibration.kind: prior, calibration.prior)."
     ]
 

@@ -138,10 +138,12 @@ def foretold(student: FloatArray, llm: FloatArray, bound: Bound) -> FloatArray:
 
     1 - KL(llm, student) / KL(llm, shares), from 0 to 1: the R² of Cameron and Windmeijer (J. Econometrics 77, 1997).
     Who learned from few rows is sure of what it does not know, and foretells less than the shares. Of words, each
-    counts by the LLM's doubt that it is O: by saying O alone a student would foretell most of them.
+    counts by the LLM's doubt that it is O: by saying O alone a student would foretell most of them. What the LLM was
+    asked in vain or not asked at all, where it is even, does not count, nor do words that a student does not read.
 
     Args:
-        student: (n, k), or (n, s, k), of rows that it did not learn from; of words, O comes first.
+        student: (n, k), or (n, s, k), of rows that it did not learn from; of words, O comes first, and is certain of
+            those it does not read.
         llm: as wide; NaN where it abstained.
 
     Returns:
@@ -157,7 +159,8 @@ def foretold(student: FloatArray, llm: FloatArray, bound: Bound) -> FloatArray:
     told = spoken(llm)
     theirs, its = (each[told].reshape(-1, each.shape[-1]) for each in (llm, student))
     counts = 1.0 - theirs[:, 0] if bound == "words" else np.ones(len(theirs))
-    some = counts > FLOOR
+    unread = its[:, 0] == 1.0 if bound == "words" else np.zeros(len(its), bool)
+    some = (counts > FLOOR) & (np.ptp(theirs, axis=1) > 0) & ~unread
     theirs, its, counts = theirs[some].astype(np.float64), its[some].astype(np.float64), counts[some, None]
     if not len(theirs):
         return np.array(1.0)

@@ -88,6 +88,33 @@ def test_a_model_read_in_sixteen_bits_is_rounded_as_if_it_had_been_read_in_32(ti
         assert torch.equal(each, wanted[name]), name
 
 
+@pytest.mark.parametrize(
+    ("kept", "buffer", "read"),
+    [
+        (torch.bfloat16, torch.float32, [torch.bfloat16]),
+        (torch.float16, torch.float32, [torch.float16]),
+        (torch.float32, torch.float32, [torch.float32]),
+        (torch.bfloat16, torch.bfloat16, [torch.bfloat16, torch.float32]),
+    ],
+)
+def test_a_model_is_read_in_sixteen_bits_where_nothing_is_lost_by_it(tmp_path, kept, buffer, read):
+    from safetensors.torch import save_file
+
+    from freeal.llm.int8 import read_for_rounding
+
+    save_file({"weight": torch.ones(2, 2, dtype=kept), "bias": torch.ones(2, dtype=kept)}, tmp_path / "a.safetensors")
+    asked = []
+
+    def load(dtype):
+        asked.append(dtype)
+        model = torch.nn.Linear(2, 2)
+        model.register_buffer("scale", torch.ones(1, dtype=torch.float32 if dtype == torch.float32 else buffer))
+        return model
+
+    read_for_rounding(tmp_path, load)
+    assert asked == read
+
+
 def test_an_llm_in_eight_bits_says_nearly_what_it_says_otherwise(tiny_chat):
     from freeal.llm.local import LocalLLM
 

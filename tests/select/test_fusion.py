@@ -280,6 +280,22 @@ def test_where_the_llm_is_to_have_no_say_it_gets_none():
         assert (found.student == 1.0).all()
 
 
+def test_what_was_asked_in_vain_and_words_that_are_not_read_tell_nothing_of_a_student():
+    _, llm, student = sentences(0, right=0.9)
+    known = fusion.foretold(student, llm, "words")
+    unread, vain = student.copy(), llm.copy()
+    unread[:, 15:] = np.eye(4)[0]
+    vain[:, 15:] = 0.25
+    short = fusion.foretold(student[:, :15], llm[:, :15], "words")
+    np.testing.assert_allclose(fusion.foretold(unread, llm, "words"), short)
+    np.testing.assert_allclose(fusion.foretold(student, vain, "words"), short)
+    assert short == pytest.approx(known, abs=0.05)
+    labels = np.where(np.random.default_rng(0).random((200, 2, 1)) < 0.3, [0.1, 0.9], [0.9, 0.1])
+    half = labels.copy()
+    half[::2, 1] = 0.5
+    np.testing.assert_array_equal(fusion.foretold(labels, half, "rows"), [[1.0], [1.0]])
+
+
 @given(WEIGHTS, WEIGHTS, st.integers(0, 99))
 def test_what_the_student_loses_the_llm_gains(llm, student, seed):
     said, its = words(seed)
@@ -288,15 +304,25 @@ def test_what_the_student_loses_the_llm_gains(llm, student, seed):
     assert found.student <= student
 
 
-def test_a_student_that_has_less_to_say_is_told_of():
+def told_of(llm, student, bound):
+    """The notes of a fusion."""
     told = []
-    llm, student = (each.astype(np.float32) for each in words(1))
-    annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
-    for its in (student, llm):
-        decisions.fuse(
-            annotations, its, np.ones(40, bool), parse(CONFIG, "test"), "words", False, True, None, told.append
-        )
-    assert [note.message for note in told] == ["it foretells little of what the LLM says: its weight is 0.00"]
+    llm = llm.astype(np.float32)
+    annotations = Annotations(llm, llm, np.zeros(len(llm), np.int16), np.full(len(llm), None, object))
+    decisions.fuse(
+        annotations, student, np.ones(len(llm), bool), parse(CONFIG, "test"), bound, False, False, None, told.append
+    )
+    return [note.message for note in told]
+
+
+def test_a_student_that_has_less_to_say_is_told_of():
+    llm, student = words(1)
+    weighs = "where both speak, its word weighs 0.00 in place of 0.50"
+    assert told_of(llm, student, "words") == [f"it foretells little of what the LLM says: {weighs}"]
+    assert told_of(llm, llm, "words") == []
+    labels = np.where(np.random.default_rng(0).random((200, 2, 1)) < 0.3, [0.1, 0.9], [0.9, 0.1])
+    other = np.stack([labels[:, 0], np.roll(labels[:, 1], 1, axis=0)], axis=1)
+    assert told_of(labels, other, "rows") == [f"it foretells little of what the LLM says for 1 of 2 labels: {weighs}"]
 
 
 def test_where_no_word_is_in_doubt_nothing_is_added():
