@@ -202,6 +202,22 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     assert not told["estimated"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "estimated"),
+    [
+        ("calibration.kind=estimated", True),
+        ("calibration.kind=batch", False),
+        ("llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}", False),
+    ],
+)
+def test_the_summary_says_whether_shares_of_labels_are_an_estimate(configuration, tmp_path, setting, estimated):
+    assert freeal("run", configuration, "--out", tmp_path / "run", "--set", "rounds=1", "--set", setting).code in (0, 3)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert found["shares"]["estimated"] == estimated
+    for name in ("first", "final"):
+        assert sum(each[name] for each in found["shares"]["by_label"].values()) == pytest.approx(1, abs=1e-3)
+
+
 def test_a_column_that_the_prompt_uses_must_be_in_the_test_too(tmp_path):
     pool, test = [{**row, "year": "1999"} for row in opinions(8)], opinions(4)
     job = films(tmp_path, pool, test, data={"test": "test.jsonl", "gold": "gold"})

@@ -24,8 +24,8 @@ class Fault:
     """One failed attempt. `wait`: seconds the server asked for, if it did; `problem` begins with a word to count.
 
     `billed`: the request went out and no refusal came back, or a gateway's that it waited for the answer in vain, so
-    that the server may charge for it. `strained`: it may
-    have come to this because the server had too much to do at once.
+    that the server may charge for it. `strained`: it may have come to this because the server had too much to do at
+    once.
     """
 
     kind: Kind

@@ -108,11 +108,7 @@ def summary(
         "guidelines": [_anew(number, each) for number, each in enumerate(meanings) if each],
         "pool": rounds[result.round]["pool"],
         "test": rounds[result.round]["test"],
-        "shares": {
-            "estimated": config.calibration.kind == "estimated" and _gives_probabilities(task, state)
-            and not any(figures.get("understudy") for figures in rounds),
-            "by_label": _shares_by_label(task, state),
-        },
+        "shares": _shares(task, state, _estimates_shares(config, task, state, rounds)),
         "estimated": asdict(noise.estimated_error(state.posterior, tuple(task.labels), task.best)),
         "entities": _entities(rounds[result.round]["pool"]["final"]),
         "confusion": gold.confusion(state.posterior),
@@ -232,19 +228,26 @@ def shares(task: Task, proba: FloatArray) -> FloatArray:
     return there
 
 
-def _gives_probabilities(task: Task, state: LoopState) -> bool:
-    """Whether the first answers were more than words, which are all as sure."""
+def _estimates_shares(config: Config, task: Task, state: LoopState, rounds: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether final labels follow estimated shares: of an LLM that gives mere words, all as sure, nothing is estimated.
+
+    Nor where an understudy has taken over.
+    """
     first = state.annotations.first
-    return task.kind == "classification" and len(set(surest(first[spoken(first)]).tolist())) > 1
+    if config.calibration.kind != "estimated" or task.kind != "classification":
+        return False
+    taken_over = any(figures.get("understudy") for figures in rounds)
+    return not taken_over and len(set(surest(first[spoken(first)]).tolist())) > 1
 
 
-def _shares_by_label(task: Task, state: LoopState) -> dict[str, dict[str, float | None]]:
+def _shares(task: Task, state: LoopState, estimated: bool) -> dict[str, Any]:
     said = {"first": state.annotations.first, "final": state.posterior}
     told = {name: shares(task, proba).round(4) if spoken(proba).any() else None for name, proba in said.items()}
-    return {
+    by_label = {
         label: {name: None if found is None else float(found[place]) for name, found in told.items()}
         for place, label in enumerate(task.groups)
     }
+    return {"estimated": estimated, "by_label": by_label}
 
 
 def moved(found: Mapping[str, Any]) -> list[str]:
