@@ -19,7 +19,7 @@ from freeal.prompts import Prompt
 from freeal.select import habits
 from freeal.select.habits import Named
 from freeal.tasks import Said
-from freeal.types import PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
+from freeal.types import NO_CALL, PROBABILITY, Answers, Demonstration, Example, FloatArray, IntArray, LoopState, Pool
 
 FEWEST_WORDS = 8
 """A text too long for the LLM is cut in halves down to this many words."""
@@ -246,7 +246,7 @@ class Annotator:
                 if all_or_none or not isinstance(error, CallsSpent):
                     raise
                 for tried, reply in zip(asked, self._kept(requests, work), strict=True):
-                    tried.reply = reply or Reply(problem="no call left: stop.max_calls")
+                    tried.reply = reply or Reply(problem=NO_CALL)
                 return
             for tried, reply in zip(asked, replies, strict=True):
                 tried.take(reply, self._said(reply, tried.example.text)[0].problem)

@@ -111,6 +111,10 @@ class Answers:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
 
+NO_CALL = "no call left: stop.max_calls"
+"""Why a row has no answer that was not asked about, for lack of calls."""
+
+
 @dataclass(frozen=True, slots=True)
 class Annotations:
     """What the LLM has said so far of every row of the pool.

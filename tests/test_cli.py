@@ -207,6 +207,7 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     [
         ("calibration.kind=estimated", True),
         ("calibration.kind=batch", False),
+        ("data.sample=15", False),
         ("llm={kind: recorded, replies: pool.jsonl, id: id, label: gold}", False),
     ],
 )

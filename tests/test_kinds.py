@@ -690,6 +690,11 @@ def test_candidates_count_as_calls(tmp_path):
     found = json.loads(said.out)
     assert 0 < found["usage"]["calls"] <= 20
     assert found["rounds"][0]["asked"] < 40
+    assert not [each for each in found["warnings"] if "no readable answer" in each], found["warnings"]
+    assert any("the LLM was not asked about them" in each for each in found["warnings"])
+    rows = json.loads(freeal("status", tmp_path / "run", "--json").out)["rows"]
+    asked = sum(each["asked"] for each in found["rounds"])
+    assert rows == {"labelled": asked, "pending": 40 - asked}
 
 
 @pytest.mark.parametrize("kind", ["marked", "sorted_"])

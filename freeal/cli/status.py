@@ -53,6 +53,7 @@ def account(run: Path) -> dict[str, Any]:
     from freeal import lock, prompts, rows
     from freeal.ledger import FILE, Ledger
     from freeal.store import RunStore, is_finished, kept_config
+    from freeal.types import NO_CALL
 
     config = kept_config(run)
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
@@ -77,7 +78,7 @@ def account(run: Path) -> dict[str, Any]:
         for uid, labelled, problem in zip(pool, said.labelled, said.problems, strict=True):
             # a text without candidates, or one for an understudy, is labelled without a question; of several questions
             # a text, or of a list of entities, the round alone knows what they came to
-            if several and not labelled and problem:
+            if several and not labelled and problem not in (None, NO_CALL):
                 of_row[uid] = f"failed: {problem.partition(':')[0]}"
             elif labelled and (several or of_row[uid] == "pending"):
                 of_row[uid] = "labelled"

@@ -12,7 +12,7 @@ from freeal.config import Config
 from freeal.data import Corpus, facts
 from freeal.ledger import Ledger
 from freeal.metrics import Gold
-from freeal.select import gates, habits, noise, stopping
+from freeal.select import calibration, gates, habits, noise, stopping
 from freeal.select.reasons import sources
 from freeal.tasks import Task
 from freeal.types import FloatArray, Guidelines, LoopState, spoken, surest
@@ -231,13 +231,14 @@ def shares(task: Task, proba: FloatArray) -> FloatArray:
 def _estimates_shares(config: Config, task: Task, state: LoopState, rounds: Sequence[Mapping[str, Any]]) -> bool:
     """Whether final labels follow estimated shares: of an LLM that gives mere words, all as sure, nothing is estimated.
 
-    Nor where an understudy has taken over.
+    Nor from too few answers, nor where an understudy has taken over.
     """
-    first = state.annotations.first
     if config.calibration.kind != "estimated" or task.kind != "classification":
         return False
+    first = state.annotations.first[spoken(state.annotations.first)]
     taken_over = any(figures.get("understudy") for figures in rounds)
-    return not taken_over and len(set(surest(first[spoken(first)]).tolist())) > 1
+    enough = len(first) >= calibration.FEWEST * first.shape[-1]
+    return enough and not taken_over and len(set(surest(first).tolist())) > 1
 
 
 def _shares(task: Task, state: LoopState, estimated: bool) -> dict[str, Any]:

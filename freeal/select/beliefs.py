@@ -11,6 +11,7 @@ import numpy as np
 from freeal.errors import Unreadable
 from freeal.select.fusion import log_linear
 from freeal.types import (
+    NO_CALL,
     Annotations,
     Best,
     BoolArray,
@@ -117,6 +118,9 @@ def among_candidates(proba: FloatArray) -> FloatArray:
 
 
 def _nothing_read(annotations: Annotations) -> str:
-    problems = [problem for problem in annotations.problems if problem]
+    silent = [problem for problem in annotations.problems if problem]
+    problems = [problem for problem in silent if problem != NO_CALL]
+    if silent and not problems:
+        return "no row has a label: there were not calls enough for all questions about one (stop.max_calls)"
     first = f", first: {problems[0]}" if problems else ""
     return f"no row has a label, none of {len(problems)} replies could be read{first}; see freeal preview"

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from freeal.types import (
+    NO_CALL,
     PROBABILITY,
     Annotations,
     Answers,
@@ -308,7 +309,8 @@ class Calibrator:
         if state.next_round == 0:
             first[answers.rows] = answers.proba
         asked_in, problems = before.asked_in.copy(), before.problems.copy()
-        asked_in[answers.rows] = state.next_round
+        asked = np.array([problem != NO_CALL for problem in answers.problems], bool)
+        asked_in[answers.rows[asked]] = state.next_round
         problems[answers.rows] = answers.problems
         return Annotations(first.astype(PROBABILITY), joined.astype(PROBABILITY), asked_in, problems)
 

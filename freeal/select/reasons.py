@@ -151,9 +151,8 @@ def silences(said: Annotations) -> list[str | None]:
 
 
 def _silence(asked_in: int, problem: str | None) -> str:
-    if problem:
-        return f"gave no label ({problem})"
-    return "was not asked" if asked_in < 0 else "gave no label"
+    told = "was not asked" if asked_in < 0 else "gave no label"
+    return f"{told} ({problem})" if problem else told
 
 
 def mute(student: FloatArray) -> BoolArray:

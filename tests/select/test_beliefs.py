@@ -8,7 +8,7 @@ import pytest
 from freeal.errors import LLMError
 from freeal.select.beliefs import agreeing, filtered, lessons, most_confident
 from freeal.tasks.tags import decode
-from freeal.types import Annotations, LoopState
+from freeal.types import NO_CALL, Annotations, LoopState
 
 KINDS = ("hard", "soft", "posterior", "refined")
 NOTHING = (np.nan, np.nan)
@@ -41,6 +41,11 @@ def test_abstentions_never_train(kind, next_round):
 def test_nothing_readable_at_all_says_what_came_instead():
     with pytest.raises(LLMError, match=r"none of 2 replies could be read, first: not a label: 'hm'"):
         lessons(said(NOTHING, NOTHING), LoopState.start(2, (2,)), "soft")
+
+
+def test_too_few_calls_for_any_row_are_not_taken_for_unreadable_replies():
+    with pytest.raises(LLMError, match=r"not calls enough for all questions about one \(stop.max_calls\)"):
+        lessons(said(NOTHING, NOTHING, problem=NO_CALL), LoopState.start(2, (2,)), "soft")
 
 
 def test_hard_targets_are_labels_and_soft_ones_distributions():

@@ -19,7 +19,7 @@ from freeal.select.calibration import (
     prior_bias,
     shifted,
 )
-from freeal.types import Answers, LoopState, argmax
+from freeal.types import NO_CALL, Answers, LoopState, argmax
 
 
 def tasteful(n=400, k=3, seed=0):
@@ -128,6 +128,15 @@ def test_a_row_that_abstains_now_keeps_what_it_had(passes):
     np.testing.assert_array_equal(found.proba, before.proba)
     assert found.problems[1] == "nothing"
     assert found.asked_in.tolist() == [0, 1]
+
+
+def test_a_row_for_which_no_call_was_left_was_not_asked():
+    calibrate, start = Calibrator("none", "average"), LoopState.start(3, (2,))
+    before = calibrate(start, answers([[0.9, 0.1], NOTHING], problems=(None, NO_CALL)))
+    assert before.asked_in.tolist() == [0, -1, -1]
+    found = calibrate(after(start, before), answers([NOTHING, [0.2, 0.8]], problems=(NO_CALL, None)))
+    assert found.asked_in.tolist() == [0, 1, -1]
+    assert found.labelled.tolist() == [True, True, False]
 
 
 def test_a_row_that_abstained_before_takes_what_it_is_given_now():

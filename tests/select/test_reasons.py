@@ -5,7 +5,7 @@ import pytest
 
 from freeal.select.reasons import Decision, believed_by, decided_by, mute, reasons, sources
 from freeal.tasks.tags import decode
-from freeal.types import Annotations, LoopState, argmax
+from freeal.types import NO_CALL, Annotations, LoopState, argmax
 
 NOTHING = [np.nan] * 2
 
@@ -44,6 +44,7 @@ def test_whose_word_entities_are_is_told_by_what_is_decoded():
         (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], -1), "the LLM was not asked: the student's word alone"),
         (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], 0, "cut off"), "the LLM gave no label (cut off): the student's"),
         (after([NOTHING], [[0.5, 0.5]], [NOTHING], -1), "no label: the LLM was not asked, and no student has a say"),
+        (after([NOTHING], [[0.1, 0.9]], [[0.1, 0.9]], -1, NO_CALL), f"not asked ({NO_CALL}): the student's"),
         (after([NOTHING], [[0.5, 0.5]], [NOTHING], 0, "refused"), "no label: the LLM gave no label (refused), and no"),
         (
             after([[0.5, 0.4, 0.1]], [[0.1, 0.4, 0.5]], [[0.3, 0.4, 0.3]]),
