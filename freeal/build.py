@@ -103,7 +103,10 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     demos = decisions.demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = decisions.refining(config, corpus.pool, annotator, demos, emit)
     own = decisions.calibrator(
-        config, tuple(task.labels), lambda rows: shared().encode([texts[int(row)] for row in rows])
+        config,
+        tuple(task.labels),
+        lambda rows: shared().encode([texts[int(row)] for row in rows]),
+        decisions.taste(config, annotator, corpus.pool),
     )
     calibrate = decisions.understudied(config, own, corpus.pool, annotator, shared, emit)
     return Parts(

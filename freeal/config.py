@@ -208,6 +208,13 @@ class CalibrationConfig(Section):
         "best learned from the texts; or to stated shares",
     )
     prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
+    content_free: int = Field(
+        24,
+        ge=0,
+        description="estimated, two labels: texts of words drawn at random from the pool that the LLM is asked about, "
+        "a call each; what it says of them is its taste alone, by which a rare label stays rarer. Only where the first "
+        "round asks about five times as many rows; 0: none",
+    )
     passes: Literal["latest", "average"] = Field(
         "average", description="of the passes with demonstrations; the first is replaced"
     )

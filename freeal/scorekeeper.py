@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from freeal import data, entity_metrics, guidelines, lexicon, metrics, understudy
+from freeal import data, entity_metrics, guidelines, lexicon, metrics, taste, understudy
 from freeal.annotator import Annotator
 from freeal.candidates import Candidates
 from freeal.config import Config
@@ -46,7 +46,11 @@ Reader = Annotator | Panel | Candidates
 
 def works_of(number: int) -> list[str]:
     """What round `number` asks for, as the ledger names it."""
-    return [f"round {number}", *guidelines.works(number), *([] if number else [understudy.WORK, lexicon.WORK])]
+    return [
+        f"round {number}",
+        *guidelines.works(number),
+        *([] if number else [understudy.WORK, lexicon.WORK, taste.WORK]),
+    ]
 
 
 def all_works_of(number: int) -> list[str]:

@@ -218,6 +218,13 @@ ABLATED = (
         student=True,
         again=True,
     ),
+    Method(
+        "default, taste not asked for",
+        "no texts that say nothing",
+        ("calibration.content_free=0",),
+        "final",
+        student=True,
+    ),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(
         "default, linear judge",

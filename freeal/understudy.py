@@ -90,7 +90,7 @@ class Understudy:
         rows: IntArray = np.arange(len(read))
         every = np.ones(len(read), bool)
         heard = Answers(rows, read, every, (None,) * len(read))
-        as_sure = replace(self.calibrate, min_information=0.0)  # its lessons have told how sure it may be
+        as_sure = replace(self.calibrate, min_information=0.0, taste=None)  # its lessons tell how sure it may be
         return as_sure.correction(heard, np.full_like(read, np.nan))(read, every)
 
 

@@ -135,7 +135,8 @@ def test_who_is_never_asked_again_is_asked_about_all_rows_at_once(tmp_path, chos
     job = films(tmp_path, opinions(120), data={"gold": "gold"})
     planned = json.loads(freeal("plan", job, "--set", chosen, "--json").out)["calls"]
     found = json.loads(freeal("run", job, "--out", tmp_path / "run", "--set", chosen, "--json").out)
-    assert planned["first_round"] == found["usage"]["calls"] == 120
+    assert planned["first_round"] == found["rounds"][0]["asked"] == 120
+    assert planned["first_round"] + planned["content_free"] == found["usage"]["calls"]
     assert found["pool"]["zero_shot"]["coverage"] == 1.0
     if chosen == "preset=zero-shot":
         assert found["sources"] == {"llm": 120}
@@ -336,6 +337,7 @@ def test_plan_counts_calls_tokens_and_dollars_and_shows_prompts_without_a_key(co
     calls = {
         "cold_start": 0,
         "names": 0,
+        "content_free": 0,
         "guidelines_at_most": 0,
         "first_round": 30,
         "later_rounds_at_most": 30,

@@ -17,7 +17,7 @@ LAYERS = (
     ("pipeline", "report", "repair"),
     ("scorekeeper",),
     ("guidelines",),
-    ("panel", "verification", "candidates", "understudy"),
+    ("panel", "verification", "candidates", "understudy", "taste"),
     ("annotator", "demonstrations", "lexicon", "store", "rows", "lock"),
     ("llm.*", "student.*"),
     ("entity_metrics",),

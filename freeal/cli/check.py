@@ -94,6 +94,9 @@ def told(found: dict[str, Any]) -> list[str]:
     if found["max_calls"] is not None and not calls["first_round"]:
         lines.append(f"limit:  {found['max_calls']:,} calls leave none for a row (stop.max_calls)")
     lines.append(f"round 0: {calls['first_round']:,} calls, about {tokens['first_round']:,} tokens in")
+    if calls["content_free"]:
+        asked = f"{calls['content_free']:,} texts of chance words, about {tokens['content_free']:,} tokens in"
+        lines.append(f"taste:  {asked} (calibration.content_free)")
     if calls["later_rounds_at_most"]:
         rounds = found["rounds"] - 1
         most = f"{calls['later_rounds_at_most']:,} calls, about {tokens['later_rounds_at_most']:,} tokens in"

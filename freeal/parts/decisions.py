@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from freeal import guidelines, understudy
+from freeal.annotator import Annotator
 from freeal.candidates import Candidates
 from freeal.config import (
     Config,
@@ -26,6 +27,7 @@ from freeal.select.calibration import Calibrator, asked_again
 from freeal.student import Keep
 from freeal.tasks import Task
 from freeal.tasks.tokens import Tokens
+from freeal.taste import Taste
 from freeal.types import (
     Annotations,
     BoolArray,
@@ -41,6 +43,9 @@ from freeal.verification import Verifier
 
 if TYPE_CHECKING:
     from freeal.student.embedders import Embedder
+
+AT_LEAST = 5
+"""Rows of the first round for each text that says nothing."""
 
 
 def demonstrations(
@@ -73,7 +78,10 @@ def refining(
 
 
 def calibrator(
-    config: Config, labels: Sequence[str], vectors: Callable[[IntArray], FloatArray] | None = None
+    config: Config,
+    labels: Sequence[str],
+    vectors: Callable[[IntArray], FloatArray] | None = None,
+    taste: Taste | None = None,
 ) -> Calibrator:
     """How a pass is calibrated; an LLM that gives mere words is not. `vectors` are those of rows of the pool."""
     settings = config.calibration
@@ -82,7 +90,33 @@ def calibrator(
     if settings.kind == "prior":
         return Calibrator("prior", settings.passes, stated_prior(settings.prior, labels), sober=settings.sober)
     least = config.stop.min_information
-    return Calibrator(settings.kind, settings.passes, vectors=vectors, min_information=least, sober=settings.sober)
+    return Calibrator(
+        settings.kind, settings.passes, vectors=vectors, taste=taste, min_information=least, sober=settings.sober
+    )
+
+
+def taste(config: Config, annotator: Reader, pool: Pool) -> Taste | None:
+    """Who knows what the LLM says of texts that say nothing; None if it is not asked about any."""
+    if not isinstance(annotator, Annotator):
+        return None
+    count = content_free(config, annotator.prompt, annotator.capabilities, len(pool))
+    left = partial(_left, 1, config, annotator)
+    return Taste(annotator, pool, count, left, config.seed) if count else None
+
+
+def content_free(config: Config, prompt: Prompt, able: Capabilities, rows: int) -> int:
+    """Texts that say nothing to ask about, for a pool of `rows`; none where that would cost much, or serve nothing.
+
+    They serve where there are two labels. A panel of LLMs divides out their tastes in its own way.
+    """
+    settings, labels = config.calibration, prompt.labels
+    two = prompt.task.kind == "classification" and len(labels) == 2
+    alone = not config.panel and len(prompt.wordings) == 1
+    plain = settings.kind == "estimated" and config.cold_start.kind == "none"
+    if not (two and alone and plain and able.probabilities) or able.by_uid:
+        return 0
+    first = queries.scouted(rows, len(labels), config.query.scout, config.asking_rounds)
+    return settings.content_free if first >= AT_LEAST * settings.content_free else 0
 
 
 def stated_prior(prior: Mapping[str, float] | None, labels: Sequence[str]) -> FloatArray:

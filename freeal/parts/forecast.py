@@ -29,7 +29,8 @@ class Wanted:
 
     `first`, `test`, and at most `later` in each of `further` rounds: distinct texts to ask about, each of which takes
     `a_row` calls in the mean. `cold_start`, and in need `rescue`: texts that the LLM is to write; `names`: lists of
-    them. `rewrites`: whether the meanings of the labels are rewritten before each later round.
+    them. `content_free`: texts that say nothing. `rewrites`: whether the meanings of the labels are rewritten before
+    each later round.
     """
 
     first: int
@@ -39,6 +40,7 @@ class Wanted:
     a_row: float = 1.0
     cold_start: int = 0
     names: int = 0
+    content_free: int = 0
     rescue: int = 0
     rewrites: bool = False
 
@@ -58,6 +60,7 @@ class Calls:
     cold_start: int
     names: int
     first_round: int
+    content_free: int
     test: int
     later_rounds_at_most: int
     guidelines_at_most: int
@@ -73,14 +76,16 @@ def calls_within(wanted: Wanted, limit: int | None) -> Calls:
 
     Example:
         >>> calls_within(Wanted(first=25, later=100, further=1, test=20, rescue=60), 90)
-        Calls(cold_start=0, names=0, first_round=25, test=20, later_rounds_at_most=45, guidelines_at_most=0, \
-rescue_at_most=60)
+        Calls(cold_start=0, names=0, first_round=25, content_free=0, test=20, later_rounds_at_most=45, \
+guidelines_at_most=0, rescue_at_most=60)
     """
     left = sys.maxsize if limit is None else limit
     cold_start = min(wanted.cold_start, left)
     names = min(wanted.names, left - cold_start)
     first = wanted.calls_for(queries.affordable(wanted.first, left, wanted.whole_row, cold_start + names))
     left -= cold_start + names + first
+    content_free = wanted.content_free if wanted.content_free <= left else 0
+    left -= content_free
     rescue = min(wanted.rescue, left)
     test = wanted.calls_for(wanted.test)
     test = test if test <= left else 0  # it is read as a whole, or not at all
@@ -91,7 +96,7 @@ rescue_at_most=60)
         aside = aside if guidelines.affordable(aside, left) else 0
         asked = wanted.calls_for(queries.affordable(wanted.later, left, wanted.whole_row, aside))
         later, rewriting, left = later + asked, rewriting + aside, left - asked - aside
-    return Calls(cold_start, names, first, test, later, rewriting, rescue)
+    return Calls(cold_start, names, first, content_free, test, later, rewriting, rescue)
 
 
 def rewritings(wanted: Wanted, calls: Calls) -> int:
@@ -130,6 +135,7 @@ def tokens_of(wanted: Wanted, calls: Calls, lengths: Lengths) -> dict[str, int]:
         "cold_start": calls.cold_start * lengths.text,
         "names": calls.names * lengths.names,
         "first_round": calls.first_round * lengths.first,
+        "content_free": calls.content_free * lengths.plain,
         "test": calls.test * lengths.test,
         "later_rounds_at_most": calls.later_rounds_at_most * lengths.later,
         "guidelines_at_most": (calls.guidelines_at_most - anew) * lengths.later + anew * lengths.meanings,
@@ -166,6 +172,7 @@ def asked_for(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wante
         a_row=readers(config, prompt) * questions * worth_asking(config, prompt),
         cold_start=start.total if start.kind == "generated" else 0,
         names=len(requests_for_names(config, prompt)),
+        content_free=decisions.content_free(config, prompt, able, len(pool)),
         rescue=min(start.rescue, len(pool)) if decisions.may_be_rescued(config, prompt.task, llm.capabilities) else 0,
         rewrites=rewrites,
     )

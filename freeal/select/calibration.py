@@ -90,6 +90,34 @@ def prior_bias(proba: FloatArray, prior: FloatArray) -> FloatArray:
     return centred
 
 
+def estimated_prior(
+    proba: FloatArray, vectors: FloatArray, even: bool = True, taste: FloatArray | None = None
+) -> FloatArray:
+    """(k,) the shares of the labels, without gold: as they are best learned, and as the LLM's taste leaves them.
+
+    The `learnable_prior` makes a rare label of two as frequent as the other, the more so the less texts tell of it. To
+    divide out what the LLM says of texts that say nothing (contextual calibration, Zhao et al., ICML 2021, by words of
+    the pool itself, Fei et al., ACL 2023) leaves it rare, but errs where an LLM knows labels by single words. So each
+    has its say by what is told, squared: the LLM's by the `information` of its answers, the texts' by the share of the
+    variance that they explain. Measured in docs/log.md.
+
+    Args:
+        proba: (m, k), no abstentions; vectors: (m, d) of the same texts, of length one.
+        even: as for `learnable_prior`.
+        taste: (b, k) what the LLM says of texts that say nothing; None if that is not known.
+    """
+    learned = learnable_prior(proba, vectors, even)
+    told = None if taste is None else information(proba)
+    if taste is None or told is None:
+        return learned
+    explained = Explained.by(vectors).share(shifted(proba, prior_bias(proba, learned)))
+    weights = np.array([told, explained]) ** 2
+    by_llm = weights[0] / weights.sum() if weights.any() else 0.0
+    left = shifted(proba, batch_bias(taste)).mean(axis=0)
+    shares: FloatArray = by_llm * left + (1.0 - by_llm) * learned
+    return shares
+
+
 def learnable_prior(proba: FloatArray, vectors: FloatArray, even: bool = True) -> FloatArray:
     """(k,) the shares of the labels under which they can best be learned from the texts: an estimate without gold.
 
@@ -160,6 +188,11 @@ class Explained:
         amount = float((apart**2).sum() - (missed**2).sum()) / len(proba)
         slope: FloatArray = 2.0 * (apart - self._residuals(missed * self.scale[:, None])) / len(proba)
         return (amount, slope) if amount > TINY else (TINY, np.zeros_like(slope))
+
+    def share(self, proba: FloatArray) -> float:
+        """Of the variance of `proba` (m, k), from 0 to 1; 0 where there is none."""
+        variance = float(((proba - proba.mean(axis=0)) ** 2).sum()) / len(proba)
+        return self(proba)[0] / variance if variance > TINY else 0.0
 
     def _residuals(self, values: FloatArray) -> FloatArray:
         left: FloatArray = values - self.basis @ (self.kept[:, None] * (self.basis.T @ values))
@@ -273,9 +306,9 @@ def _told(proba: FloatArray) -> BoolArray:
 class Calibrator:
     """What becomes of a pass of the LLM: calibrated, and joined to what it said before.
 
-    kind: `none`; `batch` (the first pass is divided by its mean); `estimated` (the first pass is brought to the shares
-    under which its labels are best learned); `prior` (it is brought to the stated shares). In all but the first, a
-    later pass over some rows is brought to the mean of what is believed by then of those of them that had labels.
+    kind: `none`; `batch` (the first pass is divided by its mean); `estimated` (it is brought to the shares of the
+    labels, see `estimated_prior`); `prior` (it is brought to the stated shares). In all but the first, a later pass
+    over some rows is brought to the mean of what is believed by then of those of them that had labels.
     passes: `latest` replaces what a row had; `average` takes the geometric mean of its passes since the second
     round: what was said before there were demonstrations from the pool is replaced in both.
     """
@@ -285,6 +318,8 @@ class Calibrator:
     prior: FloatArray | None = None
     vectors: Callable[[IntArray], FloatArray] | None = None
     """(m, d) of rows of the pool, of length one; for `estimated`."""
+    taste: Callable[[], FloatArray | None] | None = None
+    """(b, k) what the LLM says of texts that say nothing, for `estimated`; None where that is not known."""
     min_information: float = 0.0
     """For `estimated`: of a first pass that tells less, the labels stay and the sureness goes."""
     sober: bool = True
@@ -354,7 +389,9 @@ class Calibrator:
         if self.vectors is None:
             return Correction(batch_bias(proba))
         sample = np.linspace(0, len(proba) - 1, min(len(proba), MOST)).astype(np.int64)
-        return Correction(prior_bias(proba, learnable_prior(proba[sample], self.vectors(rows[sample]), alone)))
+        taste = None if self.taste is None else self.taste()
+        shares = estimated_prior(proba[sample], self.vectors(rows[sample]), alone, taste)
+        return Correction(prior_bias(proba, shares))
 
 
 def _most_again(first: FloatArray, rows: IntArray) -> bool:
