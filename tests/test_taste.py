@@ -159,5 +159,17 @@ def test_what_is_asked_for_the_taste_is_told_planned_and_counted(tmp_path):
     assert not [each for each in events if isinstance(each, Note) and each.where == WORK]
 
 
+def test_the_taste_is_part_of_what_a_run_costs_at_least(tmp_path):
+    settings(tmp_path, query={"scout": 1.0}, rounds=1, llm={"kind": "openai", "model": "gpt-4o-mini"})
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, messages(480))), encoding="utf-8")
+    low = {}
+    for count in (0, 96):
+        more = ("--set", f"calibration.content_free={count}", "--json")
+        found = json.loads(freeal("plan", tmp_path / "run.yaml", *more).out)
+        assert found["calls"]["content_free"] == count
+        low[count] = found["cost"]["low"]
+    assert low[96] == pytest.approx(1.2 * low[0], rel=0.1)
+
+
 WORDS_OF_TWO = {label: WORDS[label] for label in (COMMON, RARE)}
 SURE = {"probabilities": True, "noise": 0.0}

@@ -94,7 +94,7 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
     replies = [reply for each in prompt.wordings for reply in each.replies]
     said = max(map(len, replies), default=4 * (NAMED_AS_JSON if prompt.task.form else NAMED)) // 4 + 2
     written = calls["cold_start"] * WRITTEN + calls["names"] * lexicon.ROOM
-    read = sum(tokens[part] for part in ("cold_start", "names", "first_round", "test"))
+    read = sum(tokens[part] for part in ("cold_start", "names", "first_round", "content_free", "test"))
     said_anew = found["rewritings_at_most"] * guidelines.TOKENS * (1 + len(prompt.labels))
     rescue = calls["rescue_at_most"]
     rescued = 1.0 - (sum(calls.values()) - found["calls_at_most"]) / rescue if rescue else 0.0  # or in a later round
@@ -103,7 +103,7 @@ def cost(config: Config, found: dict[str, Any], prompt: Prompt) -> dict[str, flo
         most = llm.votes if isinstance(llm, OpenAIConfig) and replies else 1
         least = most if isinstance(llm, OpenAIConfig) and llm.strategy == "votes" else 1
         room = (llm.reply_tokens or 0) * most if isinstance(llm, OpenAIConfig) else 0
-        first = calls["first_round"] + calls["test"]
+        first = calls["first_round"] + calls["content_free"] + calls["test"]
         later = calls["later_rounds_at_most"] + calls["guidelines_at_most"]
         low += price.of(read, first * said * least + written)
         high += price.of(read, first * said * most + written)
