@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -102,11 +102,12 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
     texts = corpus.pool.texts
     demos = decisions.demonstrations(config, annotator.prompt, partial(annotator.ask, work=COLD_START), shared, emit)
     refine = decisions.refining(config, corpus.pool, annotator, demos, emit)
+    taste = decisions.taste(config, annotator, corpus.pool)
     own = decisions.calibrator(
         config,
         tuple(task.labels),
         lambda rows: shared().encode([texts[int(row)] for row in rows]),
-        decisions.taste(config, annotator, corpus.pool),
+        taste,
     )
     calibrate = decisions.understudied(config, own, corpus.pool, annotator, shared, emit)
     return Parts(
@@ -131,7 +132,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
         ),
         believe=partial(decisions.believe, config=config, task=task),
         stop=partial(decisions.stop, config=config, annotator=annotator),
-        measure=Scorekeeper(config, corpus, annotator, own),
+        measure=Scorekeeper(config, corpus, annotator, replace(own, taste=taste and taste.kept)),
         best=task.best,
         emit=emit,
     )

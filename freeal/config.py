@@ -205,15 +205,16 @@ class CalibrationConfig(Section):
     kind: Literal["none", "batch", "estimated", "prior"] = Field(
         "estimated",
         description="none; divide by the mean of the pass; bring it to the shares of the labels under which they are "
-        "best learned from the texts; or to stated shares",
+        "best learned from the texts (of two labels see content_free, too); or to stated shares",
     )
     prior: Mapping[str, float] | None = Field(None, description="label: share, for kind prior")
     content_free: int = Field(
         24,
         ge=0,
         description="estimated, two labels: texts of words drawn at random from the pool that the LLM is asked about, "
-        "a call each; what it says of them is its taste alone, by which a rare label stays rarer. Only where the first "
-        "round asks about five times as many rows; 0: none",
+        "a call each; what it says of them is its taste alone, by which a rare label stays rarer. Only of one LLM that "
+        "gives probabilities, with one prompt without other columns, of texts of four words and more, and where the "
+        "first round asks about five times as many rows; 0: none",
     )
     passes: Literal["latest", "average"] = Field(
         "average", description="of the passes with demonstrations; the first is replaced"

@@ -224,6 +224,7 @@ ABLATED = (
         ("calibration.content_free=0",),
         "final",
         student=True,
+        tasks=("classification",),
     ),
     Method("default, no judge", "the student judges its own rows", ("student.judge=none",), "final", student=True),
     Method(

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from freeal.annotator import Annotator
-from freeal.errors import BudgetError
-from freeal.events import Note
 from freeal.types import Example, FloatArray, Pool, spoken
 
 WORK = "content-free texts"
 """What is asked about them is told, and kept, under this name."""
 
-FACT = "content-free texts"
-"""Under this name the ledger remembers how many were asked about: a run that is resumed keeps to it."""
+ASKED_FOR = "content-free texts"
+"""Under this name the ledger remembers how many are asked about: who is interrupted amid them asks for as many."""
+
+ANSWERS = "content-free texts, answers"
+"""And under this one what came of it: a run that is resumed goes by the same, whatever its settings are by then."""
 
 FEWEST_WORDS = 4
 """Of a pool whose median text is shorter, a word may be all that a text says, or is not divided by spaces."""
 
-
 MOST_ROWS = 2000
 """Rows of which words are drawn."""
 
+MOST_WORDS = 500
+"""Words of a row that may be drawn."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class Taste:
     """The LLM's answers to `count` texts of words that are drawn at random from the pool.
 
@@ -40,31 +43,36 @@ class Taste:
     count: int
     left: Callable[[], int | None]
     seed: int
-    _answers: FloatArray | None = field(default=None, repr=False)
 
     def __call__(self) -> FloatArray | None:
-        """(b, k) distributions as answered; None where they were not asked about, or most were not answered."""
-        if self._answers is None:
-            self._answers = self._asked()
-        return self._answers if len(self._answers) > self.count / 2 else None
+        """(b, k) distributions as answered; None where they were not asked about, or most were not answered.
+
+        Raises:
+            BudgetError: the money allowed is spent; what was answered is kept.
+        """
+        ledger = self.annotator.ledger
+        if ledger.recall(ANSWERS, alone=True) is None:
+            ledger.remember(ANSWERS, self._asked().tolist())
+        return self.kept()
+
+    def kept(self) -> FloatArray | None:
+        """The same, without asking."""
+        found = self.annotator.ledger.recall(ANSWERS, alone=True)
+        return np.array(found, np.float64) if isinstance(found, list) and found else None
 
     def _asked(self) -> FloatArray:
-        k, ledger = len(self.annotator.prompt.task.classes), self.annotator.ledger
-        nothing: FloatArray = np.zeros((0, k))
-        kept, left = ledger.recall(FACT, alone=True), self.left()
-        enough = kept == self.count if isinstance(kept, int) else left is None or left >= self.count
-        texts = content_free(self.pool, self.count, self.seed) if enough else ()
-        ledger.remember(FACT, len(texts))
+        ledger, left = self.annotator.ledger, self.left()
+        begun = ledger.recall(ASKED_FOR, alone=True)
+        count = begun if isinstance(begun, int) else self.count if left is None or left >= self.count else 0
+        ledger.remember(ASKED_FOR, count)
+        texts = content_free(self.pool, count, self.seed)
+        nothing: FloatArray = np.zeros((0, len(self.annotator.prompt.task.classes)))
         if not texts:
             return nothing
         asking = replace(self.annotator, unit="texts", states=False)
-        try:
-            said = asking.annotate(Pool(texts), np.arange(len(texts)), [()] * len(texts), WORK)
-        except BudgetError as error:  # the round is kept as it is
-            self.annotator.emit(Note(f"the LLM is not asked about them: {error}", WORK))
-            ledger.remember(FACT, 0)
-            return nothing
-        return said.proba[said.scored & spoken(said.proba)].astype(np.float64)
+        said = asking.annotate(Pool(texts), np.arange(len(texts)), [()] * len(texts), WORK)
+        told: FloatArray = said.proba[said.scored & spoken(said.proba)].astype(np.float64)
+        return told if len(told) > len(texts) / 2 else nothing
 
 
 def content_free(pool: Pool, count: int, seed: int) -> tuple[Example, ...]:
@@ -74,7 +82,7 @@ def content_free(pool: Pool, count: int, seed: int) -> tuple[Example, ...]:
     """
     rng = np.random.default_rng([seed, 8])
     rows = rng.choice(len(pool), min(len(pool), MOST_ROWS), replace=False)
-    of_rows = [pool[int(row)].text.split() for row in rows]
+    of_rows = [pool[int(row)].text.split()[:MOST_WORDS] for row in rows]
     words = [word for row in of_rows for word in row]
     length = int(np.median([len(row) for row in of_rows]))
     if length < FEWEST_WORDS:

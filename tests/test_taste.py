@@ -3,6 +3,7 @@
 import json
 import math
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from test_pipeline import PROMPT, WORDS, go, settings
 
 from freeal import build, config, prompts
 from freeal.annotator import Annotator
+from freeal.errors import BudgetError
 from freeal.events import Note
 from freeal.llm import Capabilities, Reply
 from freeal.llm.scripted import ScriptedLLM
 from freeal.parts import decisions
-from freeal.taste import FACT, WORK, Taste, content_free
+from freeal.taste import ASKED_FOR, WORK, Taste, content_free
 from freeal.types import Example, Pool
 
 COMMON, RARE = list(WORDS)[:2]
@@ -106,6 +108,8 @@ def prompt_for(folder, k):
         (2, 480, ABLE, {"calibration": {"kind": "batch"}}, 0),
         (3, 480, ABLE, {}, 0),
         (2, 480, ABLE, {"cold_start": {"kind": "generated"}}, 0),
+        (2, 480, ABLE, {"llm": {"kind": "openai", "model": "m"}}, 24),
+        (2, 480, ABLE, {"llm": {"kind": "openai", "model": "m", "batch": True}}, 0),
         (2, 480, Capabilities(probabilities=False, generation=True), {}, 0),
         (2, 480, Capabilities(probabilities=True, generation=False, by_uid=True), {}, 0),
         (2, 480, ABLE, {"llm": [{"kind": "scripted", "keywords": {}, "noise": x} for x in (0.1, 0.2)]}, 0),
@@ -113,7 +117,55 @@ def prompt_for(folder, k):
 )
 def test_they_are_asked_about_where_they_serve_and_cost_little(tmp_path, k, rows, able, more, wanted):
     chosen = settings(tmp_path, k=k, **more)
-    assert decisions.content_free(chosen, prompt_for(tmp_path, k), able, rows) == wanted
+    assert decisions.texts_for_taste(chosen, prompt_for(tmp_path, k), able, rows) == wanted
+
+
+def test_a_prompt_that_shows_other_columns_has_no_texts_that_say_nothing(tmp_path):
+    chosen, path = settings(tmp_path), tmp_path / "prompt.md"
+    told = path.read_text(encoding="utf-8").replace("{{ text }}", "{{ title }}: {{ text }}")
+    path.write_text(told, encoding="utf-8")
+    assert prompts.load(path).fields == ("title",)
+    assert decisions.texts_for_taste(chosen, prompts.load(path), ABLE, 480) == 0
+
+
+def test_short_texts_are_not_planned_for(tmp_path):
+    settings(tmp_path, query={"scout": 1.0}, rounds=1, llm={"kind": "scripted", "keywords": WORDS_OF_TWO} | SURE)
+    short = [{"id": str(i), "text": f"{WORDS[RARE][0]} {i}", "gold": RARE} for i in range(200)]
+    (tmp_path / "pool.jsonl").write_text("\n".join(map(json.dumps, short)), encoding="utf-8")
+    assert json.loads(freeal("plan", tmp_path / "run.yaml", "--json").out)["calls"]["content_free"] == 0
+
+
+def test_a_run_that_goes_on_for_more_rounds_keeps_the_taste_of_its_first(tmp_path):
+    job, _ = job_of(tmp_path / "run", fond(1.5))
+    go(job)
+    more = job.config.model_copy(update={"rounds": 2, "query": job.config.query.model_copy(update={"scout": 0.25})})
+    again = build.job(more, job.prompt, job.corpus, tmp_path / "run", lambda event: None)
+    assert decisions.texts_for_taste(more, job.prompt, ABLE, 200) == 0
+    kept = decisions.taste(more, again.parts.annotator, job.corpus.pool).kept()
+    again.ledger.close()
+    assert kept.shape == (24, 2)
+
+
+def test_a_run_that_began_without_it_is_not_asked_for_it_when_it_measures(tmp_path):
+    job, _ = job_of(tmp_path / "run", fond(1.5))
+    measure = job.parts.measure
+    assert measure.calibrate.taste() is None
+    assert job.ledger.usage().calls == 0
+
+
+def test_money_that_ends_amid_it_ends_the_run_and_more_money_asks_the_rest(tmp_path):
+    job, _ = job_of(tmp_path / "run", fond(0.0))
+    left = iter(range(10))
+
+    def until_spent(request):
+        if next(left, None) is None:
+            raise BudgetError("spent")
+        return fond(0.0)(request)
+
+    poor = replace(job.parts.annotator, llm=ScriptedLLM(until_spent, probabilities=True))
+    with pytest.raises(BudgetError):
+        Taste(poor, job.corpus.pool, 24, lambda: None, 0)()
+    assert taste_of(tmp_path, job, 0)().shape == (24, 2), "as many as it began with"
 
 
 def taste_of(tmp_path, job, left):
@@ -123,7 +175,7 @@ def taste_of(tmp_path, job, left):
 def test_where_no_calls_are_left_shares_are_estimated_and_a_resumed_run_keeps_to_it(tmp_path):
     job, _ = job_of(tmp_path / "run", fond(0.0))
     assert taste_of(tmp_path, job, 23)() is None
-    assert job.ledger.recall(FACT) == 0
+    assert job.ledger.recall(ASKED_FOR) == 0
     assert taste_of(tmp_path, job, None)() is None, "as it began"
     assert job.ledger.usage().calls == 0
 

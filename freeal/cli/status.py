@@ -78,8 +78,8 @@ def account(run: Path) -> dict[str, Any]:
         for uid, labelled, problem in zip(pool, said.labelled, said.problems, strict=True):
             # a text without candidates, or one for an understudy, is labelled without a question; of several questions
             # a text, or of a list of entities, the round alone knows what they came to
-            if several and not labelled and problem not in (None, NO_CALL):
-                of_row[uid] = f"failed: {problem.partition(':')[0]}"
+            if several and not labelled and problem:
+                of_row[uid] = "pending" if problem == NO_CALL else f"failed: {problem.partition(':')[0]}"
             elif labelled and (several or of_row[uid] == "pending"):
                 of_row[uid] = "labelled"
     by_state = Counter(of_row.values())

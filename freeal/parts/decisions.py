@@ -14,6 +14,7 @@ from freeal.candidates import Candidates
 from freeal.config import (
     Config,
     LinearConfig,
+    OpenAIConfig,
 )
 from freeal.demonstrations import Demonstrations
 from freeal.errors import CallsSpent, ConfigError
@@ -27,7 +28,7 @@ from freeal.select.calibration import Calibrator, asked_again
 from freeal.student import Keep
 from freeal.tasks import Task
 from freeal.tasks.tokens import Tokens
-from freeal.taste import Taste
+from freeal.taste import ANSWERS, Taste
 from freeal.types import (
     Annotations,
     BoolArray,
@@ -99,21 +100,24 @@ def taste(config: Config, annotator: Reader, pool: Pool) -> Taste | None:
     """Who knows what the LLM says of texts that say nothing; None if it is not asked about any."""
     if not isinstance(annotator, Annotator):
         return None
-    count = content_free(config, annotator.prompt, annotator.capabilities, len(pool))
+    count = texts_for_taste(config, annotator.prompt, annotator.capabilities, len(pool))
+    known = annotator.ledger.recall(ANSWERS, alone=True) is not None
     left = partial(_left, 1, config, annotator)
-    return Taste(annotator, pool, count, left, config.seed) if count else None
+    return Taste(annotator, pool, count, left, config.seed) if count or known else None
 
 
-def content_free(config: Config, prompt: Prompt, able: Capabilities, rows: int) -> int:
-    """Texts that say nothing to ask about, for a pool of `rows`; none where that would cost much, or serve nothing.
+def texts_for_taste(config: Config, prompt: Prompt, able: Capabilities, rows: int) -> int:
+    """How many texts that say nothing to ask about, for a pool of `rows`; 0 where that costs much, or serves nothing.
 
-    They serve where there are two labels. A panel of LLMs divides out their tastes in its own way.
+    They serve where there are two labels. A panel of LLMs divides out their tastes in its own way; other columns that a
+    prompt shows say something; and a file of its own for them may keep a batch waiting for a day.
     """
     settings, labels = config.calibration, prompt.labels
     two = prompt.task.kind == "classification" and len(labels) == 2
-    alone = not config.panel and len(prompt.wordings) == 1
+    alone = not config.panel and len(prompt.wordings) == 1 and not prompt.fields
     plain = settings.kind == "estimated" and config.cold_start.kind == "none"
-    if not (two and alone and plain and able.probabilities) or able.by_uid:
+    batched = isinstance(config.llm, OpenAIConfig) and config.llm.batch
+    if not (two and alone and plain and able.probabilities) or able.by_uid or batched:
         return 0
     first = queries.scouted(rows, len(labels), config.query.scout, config.asking_rounds)
     return settings.content_free if first >= AT_LEAST * settings.content_free else 0

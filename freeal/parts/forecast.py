@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from freeal import guidelines
+from freeal import guidelines, taste
 from freeal.config import Config
 from freeal.data import Corpus
 from freeal.demonstrations import requests_for_texts
@@ -172,7 +172,9 @@ def asked_for(config: Config, prompt: Prompt, corpus: Corpus, llm: LLM) -> Wante
         a_row=readers(config, prompt) * questions * worth_asking(config, prompt),
         cold_start=start.total if start.kind == "generated" else 0,
         names=len(requests_for_names(config, prompt)),
-        content_free=decisions.content_free(config, prompt, able, len(pool)),
+        content_free=len(
+            taste.content_free(pool, decisions.texts_for_taste(config, prompt, able, len(pool)), config.seed)
+        ),
         rescue=min(start.rescue, len(pool)) if decisions.may_be_rescued(config, prompt.task, llm.capabilities) else 0,
         rewrites=rewrites,
     )

@@ -335,7 +335,8 @@ class Calibrator:
         if self.sober and self.kind != "none" and _most_again(before.first, answers.rows):
             sober = no_surer(answers.proba, before.first[answers.rows], answers.scored)
             answers = replace(answers, proba=sober)
-        proba = self.correction(answers, believed)(answers.proba, answers.scored)
+        plain = self if state.next_round == 0 else replace(self, taste=None)  # that of answers without demonstrations
+        proba = plain.correction(answers, believed)(answers.proba, answers.scored)
         rows = answers.rows[given]
         joined, first = before.proba.copy(), before.first.copy()
         kept = before.proba[rows] if self.passes == "average" else np.full_like(proba[given], np.nan)
@@ -346,7 +347,8 @@ class Calibrator:
         asked_in, problems = before.asked_in.copy(), before.problems.copy()
         asked = np.array([problem != NO_CALL for problem in answers.problems], bool)
         asked_in[answers.rows[asked]] = state.next_round
-        problems[answers.rows] = answers.problems
+        told = asked | (before.asked_in[answers.rows] < 0)
+        problems[answers.rows[told]] = np.array(answers.problems, object)[told]
         return Annotations(first.astype(PROBABILITY), joined.astype(PROBABILITY), asked_in, problems)
 
     def correction(self, answers: Answers, believed: FloatArray) -> Correction | Corrections:

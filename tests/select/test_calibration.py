@@ -130,6 +130,20 @@ def test_a_row_that_abstains_now_keeps_what_it_had(passes):
     assert found.asked_in.tolist() == [0, 1]
 
 
+def test_a_row_that_was_refused_stays_so_if_no_call_is_left_to_ask_again():
+    calibrate, start = Calibrator("none", "average"), LoopState.start(2, (2,))
+    before = calibrate(start, answers([[0.9, 0.1], NOTHING], problems=(None, "refused")))
+    found = calibrate(after(start, before), answers([NOTHING], rows=[1], problems=(NO_CALL,)))
+    assert found.asked_in.tolist() == [0, 0]
+    assert list(found.problems) == [None, "refused"]
+
+
+def test_the_taste_without_demonstrations_is_not_that_of_a_later_pass():
+    calibrate = Calibrator("estimated", "latest", taste=lambda: pytest.fail("it is not asked for"))
+    state = replace(LoopState.start(40, (2,)), next_round=1)
+    assert calibrate(state, answers(tasteful(40, 2))).labelled.all()
+
+
 def test_a_row_for_which_no_call_was_left_was_not_asked():
     calibrate, start = Calibrator("none", "average"), LoopState.start(3, (2,))
     before = calibrate(start, answers([[0.9, 0.1], NOTHING], problems=(None, NO_CALL)))
