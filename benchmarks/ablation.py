@@ -1,0 +1,95 @@
+"""What each part of the default is worth, in the mean of five sets. Interrupted, it goes on.
+
+    python benchmarks/ablation.py --out runs/ablation                    # two cores: three hours
+    python benchmarks/ablation.py --out runs/ablation --only trec        # one data set; repeatable
+    python benchmarks/ablation.py --out runs/ablation --table            # runs nothing: of what is there
+
+Every set is an ordinary `freeal study --ablate` in OUT/SET, with a linear student; parts share the LLM's replies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+SETS = ("trec", "mr", "tweeteval-emotion", "subj", "ma")
+SETTINGS = ("student.kind=linear", "demos.shots=4", "llm.model=qwen2.5-coder-0.5b")
+MEASURES = {
+    "pool": ("labels, pool", "differences"),
+    "test": ("labels, test", "differences_test"),
+    "student_test": ("student, test", "differences_student"),
+}
+"""Figures of study.json: what they are called, and where their differences are."""
+FIGURES = (*MEASURES, "calibration", "calls")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--only", action="append", choices=SETS, metavar="SET", help="only this set; repeatable")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=1000, help="of the pool and the test; default 1,000")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all; repeatable")
+    parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
+    given = parser.parse_args()
+    sets = given.only or SETS
+    for name in () if given.table else sets:
+        study(name, given.out / name, given.seeds, given.rows, given.set)
+    kept = {name: given.out / name / "study.json" for name in sets}
+    print("\n".join(table({name: json.loads(file.read_text()) for name, file in kept.items() if file.is_file()})))
+
+
+def study(name: str, folder: Path, seeds: int, rows: int, more: list[str]) -> None:
+    """The default and each of its parts, on one set."""
+    words = ["-m", "freeal", "study", str(CONFIGS / f"{name}.yaml"), "--method", "default", "--ablate"]
+    words += ["--seeds", str(seeds), "--out", str(folder)]
+    for setting in (*SETTINGS, f"data.sample={rows}", f"data.test_sample={rows}", *more):
+        words += ["--set", setting]
+    print(shlex.join(words[1:]), flush=True)
+    if subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL).returncode not in (0, 3):
+        raise SystemExit(f"{folder}: the study failed; mend it and run the same command again")
+
+
+def table(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What the default is right on, and the points lost without each part: on each set's pool, and in the mean."""
+    head = ["without", *found, *(f"mean, {title}" for title, _ in MEASURES.values()), "calibration error", "calls"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for part in dict.fromkeys(name for each in found.values() for name in each["methods"]):
+        there = [each for each in found.values() if part in each["methods"]]
+        means = {key: fmean(each["methods"][part][key]["mean"] for each in there) for key in FIGURES}
+        if part == "default":
+            cells = [f"{each['methods'][part]['pool']['mean']:.3f}" for each in found.values()]
+            cells += [f"{means[key]:.3f}" for key in MEASURES]
+        else:
+            cells = [_points(each["differences"].get(part)) for each in found.values()]
+            cells += [_points(mean([each[key][part] for each in there])) for _, key in MEASURES.values()]
+        cells += [f"{means['calibration']:.3f}", f"{means['calls']:,.0f}"]
+        lines.append(f"| {part.removeprefix('default, ')} | {' | '.join(cells)} |")
+    return lines
+
+
+def mean(apart: list[dict[str, float]]) -> dict[str, float]:
+    """Of independent differences, with its interval: half-widths add up as standard deviations do."""
+    middle = fmean(each["mean"] for each in apart)
+    half = math.hypot(*((each["high"] - each["low"]) / 2 for each in apart)) / len(apart)
+    return {"mean": middle, "low": middle - half, "high": middle + half}
+
+
+def _points(apart: dict[str, float] | None) -> str:
+    """What the default has more, the other way round: what is lost, in points."""
+    if not apart:
+        return "–"
+    lost = f"{-100 * apart['mean'] + 0.0:+.1f}"
+    return f"**{lost}**" if apart["low"] > 0 or apart["high"] < 0 else lost
+
+
+if __name__ == "__main__":
+    main()
