@@ -185,8 +185,8 @@ class ColdStartConfig(Section):
         60,
         ge=0,
         description="texts the LLM is to write, over all labels, when its first answers tell little of the labels: a "
-        "student of these labels the pool, in place of further rounds, if it tells more, and is better than "
-        "chance on what was written; 0: never",
+        "student of these labels the pool, in place of further rounds, if it is better than chance on what was "
+        "written, and tells more (whatever it tells, where they tell less than stop.min_information); 0: never",
     )
     rescue_below: Share = Field(
         0.2, description="write them when the first answers tell less of the labels than this share of all they might"

@@ -30,7 +30,9 @@ class Understudy:
 
     An LLM that cannot say which label a text has may still write texts that have it; who learns from those reads the
     pool (Ye et al., ZeroGen, EMNLP 2022). What it says of its own lessons out of fold sets how sure it is; there it has
-    to be right more often than by always naming the commonest label, and its answers have to tell more than the LLM's.
+    to be right more often than by always naming the commonest label, and its answers have to tell more than the LLM's,
+    unless those tell so little that the run would end of it (`Calibrator.min_information`): how much is told once it
+    was tempered by 50 lessons swings by a factor of ten, and an LLM that was not tempered is not to win by that.
 
     `texts`: the pool's. `below`: the LLM writes if its answers tell less (see `information`). `most`: how many may
     still be written. `write`: so many, with their labels.
@@ -67,7 +69,8 @@ class Understudy:
             raise TypeError("an understudy has to tell what it would say of its lessons, had it not learned them")
         read = tempered(student.view(Inputs(tuple(self.texts))).proba, temperature(unseen, classes))
         right, told = float((argmax(unseen) == classes).mean()), information(read)
-        if told is None or told <= heard or not beyond_chance(right, classes):
+        to_beat = heard if heard >= self.calibrate.min_information else 0.0
+        if told is None or told <= to_beat or not beyond_chance(right, classes):
             self.emit(Note("what it wrote tells the labels apart no better than its answers, or than chance", WORK))
             return None
         self.emit(Note(f"its labels are those of a student of {len(lessons)} texts that the LLM wrote", WORK))
