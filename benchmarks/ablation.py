@@ -1,6 +1,6 @@
-"""What each part of the default is worth, in the mean of five sets. Interrupted, it goes on.
+"""What each part of the default is worth, set by set and in the mean. Interrupted, it goes on.
 
-    python benchmarks/ablation.py --out runs/ablation                    # two cores: three hours
+    python benchmarks/ablation.py --out runs/ablation                    # five sets, half an hour each, MA hours
     python benchmarks/ablation.py --out runs/ablation --only trec        # one data set; repeatable
     python benchmarks/ablation.py --out runs/ablation --table            # runs nothing: of what is there
 
@@ -44,7 +44,10 @@ def main() -> None:
     for name in () if given.table else sets:
         study(name, given.out / name, given.seeds, given.rows, given.set)
     kept = {name: given.out / name / "study.json" for name in sets}
-    print("\n".join(table({name: json.loads(file.read_text()) for name, file in kept.items() if file.is_file()})))
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in kept.items() if file.is_file()}
+    if not found:
+        raise SystemExit(f"{given.out}: no study of {', '.join(sets)}; without --table they are run")
+    print("\n".join(table(found)))
 
 
 def study(name: str, folder: Path, seeds: int, rows: int, more: list[str]) -> None:
