@@ -28,7 +28,6 @@ MEASURES = {
     "student_test": ("student, test", "differences_student"),
 }
 """Figures of study.json: what they are called, and where their differences are."""
-FIGURES = (*MEASURES, "calibration", "calls")
 
 
 def main() -> None:
@@ -65,18 +64,30 @@ def table(found: dict[str, dict[str, Any]]) -> list[str]:
     """What the default is right on, and the points lost without each part: on each set's pool, and in the mean."""
     head = ["without", *found, *(f"mean, {title}" for title, _ in MEASURES.values()), "calibration error", "calls"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for part in dict.fromkeys(name for each in found.values() for name in each["methods"]):
-        there = [each for each in found.values() if part in each["methods"]]
-        means = {key: fmean(each["methods"][part][key]["mean"] for each in there) for key in FIGURES}
+    studied = {name: method for each in found.values() for name, method in each["methods"].items()}
+    for part in (name for name, method in studied.items() if name == "default" or method["part"]):
         if part == "default":
-            cells = [f"{each['methods'][part]['pool']['mean']:.3f}" for each in found.values()]
-            cells += [f"{means[key]:.3f}" for key in MEASURES]
+            cells = [_figure(each, part, "pool") for each in found.values()]
+            cells += [_mean_of(found, part, key) for key in MEASURES]
         else:
             cells = [_points(each["differences"].get(part)) for each in found.values()]
-            cells += [_points(mean([each[key][part] for each in there])) for _, key in MEASURES.values()]
-        cells += [f"{means['calibration']:.3f}", f"{means['calls']:,.0f}"]
+            for _, key in MEASURES.values():
+                apart = [each[key][part] for each in found.values() if part in each[key]]
+                cells.append(_points(mean(apart) if apart else None))
+        cells += [_mean_of(found, part, "calibration"), _mean_of(found, part, "calls", ",.0f")]
         lines.append(f"| {part.removeprefix('default, ')} | {' | '.join(cells)} |")
     return lines
+
+
+def _figure(study: dict[str, Any], part: str, key: str) -> str:
+    there = study["methods"].get(part, {}).get(key)
+    return f"{there['mean']:.3f}" if there else "–"
+
+
+def _mean_of(found: dict[str, dict[str, Any]], part: str, key: str, form: str = ".3f") -> str:
+    """Of a figure, over the sets that have it."""
+    there = [figure["mean"] for each in found.values() if (figure := each["methods"].get(part, {}).get(key))]
+    return f"{fmean(there):{form}}" if there else "–"
 
 
 def mean(apart: list[dict[str, float]]) -> dict[str, float]:

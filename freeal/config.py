@@ -98,7 +98,9 @@ class OpenAIConfig(Section):
         None, description="one or several, taken in turn; default: the environment's OPENAI_BASE_URL, or OpenAI itself"
     )
     key_env: str | None = Field(
-        None, description="environment variable that holds the key; default: OPENAI_API_KEY, for OpenAI itself alone"
+        None,
+        description="environment variable that holds the key; default: OPENAI_API_KEY, for OpenAI and the server that "
+        "OPENAI_BASE_URL names alone",
     )
     strategy: Literal["auto", "probabilities", "constraint", "text", "votes"] = Field(
         "auto", description="how labels are asked for; auto finds out the best way that the server understands"
@@ -895,7 +897,10 @@ def _place(value: str | None, folder: Path) -> str | None:
     if value is None:
         return None
     told = _expand(value)
-    place = Path(told).expanduser()
+    try:
+        place = Path(told).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{value!r}: the home directory it begins with is not known; write the whole path") from error
     if place.is_absolute():
         return str(place)
     beside = (folder / place).resolve()

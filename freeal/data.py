@@ -32,6 +32,7 @@ from freeal.types import Example, IntArray, Pool
 
 FACTS = {
     "empty": "empty texts skipped",
+    "test_empty": "empty texts of the test skipped",
     "duplicates": "repeated texts, asked about once",
     "leaked": "texts of the pool are also in the test",
     "cut": "texts cut to data.max_words",
@@ -56,12 +57,12 @@ def facts(counts: Mapping[str, int]) -> list[str]:
 class DataReport:
     """What was read: `rows` in the file of the pool, and what a user should know about them.
 
-    `empty` are ids (or places) of rows without text, which are skipped, and `before` how many rows of the file with a
-    text stand before each; `duplicates` counts rows whose text an earlier row of the pool has too; `leaked` are ids of
-    pool rows whose text is also in the test; `cut` counts texts shortened to `max_words`. Where entities are marked,
-    `long` counts texts of pool and test with more words than are read, `lost` the entities of gold that no figure
-    counts, as they end behind what is read or share a word with a longer one, and `moved` those that do not begin and
-    end where words do, and count as whole words.
+    `empty` and `test_empty` are ids (or places) of rows without text, which are skipped, and `before` how many rows of
+    the pool's file with a text stand before each; `duplicates` counts rows whose text an earlier row of the pool has
+    too; `leaked` are ids of pool rows whose text is also in the test; `cut` counts texts shortened to `max_words`.
+    Where entities are marked, `long` counts texts of pool and test with more words than are read, `lost` the entities
+    of gold that no figure counts, as they end behind what is read or share a word with a longer one, and `moved` those
+    that do not begin and end where words do, and count as whole words.
     """
 
     rows: int
@@ -70,7 +71,6 @@ class DataReport:
     duplicates: int = 0
     leaked: tuple[str, ...] = ()
     cut: int = 0
-    test_rows: int = 0
     test_empty: tuple[str, ...] = ()
     long: int = 0
     lost: int = 0
@@ -83,7 +83,7 @@ class DataReport:
 
     def notes(self) -> list[str]:
         """What a user should know, a line each; of rows that have an id, the first one."""
-        firsts = {"empty": self.empty, "leaked": self.leaked}
+        firsts = {"empty": self.empty, "test_empty": self.test_empty, "leaked": self.leaked}
         return [
             fact + (f", first {firsts[key][0]}" if key in firsts else "")
             for key, count in self.counts().items() for fact in facts({key: count})
@@ -162,8 +162,7 @@ def _report(
         duplicates=len(pool) - len(set(pool.texts)),
         leaked=tuple(example.id for example in pool.examples if seen and _same_text(example.text) in seen),
         cut=int(np.isin(rows, intake.cut).sum()),
-        test_rows=0 if tested is None else tested.rows,
-        test_empty=() if tested is None else tuple(tested.empty),
+        test_empty=tuple(tested.empty) if test and tested and len(test) == len(tested.examples) else (),
         long=unread["long"],
         lost=unread["lost"],
         moved=unread["moved"],

@@ -54,7 +54,6 @@ class EmbeddedModel:
 
     name: str
     role: ModelRole
-    hub: str
     file_hub: str
     file: str
     packing: Literal["gguf", "zip"]
@@ -90,7 +89,6 @@ REGISTRY: dict[str, EmbeddedModel] = {
         EmbeddedModel(
             name="qwen2.5-coder-0.5b",
             role="llm",
-            hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
             file_hub="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
             file="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
             packing="gguf",
@@ -102,7 +100,6 @@ REGISTRY: dict[str, EmbeddedModel] = {
         EmbeddedModel(
             name="qwen2.5-coder-1.5b",
             role="llm",
-            hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
             file_hub="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
             file="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
             packing="gguf",
@@ -114,7 +111,6 @@ REGISTRY: dict[str, EmbeddedModel] = {
         EmbeddedModel(
             name="all-minilm-l6-v2",
             role="encoder",
-            hub="sentence-transformers/all-MiniLM-L6-v2",
             file_hub="sentence-transformers/all-MiniLM-L6-v2",
             file="model.safetensors",
             packing="zip",
@@ -126,7 +122,6 @@ REGISTRY: dict[str, EmbeddedModel] = {
         EmbeddedModel(
             name="all-mpnet-base-v2",
             role="encoder",
-            hub="sentence-transformers/all-mpnet-base-v2",
             file_hub="sentence-transformers/all-mpnet-base-v2",
             file="model.safetensors",
             packing="zip",

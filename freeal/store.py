@@ -62,6 +62,9 @@ SHOWN = "shown.json"
 VECTORS = "vectors.npy"
 """In each round, where the next one retrieves demonstrations by the student's vectors: those of the pool, (n, d)."""
 
+REPORT = "report.json"
+"""In each round: its figures."""
+
 SUMS = "sha256.json"
 """In each round: sha256 of every file of it."""
 
@@ -147,7 +150,7 @@ class Record:
         student.save(self.folder / STUDENT)
         failpoint("student.mid_save")
         report = {"round": state.next_round - 1, "changed": state.changed, **measured.figures}
-        (self.folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+        (self.folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
         return report
 
 
@@ -234,7 +237,7 @@ class RunStore:
         with (folder / "demonstrations.jsonl").open(encoding="utf-8") as lines:  # str.splitlines cuts at U+2028 too
             for line in lines:
                 demos.append(Demonstration(**json.loads(line)))
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = self.report(folder)
         said = Annotations(
             _distribution("first", annotations, self.classes),
             _distribution("llm", annotations, self.classes),
@@ -256,9 +259,14 @@ class RunStore:
         )
 
     def report(self, folder: Path) -> dict[str, Any]:
-        """The figures of a round."""
-        figures: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return figures
+        """The figures of a round.
+
+        Raises:
+            RunError: they cannot be read, or are not as they were written.
+        """
+        if damaged_files(folder, REPORT):
+            raise RunError(f"{folder / REPORT}: is not as it was written; mend it:  freeal repair {self.folder}")
+        return read_json(folder / REPORT)
 
     def shown(self, folder: Path) -> dict[int, str] | None:
         """Row of the pool -> its label as a round's questions were shown it; None in a round of an earlier freeal."""
@@ -397,9 +405,30 @@ def read_table(path: Path) -> dict[str, Any]:
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
-        run = next((folder for folder in path.parents if (folder / CONFIG).is_file()), path.parent)
-        raise RunError(f"{path}: cannot be read ({error}); mend it:  freeal repair {run}") from error
+        raise RunError(f"{path}: cannot be read ({error}); {_mend(path)}") from error
     return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a run directory keeps in a file of JSON.
+
+    Raises:
+        RunError: it is gone, or cannot be read.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); {_mend(path)}") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path}: holds no object of JSON; {_mend(path)}")
+    return found
+
+
+def _mend(path: Path) -> str:
+    run = next((folder for folder in path.parents if (folder / CONFIG).is_file()), path.parent)
+    if path.parent == run:
+        return f"what it has paid for serves a new run:  freeal run CONFIG --reuse {run}"
+    return f"mend it:  freeal repair {run}"
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -170,7 +170,7 @@ ABLATED = (
     ),
     Method(
         "default, no understudy",
-        "unreadable answers stay",
+        "answers that tell little stay",
         ("cold_start.rescue=0",),
         "final",
         student=True,
@@ -382,7 +382,7 @@ class Finished:
 @cache
 def _finished(run: Path, method: Method) -> Finished:
     """The run in the directory `run`, which does not change any more."""
-    summary = json.loads((run / store.SUMMARY).read_text(encoding="utf-8"))
+    summary = store.read_json(run / store.SUMMARY)
     cost = {"seconds": summary["seconds"]} if method.on_gold else _cost(run, summary)
     measures = {measure(score) for where in ("pool", "test") for score in summary[where].values() if score}
     return Finished(_scores(summary, method) | cost, _right(run, method), summary, frozenset(measures))

@@ -286,9 +286,18 @@ def _parquet(path: Path) -> Table:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: no parquet file: {error}") from error
-    about = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-    features = about.get("info", {}).get("features", {})
-    return Table(str(path), "row", rows(), _classes(features))
+    return Table(str(path), "row", rows(), _classes(_noted((file.schema_arrow.metadata or {}).get(b"huggingface"))))
+
+
+def _noted(about: bytes | None) -> Mapping[str, object]:
+    """The features that Hugging Face's datasets note in a parquet file; none where nothing of the kind can be read."""
+    try:
+        found = json.loads(about or b"{}")
+    except ValueError:
+        return {}
+    for key in ("info", "features"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _classes(features: Mapping[str, object]) -> dict[str, Sequence[str]]:
@@ -300,14 +309,14 @@ def _classes(features: Mapping[str, object]) -> dict[str, Sequence[str]]:
 def _names(feature: object) -> Sequence[str] | None:
     """Those of a class, of a list of them, or of the `label` of an object, as spans are."""
     if isinstance(feature, list):  # how a list of objects is written, too
-        return _names(feature[0])
+        return _names(feature[0]) if feature else None
     if not isinstance(feature, dict):
         return None
     match feature.get("_type"):
         case "ClassLabel":
-            return feature["names"]  # type: ignore[no-any-return]
+            return feature.get("names")
         case "List" | "LargeList" | "Sequence":
-            return _names(feature["feature"])
+            return _names(feature.get("feature"))
     return _names(feature.get("label"))
 
 
@@ -347,7 +356,7 @@ def _hub(name: str, subset: str | None, split: str) -> Table:
     part = f"split {split!r}" if subset is None else f"subset {subset!r} and split {split!r}"
     try:
         return _features(f"{name} ({part})", datasets.load_dataset(name, subset, split=split))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"{name}: no file of this name, and no data set with {part} from the Hugging Face hub: {error}"
         ) from error
@@ -375,7 +384,7 @@ def _of_tasks(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, object]]:
     """
     by = "annotations" if any(task.get("annotations") for task in tasks) else "predictions"
     told = [_results(task.get(by)) for task in tasks]
-    kinds = {result.get("type") for results in told for result in results or ()}
+    kinds = {kind for results in told for kind in _kinds(results or ())}
     rows: list[Mapping[str, object]] = []
     for task, results in zip(tasks, told, strict=True):
         row = {"id": task.get("id"), **task["data"]}
@@ -399,6 +408,10 @@ def _results(said: object) -> list[Mapping[str, Any]] | None:
 def _objects(found: object) -> list[Mapping[str, Any]]:
     """The objects of a list; exports may have numbers in place of predictions."""
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _kinds(results: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {kind for result in results if isinstance(kind := result.get("type"), str)}
 
 
 def _values(results: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
@@ -450,8 +463,9 @@ _ELSE = " (recorded labels: llm.encoding)"
 
 def _codec(path: Path, encoding: str) -> str:
     try:
+        "".encode(encoding)  # which refuses what is no encoding of texts, such as hex, too
         return codecs.lookup(encoding).name
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise DataError(
             f"{path}: data.encoding: {encoding!r} is no known encoding; try utf-8 or latin-1{_ELSE}"
         ) from error

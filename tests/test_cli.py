@@ -245,6 +245,35 @@ def test_pooled_labels_are_as_sure_as_the_llm_and_the_same(tmp_path):
     assert sum(map(float, sureness["true"])) > sum(map(float, sureness["false"]))
 
 
+@pytest.mark.parametrize("content", [None, "{]", "[]"])
+def test_a_run_whose_origin_cannot_be_read_is_told_with_the_way_out(unfinished, content):
+    path = unfinished / "environment.json"
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    for words in (["status", unfinished], ["run", "--resume", unfinished], ["explain", unfinished, "0"]):
+        said = freeal(*words)
+        assert said.code == 8
+        assert str(path) in said.err
+        assert f"freeal run CONFIG --reuse {unfinished}" in said.err
+
+
+@pytest.mark.parametrize("content", ["{]", '{"round": 0}'])
+def test_a_damaged_round_is_shown_by_nobody_and_can_be_mended(unfinished, content):
+    (unfinished / "rounds/00/report.json").write_text(content, encoding="utf-8")
+    for verb in ("show", "explain"):
+        said = freeal(verb, unfinished, *(["0"] if verb == "explain" else []))
+        assert said.code == 8
+        assert f"freeal repair {unfinished}" in said.err
+
+
+@pytest.mark.parametrize("verb", ["run", "study"])
+def test_a_file_is_no_place_for_a_run(configuration, tmp_path, verb):
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    said = freeal(verb, configuration, "--out", tmp_path / "mine.txt")
+    assert said.code == 8
+    assert said.err.endswith("is a file; name another place with --out\n")
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
+
+
 def test_an_unfinished_run_is_resumed_to_the_same_labels(ran, unfinished):
     assert freeal("run", "--resume", unfinished).code == 0
     for name in ("labels.csv", "labels.parquet"):

@@ -59,6 +59,11 @@ def test_a_member_of_a_list_of_llms_is_changed_by_its_place(tmp_path):
         assert "(the last one is llm.1)" in told
 
 
+def test_the_home_of_nobody_is_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"'~nobody-at-all/x\.csv': the home directory it begins with is not known"):
+        load(write(tmp_path), ["data.pool=~nobody-at-all/x.csv"])
+
+
 # --- who wins
 
 

@@ -291,6 +291,13 @@ def test_a_text_without_a_word_is_empty_where_words_are_labelled(tmp_path):
         load(DataConfig(pool=str(written(tmp_path / "b.csv", "id,text\nb,\u200b\nc,\u00ad\n"))), Tokens({"PER": ""}), 0)
 
 
+def test_empty_texts_of_a_test_are_told_where_all_of_it_is_read(tmp_path):
+    pool = written(tmp_path / "p.csv", "id,text\na,fine\n")
+    test = written(tmp_path / "t.csv", "id,text\nb,good\nc,\nd,bad\n")
+    assert read(pool, test=str(test)).report.notes() == ["1 empty texts of the test skipped, first c"]
+    assert read(pool, test=str(test), test_sample=1).report.notes() == []
+
+
 # --- faults name the file, the line, what was found, and the way out
 
 
@@ -345,8 +352,10 @@ def test_a_missing_file_is_told_with_its_neighbour(tmp_path):
     assert "a folder, but no data set saved by save_to_disk" in fault(tmp_path)
 
 
-def test_an_unknown_encoding_is_told(tmp_path):
-    assert "data.encoding: 'utf8x' is no known encoding" in fault(written(tmp_path / "p.txt", "x\n"), encoding="utf8x")
+@pytest.mark.parametrize("encoding", ["utf8x", "hex", "rot13"])
+def test_an_unknown_encoding_is_told(tmp_path, encoding):
+    told = fault(written(tmp_path / "p.txt", "x\n"), encoding=encoding)
+    assert f"data.encoding: {encoding!r} is no known encoding" in told
 
 
 def test_utf16_without_its_mark_is_told(tmp_path):
@@ -380,7 +389,7 @@ def test_the_benchmark_sets_fit_their_prompts(shared, name):
     prompt = prompts.load(Path(__file__).parent.parent / "prompts" / f"{name}.md")
     test = str(folder / "test.jsonl")
     corpus = read(folder / "train.jsonl", labels=prompt.task.classes, test=test, gold="label")
-    assert (corpus.report.rows, corpus.report.test_rows) == SIZES[name]
+    assert (corpus.report.rows, len(corpus.test) + len(corpus.report.test_empty)) == SIZES[name]
     assert list(prompt.task.classes) == json.loads((folder / "labels.json").read_text())
     assert set(Counter(corpus.gold.tolist())) == set(range(len(prompt.labels)))
 
@@ -502,9 +511,24 @@ def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_pa
     )
 
 
+@pytest.mark.parametrize(
+    "about",
+    [b"{", b"[]", b'{"info": null}', b'{"info": {"features": {"label": {"_type": "ClassLabel"}, "text": []}}}'],
+)
+def test_what_others_note_in_a_parquet_file_is_no_fault_of_the_texts(tmp_path, about):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"text": ["fine"], "label": ["positive"]}).replace_schema_metadata({b"huggingface": about})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert read(tmp_path / "p.parquet", gold="label").gold.tolist() == [LABELS.index("positive")]
+
+
 def test_choices_of_label_studio_are_gold(tmp_path):
     tasks = [
-        {"id": i, "data": {"text": f"text {i}"}, "annotations": [{"result": [{"type": "choices", "value": value}]}]}
+        {
+            "id": i,
+            "data": {"text": f"text {i}"},
+            "annotations": [{"result": [{"type": "choices", "value": value}, {"type": ["choices"]}]}],
+        }
         for i, value in enumerate([{"choices": ["price"]}, {"choices": ["speed"]}])
     ]
     path = written(tmp_path / "p.json", json.dumps([*tasks, {"data": {"text": "new"}, "annotations": []}]))

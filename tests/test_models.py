@@ -32,7 +32,6 @@ FOLDER = {
 TINY = EmbeddedModel(
     name="tiny",
     role="encoder",
-    hub="nobody/tiny",
     file_hub="nobody/tiny",
     file="model.safetensors",
     packing="zip",

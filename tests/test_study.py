@@ -192,6 +192,12 @@ def test_an_unknown_method_is_told_with_the_one_meant(configuration):
     assert "no method 'defaut'; did you mean 'default'?" in said.err
 
 
+def test_an_ablation_of_no_configuration_names_no_part(tmp_path):
+    said = freeal("study", tmp_path / "nothing.yaml", "--ablate", "--out", tmp_path / "study")
+    assert said.code == 2
+    assert said.err.count("nothing.yaml") == 1
+
+
 def test_a_part_of_the_ablation_is_studied_by_its_name(configuration, tmp_path):
     some = [word for name in ("default", "default, hard labels") for word in ("--method", name)]
     said = freeal("study", configuration, "--seeds", 1, "--out", tmp_path / "study", *some)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -89,5 +90,6 @@ def main() -> None:
         typer.echo(f"freeal: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:  # whatever was written or read at that moment
-        typer.echo(f"freeal: {error}; what is kept stays: make room, and resume", err=True)
+        mend = ": make room, and resume" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        typer.echo(f"freeal: {error}; what is kept stays{mend}", err=True)
         sys.exit(8)

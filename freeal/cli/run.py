@@ -37,7 +37,7 @@ OPERATIONAL = {
     *(f"llm.{name}" for name in (
         "base_url", "key_env", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "row_timeout",
         "attempts", "max_wait", "server_wait", "grace", "price_in", "price_out", "batch_tokens",
-        "batch_size",
+        "batch_size", "batch_poll",
         "gpu_memory", "gpus", "chunk",
     )),
 }  # fmt: skip
@@ -138,11 +138,11 @@ def go_on(
     from freeal import build, rows
     from freeal.events import Note
     from freeal.lock import RunLock
-    from freeal.store import prompt_files
+    from freeal.store import ENVIRONMENT, prompt_files, read_json
 
     _check_reused(reuse)
     with RunLock(folder):
-        about = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        about = read_json(folder / ENVIRONMENT)
         chosen, changed = _as_it_was(folder, place, about["set"], asked)
         prompt, corpus = build.inputs(chosen, *prompt_files(folder, len(chosen.prompts)))
         corpus = rows.as_before(folder, corpus)
@@ -429,6 +429,8 @@ def unknown_then(kept: Mapping[str, Any], now: Mapping[str, Any], within: str = 
 
 def _new_folder(config: Config, out: Path | None) -> Path:
     folder = out or RUNS / f"{config.name}-{config.llm.kind}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.is_file():
+        raise RunError(f"{folder}: is a file; name another place with --out")
     if folder.exists() and any(folder.iterdir()) and not _never_began(folder):
         raise RunError(f"{folder}: is not empty; resume it with --resume, or name another with --out")
     try:

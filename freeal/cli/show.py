@@ -15,7 +15,7 @@ def show(run: RunFolder, as_json: AsJson = False) -> None:
 
     Example: freeal show runs/quickstart-local-20261122-034700
     """
-    from freeal.store import SUMMARY, TOLD, is_finished
+    from freeal.store import SUMMARY, TOLD, RunStore, is_finished
 
     done = run / (SUMMARY if as_json else TOLD)
     if is_finished(run) and done.is_file():
@@ -23,7 +23,8 @@ def show(run: RunFolder, as_json: AsJson = False) -> None:
         return
     if not (run / "config.yaml").is_file():
         raise RunError(f"{run}: no run directory (it has no config.yaml)")
-    rounds = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(run.glob("rounds/[0-9][0-9]/report.json"))]
+    store = RunStore(run)
+    rounds = [store.report(folder) for folder in store.finished()]
     if as_json:
         typer.echo(json.dumps({"finished": False, "rounds": rounds}, indent=2))
         return

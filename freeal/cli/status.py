@@ -52,11 +52,11 @@ def account(run: Path) -> dict[str, Any]:
     """
     from freeal import lock, prompts, rows
     from freeal.ledger import FILE, Ledger
-    from freeal.store import RunStore, is_finished, kept_config
+    from freeal.store import ENVIRONMENT, RunStore, is_finished, kept_config, read_json
     from freeal.types import NO_CALL
 
     config = kept_config(run)
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    environment = read_json(run / ENVIRONMENT)
     prompt, pool = prompts.load(run / "prompt.md"), rows.read(run)["pool"]
     works: dict[str, Counter[str]] = {}
     of_row = dict.fromkeys(pool, "pending")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freeal.cli.options import AsJson, ConfigFile, Overrides
-from freeal.errors import BudgetError, ChangedError, ConfigError, Unfit, Unreadable
+from freeal.errors import BudgetError, ChangedError, ConfigError, RunError, Unfit, Unreadable
 
 if TYPE_CHECKING:
     from freeal.study import Method
@@ -44,11 +44,11 @@ def study(
 ) -> None:
     """Run every method on CONFIG's data, seed by seed: accuracy on pool and test, calls, tokens, and how sure it is.
 
-    Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the zero-shot
-    labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked for
-    by no other. With budgets, methods are compared with the default at the same budget. Interrupted, the same command
-    goes on; until then study.json and study.html have what is finished, as they have what other commands have made in
-    the same folder with the same seeds and settings.
+    Methods: zero-shot, calibrated, few-shot (demonstrations of its own making), distilled (a student of the calibrated
+    labels), freeal-paper, default, and gold (the same student on true labels). A reply that one method has is asked
+    for by no other. With budgets, methods are compared with the default at the same budget. Interrupted, the same
+    command goes on; until then study.json and study.html have what is finished, as they have what other commands have
+    made in the same folder with the same seeds and settings.
 
     Examples:
 
@@ -64,10 +64,14 @@ def study(
     """
     from freeal import study as studies
     from freeal.cli.run import interruptible
+    from freeal.config import load
     from freeal.report import study as pages
 
     numbers, command = list(range(seeds)), shlex.join(["freeal", *sys.argv[1:]])
     folder = out or RUNS / f"study-{config.stem}"
+    if folder.is_file():
+        raise RunError(f"{folder}: is a file; name another place with --out")
+    load(config, overrides or ())
     parts, left_out = _parts(config, folder, overrides or ()) if ablate else ([], {})
     size = studies.pool_size(config, overrides or ()) if budgets else 0
     named = studies.methods(only or ())

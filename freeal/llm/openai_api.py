@@ -665,11 +665,22 @@ def urls_of(config: OpenAIConfig) -> list[str]:
     return given or [os.environ.get("OPENAI_BASE_URL") or OPENAI]
 
 
-def key_of(name: str | None, base_urls: Sequence[str]) -> str:
-    """The key of the variable `name`; that of OpenAI goes to nobody else unless it is named."""
+def key_variable(name: str | None, base_urls: Sequence[str]) -> str | None:
+    """The environment variable whose key these servers are sent: `name`; None if it is none.
+
+    That of OpenAI goes to OpenAI and to the server that OPENAI_BASE_URL names; to nobody else unless it is named.
+    """
     own = {url.rstrip("/") for url in (OPENAI, os.environ.get("OPENAI_BASE_URL")) if url}
-    if name is None and all(url.rstrip("/") in own for url in base_urls):
-        name = "OPENAI_API_KEY"
+    return name or ("OPENAI_API_KEY" if all(url.rstrip("/") in own for url in base_urls) else None)
+
+
+def key_of(name: str | None, base_urls: Sequence[str]) -> str:
+    """The key of the variable that `key_variable` finds.
+
+    Raises:
+        LLMError: it is not set, or none is named, and a server is on another machine.
+    """
+    name = key_variable(name, base_urls)
     key = os.environ.get(name, "").strip() if name else ""
     if key:
         return _sendable(key, str(name))

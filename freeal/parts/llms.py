@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -161,10 +160,9 @@ def _unpriced(config: Config) -> list[OpenAIConfig]:
 
 def key_variable(llm: OpenAIConfig) -> str | None:
     """The environment variable that a server's key is taken from; None if it is asked without one."""
-    from freeal.llm.openai_api import OPENAI, urls_of
+    from freeal.llm import openai_api
 
-    own = (OPENAI, os.environ.get("OPENAI_BASE_URL"))
-    return llm.key_env or ("OPENAI_API_KEY" if all(url in own for url in urls_of(llm)) else None)
+    return openai_api.key_variable(llm.key_env, openai_api.urls_of(llm))
 
 
 def without_key(llm: LLMConfig) -> str | None:

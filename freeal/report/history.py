@@ -13,7 +13,7 @@ from freeal.config import BeliefConfig, FilterConfig, FusionConfig
 from freeal.errors import RunError, did_you_mean
 from freeal.prompts import Prompt
 from freeal.select.reasons import Decision, believed_by, decided_by
-from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, kept_settings, read_table
+from freeal.store import ENVIRONMENT, EVENTS, LABELS, RunStore, kept_settings, read_json, read_table
 from freeal.tasks import Task
 from freeal.types import FloatArray, LoopState
 
@@ -123,7 +123,7 @@ def read(folder: Path) -> History:
     texts = read_table(folder / LABELS)["text"] if (folder / LABELS).is_file() else None
     return History(
         folder, prompt, ids, texts, [store.load(each) for each in done], [store.report(each) for each in done],
-        _notes(folder), json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8")),
+        _notes(folder), read_json(folder / ENVIRONMENT),
         done.index(store.result()), settings,
         [store.shown(each) for each in done],
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from freeal.report.summary import (
 )
 from freeal.scorekeeper import all_works_of
 from freeal.select.filters import Boundary, boundary_gmm, boundary_quantile
-from freeal.store import SUMMARY, is_finished
+from freeal.store import SUMMARY, is_finished, read_json
 from freeal.types import FloatArray, alike, argmax, spoken, surest
 
 if TYPE_CHECKING:
@@ -282,7 +281,7 @@ def _demonstrations(run: History) -> list[DemoPool]:
 def _summary(folder: Path) -> dict[str, Any]:
     if not is_finished(folder):
         raise RunError(f"{folder}: not finished yet; go on with:  freeal run --resume {folder}")
-    found: dict[str, Any] = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(folder / SUMMARY)
     if (entities := found.get("entities")) and "noise" not in found["pool"]["final"]:  # an earlier freeal had no more
         by_type = {name: {**each, "in_gold": each["entities"]} for name, each in entities["by_type"].items()}
         found["pool"]["final"] |= {"by_label": by_type, "noise": entities["noise"]}

@@ -18,7 +18,7 @@ from freeal.llm import Crowded, Message, Request, Unheard
 
 pytest.importorskip("openai", reason="the package openai is not installed")
 from freeal.llm.completions import read_completion
-from freeal.llm.openai_api import OpenAILLM
+from freeal.llm.openai_api import OpenAILLM, key_variable
 from freeal.llm.pacing import Clock
 from freeal.llm.ways import THINKING, Ways
 from freeal.money import Price, Purse
@@ -240,6 +240,14 @@ def test_the_key_of_openai_goes_to_nobody_else_unasked(monkeypatch):
     with serve(lambda text, attempt: "positive") as server:
         client(server).complete([ask("fine")])
     assert server.keys == ["Bearer none"]
+
+
+def test_the_key_of_openai_goes_to_openai_and_to_the_server_that_the_environment_names(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example/v1/")
+    urls = ("https://api.openai.com/v1/", "https://gateway.example/v1", "https://api.openai.com.example/v1")
+    assert [key_variable(None, [url]) for url in urls] == ["OPENAI_API_KEY", "OPENAI_API_KEY", None]
+    assert key_variable(None, urls) is None
+    assert key_variable("MINE", urls) == "MINE"
 
 
 def test_the_identity_tells_the_model_and_no_place():
