@@ -425,10 +425,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _mend(path: Path) -> str:
+    """What to do about an unreadable file of a run: one of a round, of its beginning, or made from its rounds."""
     run = next((folder for folder in path.parents if (folder / CONFIG).is_file()), path.parent)
-    if path.parent == run:
-        return f"what it has paid for serves a new run:  freeal run CONFIG --reuse {run}"
-    return f"mend it:  freeal repair {run}"
+    if path.parent != run:
+        return f"mend it:  freeal repair {run}"
+    if path.name == ENVIRONMENT:
+        return f"what the run has paid for serves a new one:  freeal run CONFIG --reuse {run}"
+    return f"have it made anew:  freeal run --resume {run}"
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -314,7 +314,7 @@ def _names(feature: object) -> Sequence[str] | None:
         return None
     match feature.get("_type"):
         case "ClassLabel":
-            return feature.get("names")
+            return names if isinstance(names := feature.get("names"), list) else None
         case "List" | "LargeList" | "Sequence":
             return _names(feature.get("feature"))
     return _names(feature.get("label"))
@@ -384,7 +384,7 @@ def _of_tasks(tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, object]]:
     """
     by = "annotations" if any(task.get("annotations") for task in tasks) else "predictions"
     told = [_results(task.get(by)) for task in tasks]
-    kinds = {kind for results in told for kind in _kinds(results or ())}
+    kinds = {kind for results in told for result in results or () if isinstance(kind := result.get("type"), str)}
     rows: list[Mapping[str, object]] = []
     for task, results in zip(tasks, told, strict=True):
         row = {"id": task.get("id"), **task["data"]}
@@ -408,10 +408,6 @@ def _results(said: object) -> list[Mapping[str, Any]] | None:
 def _objects(found: object) -> list[Mapping[str, Any]]:
     """The objects of a list; exports may have numbers in place of predictions."""
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
-def _kinds(results: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {kind for result in results if isinstance(kind := result.get("type"), str)}
 
 
 def _values(results: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:

@@ -265,6 +265,19 @@ def test_a_damaged_round_is_shown_by_nobody_and_can_be_mended(unfinished, conten
         assert f"freeal repair {unfinished}" in said.err
 
 
+@pytest.mark.parametrize("name", ["labels.parquet", "summary.json"])
+def test_what_was_made_from_the_rounds_is_made_anew_if_it_cannot_be_read(ran, tmp_path, name):
+    folder = tmp_path / "damaged"
+    shutil.copytree(ran[0], folder)
+    (folder / name).write_text("{]", encoding="utf-8")
+    said = freeal("report", folder)
+    assert said.code == 8
+    assert f"{folder / name}: cannot be read" in said.err
+    assert f"freeal run --resume {folder}" in said.err
+    assert freeal("run", "--resume", folder).code == 0
+    assert freeal("report", folder).code == 0
+
+
 @pytest.mark.parametrize("verb", ["run", "study"])
 def test_a_file_is_no_place_for_a_run(configuration, tmp_path, verb):
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")

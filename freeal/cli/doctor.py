@@ -108,13 +108,14 @@ def look_at_llms(config: Path, overrides: Sequence[str]) -> list[dict[str, Any]]
 def _look_at(wanted: LLMConfig, prompt: Prompt, seed: int) -> dict[str, Any]:
     from freeal.config import OpenAIConfig
     from freeal.events import ignore
+    from freeal.llm import openai_api
     from freeal.llm.ways import Ways
     from freeal.parts import llms
 
     found: dict[str, Any] = {"kind": wanted.kind}
     if isinstance(wanted, OpenAIConfig):
         found["model"] = wanted.model
-        if (name := llms.key_variable(wanted)) is not None:
+        if (name := openai_api.key_variable(wanted.key_env, openai_api.urls_of(wanted))) is not None:
             found[name] = "set" if os.environ.get(name, "").strip() else "not set"
         wanted = wanted.model_copy(update={"server_wait": min(PATIENCE, wanted.server_wait)})
         typer.echo(

@@ -158,13 +158,6 @@ def _unpriced(config: Config) -> list[OpenAIConfig]:
     return [each for each in llms if isinstance(each, OpenAIConfig) and price_of(each) is None]
 
 
-def key_variable(llm: OpenAIConfig) -> str | None:
-    """The environment variable that a server's key is taken from; None if it is asked without one."""
-    from freeal.llm import openai_api
-
-    return openai_api.key_variable(llm.key_env, openai_api.urls_of(llm))
-
-
 def without_key(llm: LLMConfig) -> str | None:
     """Why a server cannot be asked now for want of a key; None if it can, as far as that is known."""
     if not isinstance(llm, OpenAIConfig):
