@@ -103,7 +103,8 @@ def run(pool: Pool, parts: Parts, store: RunStore, shape: tuple[int, ...], max_r
             answers = parts.annotator.after(state).annotate(pool, asked, shown, f"round {number}")
             annotations = parts.calibrate(state, answers)                   # 2. the LLM labels
             lessons = parts.lessons(annotations, state)                     #    abstentions drop out here
-            student = parts.new_student(number).fit(pool.inputs(lessons.rows), lessons.targets, keep=parts.filter)
+            taught = lessons.targets, lessons.weights
+            student = parts.new_student(number).fit(pool.inputs(lessons.rows), *taught, keep=parts.filter)
             split = parts.filter(student.losses_)                           # 3. small losses: clean labels
             view = unconfirmed(student.view(pool.inputs()), lessons.rows, student)
             clean = over_pool(split, lessons.rows, len(pool))               # 4. the student reads the whole pool

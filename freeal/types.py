@@ -269,6 +269,20 @@ def spoken(proba: FloatArray) -> BoolArray:
     return ~np.isnan(flat[:, 0])
 
 
+def answered(proba: FloatArray) -> BoolArray:
+    """(n,), or (n, s), decisions of `proba` (n, k), or (n, s, k), of which something is known.
+
+    Of one that was asked about in vain, in a row that others were answered of, every class is as likely.
+
+    Example:
+        >>> answered(np.array([[[0.5, 0.5], [0.3, 0.7]], [[np.nan, np.nan], [np.nan, np.nan]]]))
+        array([[False,  True],
+               [False, False]])
+    """
+    told: BoolArray = np.ptp(proba, axis=-1) > 0
+    return told
+
+
 def alike(first: IntArray, second: IntArray) -> BoolArray:
     """(n,) rows on which two arrays of classes, (n,) or (n, s), are the same throughout.
 

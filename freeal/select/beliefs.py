@@ -12,6 +12,7 @@ from freeal.errors import Unreadable
 from freeal.select.fusion import log_linear
 from freeal.types import (
     NO_CALL,
+    PROBABILITY,
     Annotations,
     Best,
     BoolArray,
@@ -19,6 +20,7 @@ from freeal.types import (
     IntArray,
     LoopState,
     alike,
+    answered,
     argmax,
     by_row,
     portion,
@@ -31,10 +33,17 @@ TargetKind = Literal["hard", "soft", "candidates", "posterior", "refined"]
 PLAUSIBLE = 0.9
 """Probability that the candidate labels of a row have together, at least."""
 
+ROUNDED = 1e-6
+"""A mere word has just so much, give or take single precision: it is the only candidate."""
+
 
 def agreeing(annotations: Annotations, student: FloatArray, best: Best = argmax) -> BoolArray:
-    """(n,) rows the LLM labelled and the student would label the same, throughout, by what is `best` for either."""
-    agree: BoolArray = annotations.labelled & alike(best(annotations.proba), best(student))
+    """(n,) rows the LLM labelled and the student would label the same, throughout, by what is `best` for either.
+
+    Where the LLM left one of a row's decisions open, there is nothing that the student could agree with.
+    """
+    whole = answered(annotations.proba).reshape(len(student), -1).all(axis=1)
+    agree: BoolArray = whole & alike(best(annotations.proba), best(student))
     return agree
 
 
@@ -66,10 +75,14 @@ def most_confident(
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What the student is to learn: `rows` (m,) of the pool and their distributions `targets` (m, k)."""
+    """What the student is to learn: `rows` (m,) of the pool and their distributions `targets` (m, k), or (m, s, k).
+
+    `weights` (m, s) are zero for decisions that were left open in rows that others were answered of; None: one for all.
+    """
 
     rows: IntArray
     targets: FloatArray
+    weights: FloatArray | None = None
 
 
 def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Lessons:
@@ -95,7 +108,8 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
         targets = np.eye(proba.shape[-1])[argmax(targets)]
     if kind == "candidates":
         targets = among_candidates(targets)
-    return Lessons(rows, targets)
+    open_ones = targets.ndim == 3 and not answered(proba[rows]).all()
+    return Lessons(rows, targets, answered(proba[rows]).astype(PROBABILITY) if open_ones else None)
 
 
 def among_candidates(proba: FloatArray) -> FloatArray:
@@ -112,7 +126,7 @@ def among_candidates(proba: FloatArray) -> FloatArray:
     ranked = np.take_along_axis(proba, order, axis=-1)
     before = np.cumsum(ranked, axis=-1) - ranked
     kept = np.zeros_like(proba)
-    np.put_along_axis(kept, order, np.where(before < PLAUSIBLE - 1e-9, ranked, 0.0), axis=-1)
+    np.put_along_axis(kept, order, np.where(before < PLAUSIBLE - ROUNDED, ranked, 0.0), axis=-1)
     candidates: FloatArray = kept / kept.sum(axis=-1, keepdims=True)
     return candidates
 

@@ -17,6 +17,7 @@ from freeal.types import (
     FloatArray,
     IntArray,
     LoopState,
+    answered,
     by_row,
     spoken,
 )
@@ -292,14 +293,8 @@ class Corrections:
     def __call__(self, proba: FloatArray, scored: BoolArray) -> FloatArray:
         """(a, s, k) corrected decision by decision; where nothing is known of one, that stays so."""
         slots = [proba[:, slot] for slot in range(proba.shape[1])]
-        each = [correct(slot, scored & _told(slot)) for slot, correct in zip(slots, self.of, strict=True)]
+        each = [correct(slot, scored & answered(slot)) for slot, correct in zip(slots, self.of, strict=True)]
         return np.stack(each, axis=1)
-
-
-def _told(proba: FloatArray) -> BoolArray:
-    """(a,) rows of (a, k) whose decision was answered: of one that was not every class is as likely."""
-    told: BoolArray = np.ptp(proba, axis=1) > 0
-    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +323,7 @@ class Calibrator:
     """(k,) of the labels, for `estimated` in place of an estimate."""
 
     def __call__(self, state: LoopState, answers: Answers) -> Annotations:
-        """The annotations after `answers`; a row that abstains now keeps what it had."""
+        """The annotations after `answers`; a row that abstains now keeps what it had, as does each of its decisions."""
         before, given = state.annotations, spoken(answers.proba)
         labelled = by_row(before.labelled, state.posterior)
         believed = np.where(labelled, state.posterior, np.nan) if labelled.any() else state.posterior
@@ -341,7 +336,8 @@ class Calibrator:
         joined, first = before.proba.copy(), before.first.copy()
         kept = before.proba[rows] if self.passes == "average" else np.full_like(proba[given], np.nan)
         kept[before.asked_in[rows] <= 0] = np.nan
-        joined[rows] = geometric_mean(kept, proba[given])
+        anew = answered(proba[given]) | ~answered(before.proba[rows])
+        joined[rows] = np.where(anew[..., None], geometric_mean(kept, proba[given]), before.proba[rows])
         if state.next_round == 0:
             first[answers.rows] = answers.proba
         asked_in, problems = before.asked_in.copy(), before.problems.copy()
@@ -362,7 +358,7 @@ class Calibrator:
             return Correction(np.zeros(answers.proba.shape[-1]))
         if answers.proba.ndim == 3:
             slots = [answers.proba[:, slot] for slot in range(answers.proba.shape[1])]
-            each = [replace(answers, proba=slot, scored=answers.scored & _told(slot)) for slot in slots]
+            each = [replace(answers, proba=slot, scored=answers.scored & answered(slot)) for slot in slots]
             return Corrections([self._of_one(one, believed[:, slot], False) for slot, one in enumerate(each)])
         return self._of_one(answers, believed, True)
 
@@ -428,7 +424,7 @@ def no_surer(proba: FloatArray, before: FloatArray, scored: BoolArray) -> FloatA
     if proba.ndim == 3:
         slots = [no_surer(proba[:, slot], before[:, slot], scored) for slot in range(proba.shape[1])]
         return np.stack(slots, axis=1)
-    both = scored & spoken(proba) & spoken(before)
+    both = scored & answered(proba) & answered(before)
     if both.sum() < FEWEST * proba.shape[1]:
         return proba
     even = np.full(proba.shape[1], 1.0 / proba.shape[1])

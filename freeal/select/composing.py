@@ -21,12 +21,14 @@ def best_apart(candidates: Sequence[tuple[int, int]], entity: FloatArray) -> lis
     Example:
         >>> best_apart([(0, 1), (0, 2), (1, 2)], np.array([0.9, 0.85, 0.9]))
         [1]
+        >>> best_apart([(0, 1), (0, 2), (1, 2)], np.array([0.3, 0.4, 0.1]))
+        [1]
     """
     lengths = np.array([end - start for start, end in candidates], np.int64)
-    worth = lengths * (entity - 0.5)
+    worth = np.maximum(lengths * (entity - 0.5), 0.0)
     taken: BoolArray = np.zeros(max((end for _, end in candidates), default=0), bool)
     found = []
-    for place in sorted(range(len(candidates)), key=lambda i: (-worth[i], -lengths[i], candidates[i])):
+    for place in sorted(range(len(candidates)), key=lambda i: (-worth[i], -entity[i], -lengths[i], candidates[i])):
         start, end = candidates[place]
         if not taken[start:end].any():
             taken[start:end] = True

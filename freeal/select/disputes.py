@@ -56,14 +56,19 @@ def settled(proba: FloatArray, disputes: Sequence[Dispute], right: FloatArray) -
 
     The tag that the entity gives to a word has that probability. The others share the rest as they did before; where it
     is rather none, O has it: that it is not of this type says nothing for another. Of entities that share a word, the
-    likeliest has the last say.
+    likeliest is heard alone: what another has besides is part of none.
     """
     found = proba.copy()
-    for place in np.argsort(right, kind="stable"):
+    settled_by: dict[tuple[int, int], float] = {}
+    for place in np.argsort(-right, kind="stable"):
         dispute, p = disputes[int(place)], float(right[place])
         if np.isnan(p):
             continue
-        for word in range(dispute.start, dispute.end):
+        words = range(dispute.start, dispute.end)
+        over = max((settled_by.get((dispute.row, word), 0.0) for word in words), default=0.0)
+        p = min(p, 1.0 - over)
+        for word in (word for word in words if (dispute.row, word) not in settled_by):
+            settled_by[dispute.row, word] = p
             tag = 2 * dispute.type + (1 if word == dispute.start else 2)
             others = np.maximum(found[dispute.row, word].astype(np.float64), FLOOR)
             if p < 0.5:

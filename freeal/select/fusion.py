@@ -10,12 +10,15 @@ import numpy as np
 from freeal.config import FusionConfig
 from freeal.select.calibration import FEWEST, as_sure_as, prior_bias, shifted, tempered
 from freeal.tasks import Task
-from freeal.types import Annotations, BoolArray, FloatArray, argmax, by_row, spoken
+from freeal.types import Annotations, BoolArray, FloatArray, answered, argmax, by_row, spoken
 
 FLOOR = 1e-6
 
 Bound = Literal["none", "rows", "words"]
-"""How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words."""
+"""How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words.
+
+Of words it has no say about those that it does not read.
+"""
 
 
 def bound_of(fusion: FusionConfig, task: Task) -> Bound:
@@ -28,9 +31,10 @@ def bound_of(fusion: FusionConfig, task: Task) -> Bound:
 def log_linear(
     llm: FloatArray, student: FloatArray, llm_weight: float | FloatArray, student_weight: float | FloatArray
 ) -> FloatArray:
-    """Proportional to llm**llm_weight * student**student_weight; where the LLM abstains, the student's own.
+    """Proportional to llm**llm_weight * student**student_weight; where the LLM said nothing, the student's own.
 
-    Probabilities are (n, k) or (n, s, k); weights numbers or, of several decisions a row, (s, 1).
+    Probabilities are (n, k) or (n, s, k), the LLM's NaN where it abstains, and even in decisions that it left open;
+    weights are numbers or, of several decisions a row, (s, 1).
 
     A geometric pool (Genest and Zidek, 1986): who is sure counts more, and nobody is overruled by who is unsure.
 
@@ -39,8 +43,7 @@ def log_linear(
         array([[0.71, 0.29]])
     """
     spoken = np.where(np.isnan(llm), 1.0, llm)
-    alone = np.isnan(llm[..., :1])
-    weight = np.where(alone, 1.0, student_weight)
+    weight = np.where(answered(llm)[..., None], student_weight, 1.0)
     logits = llm_weight * np.log(np.maximum(spoken, FLOOR)) + weight * np.log(np.maximum(student, FLOOR))
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     pooled: FloatArray = weights / weights.sum(axis=-1, keepdims=True)
@@ -53,18 +56,29 @@ class Say:
 
     Args:
         llm, student: their weights, () or, of several decisions a row, (s, 1).
-        temperatures: of the student, (1,) or (s, 1), for `tempered`.
+        temperatures: of the student, (1,) or (s, 1), for `tempered`; None if it is taken at its word.
+        words: whether decisions are about words, some of which the student does not read (see `unread`).
     """
 
     llm: FloatArray
     student: FloatArray
-    temperatures: FloatArray
+    temperatures: FloatArray | None = None
+    words: bool = False
 
     def __call__(self, llm: FloatArray, student: FloatArray) -> FloatArray:
-        """The pool of what is said of any rows, (n, k) each, or (n, s, k)."""
-        if (self.temperatures != 1.0).any():
+        """The pool of what is said of any rows, (n, k) each, or (n, s, k); of words nobody else read, the LLM's own."""
+        if self.temperatures is not None:
             student = tempered(student, self.temperatures)
-        return log_linear(llm, student, self.llm, self.student)
+        found = log_linear(llm, student, self.llm, self.student)
+        if not (self.words and self.llm.any()):
+            return found
+        return np.where((unread(student) & answered(llm))[..., None], llm, found)
+
+
+def unread(student: FloatArray) -> BoolArray:
+    """(n, s) words that a student of words, (n, s, k), does not read: of no other is it certain that they are O."""
+    nothing: BoolArray = student[..., 0] == 1.0
+    return nothing
 
 
 def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], bound: Bound) -> Say:
@@ -78,10 +92,12 @@ def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], boun
         weights: of the LLM and of the student.
     """
     temperatures = doubt(student, llm) if bound == "rows" else np.ones(1)
+    doubted = (temperatures != 1.0).any()
     both, its = sum(weights), np.array(weights[1])
     if bound != "none" and weights[0]:
-        its = np.minimum(its, both * foretold(tempered(student, temperatures), llm, bound))
-    return Say(both - its, its, temperatures)
+        heard = tempered(student, temperatures) if doubted else student
+        its = np.minimum(its, both * foretold(heard, llm, bound))
+    return Say(both - its, its, temperatures if doubted else None, bound == "words")
 
 
 def pooled(
@@ -124,7 +140,7 @@ def doubt(student: FloatArray, llm: FloatArray) -> FloatArray:
     """
     if student.ndim == 3:
         return np.stack([doubt(student[:, slot], llm[:, slot]) for slot in range(student.shape[1])])
-    told = spoken(llm)
+    told = answered(llm)
     if told.sum() < FEWEST * student.shape[1]:
         return np.ones(1)
     agreed = float((argmax(student[told]) == argmax(llm[told])).mean())
@@ -139,7 +155,8 @@ def foretold(student: FloatArray, llm: FloatArray, bound: Bound) -> FloatArray:
     1 - KL(llm, student) / KL(llm, shares), from 0 to 1: the R² of Cameron and Windmeijer (J. Econometrics 77, 1997).
     Who learned from few rows is sure of what it does not know, and foretells less than the shares. Of words, each
     counts by the LLM's doubt that it is O: by saying O alone a student would foretell most of them. What the LLM was
-    asked in vain or not asked at all, where it is even, does not count, nor do words that a student does not read.
+    asked in vain or not asked at all, where it is even, does not count, nor do words that a student does not read. Nor
+    is a student blamed for being surer than the LLM ever is: a mere word has .9 by convention.
 
     Args:
         student: (n, k), or (n, s, k), of rows that it did not learn from; of words, O comes first, and is certain of
@@ -159,18 +176,27 @@ def foretold(student: FloatArray, llm: FloatArray, bound: Bound) -> FloatArray:
     told = spoken(llm)
     theirs, its = (each[told].reshape(-1, each.shape[-1]) for each in (llm, student))
     counts = 1.0 - theirs[:, 0] if bound == "words" else np.ones(len(theirs))
-    unread = its[:, 0] == 1.0 if bound == "words" else np.zeros(len(its), bool)
-    some = (counts > FLOOR) & (np.ptp(theirs, axis=1) > 0) & ~unread
+    some = (counts > FLOOR) & answered(theirs)
+    if bound == "words":
+        some &= ~unread(its)
     theirs, its, counts = theirs[some].astype(np.float64), its[some].astype(np.float64), counts[some, None]
     if not len(theirs):
         return np.array(1.0)
     shares = np.log(np.maximum((counts * theirs).sum(axis=0) / counts.sum(), FLOOR))
     words = np.log(np.maximum(theirs, FLOOR))
+    its = _at_most(its, float(theirs.max()))
     beyond = float((counts * theirs * (words - shares)).sum())
     if beyond <= FLOOR * counts.sum():
         return np.array(1.0)
     unforeseen = (counts * theirs * (words - np.log(np.maximum(its, FLOOR)))).sum()
     return np.array(np.clip(1.0 - unforeseen / beyond, 0.0, 1.0))
+
+
+def _at_most(proba: FloatArray, sureness: float) -> FloatArray:
+    """`proba` (m, k), each with so much of even odds that no class has more than `sureness`."""
+    even, most = 1.0 / proba.shape[1], proba.max(axis=1, keepdims=True)
+    kept = (sureness - even) / np.maximum(most - even, FLOOR)
+    return np.where(most > sureness, even + kept * (proba - even), proba)
 
 
 def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:
@@ -193,7 +219,7 @@ def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:
     """
     told = spoken(llm)
     ours, theirs = (each[told].reshape(-1, each.shape[-1]).astype(np.float64) for each in (pooled, llm))
-    in_doubt = np.minimum(ours.max(axis=1), theirs.max(axis=1)) < 1.0 - FLOOR
+    in_doubt = (np.minimum(ours.max(axis=1), theirs.max(axis=1)) < 1.0 - FLOOR) & answered(theirs)
     if not in_doubt.any():
         return np.zeros(pooled.shape[-1])
     return prior_bias(ours[in_doubt], theirs[in_doubt].mean(axis=0))
@@ -222,7 +248,7 @@ def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:
     """
     if pooled.ndim == 3:
         return np.stack([sharpened(pooled[:, slot], llm[:, slot]) for slot in range(pooled.shape[1])], axis=1)
-    told = spoken(llm)
+    told = answered(llm)
     if told.sum() < FEWEST * pooled.shape[1]:
         return pooled
     least = float(llm[told].max(axis=1).mean())

@@ -11,6 +11,7 @@ import numpy as np
 from freeal.errors import ModelError
 from freeal.student import Keep, Student
 from freeal.student.lessons import look_over, losses_under, spread
+from freeal.tasks import rarest
 from freeal.types import PROBABILITY, FloatArray, Inputs, StudentView
 
 
@@ -23,7 +24,8 @@ class CrossFitted:
     Args:
         new: the number of a fold -> a student that has learned nothing.
         folds: two or more.
-        seed: of which row is in which fold; each label is spread over all, each text is in one.
+        seed: of which row is in which fold; each label is spread over all, of a row with several its rarest one, and
+            each text is in one.
         shape: (k,) or (s, k), of what is said of one row.
     """
 
@@ -47,7 +49,7 @@ class CrossFitted:
         several = len(self.shape) > 1
         lesson = look_over(inputs, targets, weights, self.shape[-1], several)
         unseen = np.full(lesson.targets.shape, 1.0 / self.shape[-1], PROBABILITY)
-        kinds = lesson.given.sum(axis=-1) if several else lesson.given
+        kinds = rarest(lesson.given > 0) if several else lesson.given
         fold_of = spread(kinds, inputs.texts, self.folds, self.seed)
         for fold in range(self.folds):
             rest, held = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)

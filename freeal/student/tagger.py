@@ -58,6 +58,9 @@ from freeal.types import PROBABILITY, BoolArray, FloatArray, Inputs, IntArray, S
 Words = Callable[[str], Sequence[tuple[int, int]]]
 """Words of a text: character offsets, rising, the end exclusive."""
 
+_NEARLY = np.nextafter(PROBABILITY(1), PROBABILITY(0))
+"""The most that is said of a word that is read: of the others O is certain."""
+
 Watch = Callable[[int, Any], BoolArray | None]
 """Told the number of each epoch and the model after it; says which words (m, s) the next one believes, or all."""
 
@@ -318,7 +321,8 @@ class TaggerStudent:
         forward = partial(self._forward, model, autocast=bfloat16_is_faster(self.device.type))
         for rows, read in readings(model, forward, texts.tokens, self.device):
             found, slots, places = texts.words_of(rows)
-            proba[rows[found], slots] = torch.softmax(read.logits[found, places], dim=-1).cpu().numpy()
+            of_words = torch.softmax(read.logits[found, places], dim=-1).cpu().numpy()
+            proba[rows[found], slots] = np.minimum(of_words, _NEARLY)
             embeddings[rows] = read.embeddings.cpu().numpy()
         return StudentView(proba, embeddings)
 
@@ -349,8 +353,8 @@ class TaggerStudent:
         if unread := total - int((at >= 0).sum()):
             self.emit(
                 Note(
-                    f"{unread} of {total} words are not read and count as O: they lie behind {self.max_tokens} tokens "
-                    f"(student.max_tokens) or {s} words",
+                    f"{unread} of {total} words are not read, and without a word of the LLM count as O: they "
+                    f"lie behind {self.max_tokens} tokens (student.max_tokens) or {s} words",
                     "student",
                 )
             )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from freeal.errors import LLMError
-from freeal.select.beliefs import agreeing, filtered, lessons, most_confident
+from freeal.select.beliefs import agreeing, among_candidates, filtered, lessons, most_confident
 from freeal.tasks.tags import decode
 from freeal.types import NO_CALL, Annotations, LoopState
 
@@ -99,3 +99,19 @@ def test_the_most_confident_are_chosen_class_by_class():
 def test_a_class_with_one_row_still_has_its_most_confident():
     student = np.array([(0.9, 0.1), (0.4, 0.6)])
     assert most_confident(said(*student), student, 0.2).all()
+
+
+def test_a_decision_that_was_left_open_is_not_learned_and_nobody_agrees_with_it():
+    said_of = np.array([[[0.1, 0.9], [0.5, 0.5]], [[0.1, 0.9], [0.8, 0.2]]], np.float32)
+    annotations = Annotations(said_of, said_of, np.zeros(2, np.int16), np.full(2, None, object))
+    taught = lessons(annotations, LoopState.start(2, (2, 2)), "soft")
+    assert taught.weights.tolist() == [[1, 0], [1, 1]]
+    assert agreeing(annotations, np.array([[[0.2, 0.8], [0.9, 0.1]]] * 2)).tolist() == [False, True]
+    whole = Annotations(said_of[1:], said_of[1:], np.zeros(1, np.int16), np.full(1, None, object))
+    assert lessons(whole, LoopState.start(1, (2, 2)), "soft").weights is None
+
+
+def test_a_mere_word_is_its_only_candidate_in_single_precision_too():
+    word = np.full((1, 4), 0.1 / 3, np.float32)
+    word[0, 2] = 0.9
+    assert among_candidates(word).tolist() == [[0, 0, 1, 0]]

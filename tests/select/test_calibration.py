@@ -423,3 +423,21 @@ def test_of_a_label_that_was_asked_about_in_vain_nothing_is_known_afterwards_eit
     found = Calibrator(kind, "latest", prior, lambda rows: vectors[rows])(LoopState.start(100, (2, 2)), said).proba
     assert found[7, 1].tolist() == [0.5, 0.5]
     assert found[7, 0].tolist() != proba[7, 0].tolist()
+
+
+@pytest.mark.parametrize("passes", ["average", "latest"])
+def test_a_label_that_is_asked_about_in_vain_now_keeps_what_it_had(passes):
+    yes, no, vain = [0.1, 0.9], [0.9, 0.1], [0.5, 0.5]
+    calibrate, state = Calibrator("none", passes), LoopState.start(1, (2, 2))
+    for said in ([vain, yes], [yes, yes], [no, vain]):
+        words = Answers(np.arange(1), np.array([said], np.float32), np.zeros(1, bool), (None,))
+        state = after(state, calibrate(state, words))
+    found = state.annotations.proba[0]
+    np.testing.assert_allclose(found, [vain if passes == "average" else no, yes], atol=1e-6)
+
+
+def test_what_was_left_open_before_makes_no_later_answer_less_sure():
+    sure = np.where(np.random.default_rng(0).random((60, 1, 1)) < 0.5, [0.05, 0.95], [0.95, 0.05])
+    before = sure.copy()
+    before[::2] = 0.5
+    np.testing.assert_allclose(no_surer(sure, before, np.ones(60, bool)), sure)

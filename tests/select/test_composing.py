@@ -31,7 +31,13 @@ def test_the_words_of_a_candidate_are_what_it_is():
 
 @pytest.mark.parametrize(
     ("entity", "taken"),
-    [([0.9, 0.85, 0.9], [1]), ([0.9, 0.6, 0.2], [0, 2]), ([0.1, 0.2, 0.3], [2, 0]), ([0.9, 0.4, 0.8], [0, 2])],
+    [
+        ([0.9, 0.85, 0.9], [1]),
+        ([0.9, 0.6, 0.2], [0, 2]),
+        ([0.1, 0.2, 0.3], [2, 0]),
+        ([0.9, 0.4, 0.8], [0, 2]),
+        ([0.3, 0.39, 0.1], [1]),
+    ],
 )
 def test_a_name_is_preferred_to_its_parts_unless_it_is_less_likely(entity, taken):
     assert best_apart([(0, 1), (0, 2), (1, 2)], np.array(entity)) == taken
@@ -53,6 +59,13 @@ def test_the_order_of_candidates_does_not_matter(case, dice):
     dice.shuffle(order)
     again = composed([spans[i] for i in order], of_two_types(entity[order]), WORDS, 0.9)
     np.testing.assert_array_equal(again, composed(spans, of_two_types(entity), WORDS, 0.9))
+
+
+@given(CASES)
+def test_where_none_is_rather_an_entity_the_likeliest_comes_first(case):
+    spans, entity = case
+    unlikely = entity / 2
+    assert all(unlikely[place] == unlikely.max() for place in best_apart(spans, unlikely)[:1])
 
 
 @given(CASES)

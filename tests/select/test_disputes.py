@@ -76,3 +76,33 @@ def test_a_longer_entity_that_is_denied_leaves_the_shorter_one_that_is_confirmed
     proba = np.full((1, 2, 3), [0.1, 0.45, 0.45])
     after = settled(proba, [Dispute(0, 0, 1, 0), Dispute(0, 0, 2, 0)], np.array([0.9, 0.3]))
     assert after[0].argmax(axis=-1).tolist() == [1, 0]
+
+
+@given(markings(), st.integers(0, 100))
+def test_of_entities_that_share_words_the_likeliest_stands_and_no_piece_of_another_is_left(both, seed):
+    first, second = both
+    found = disputed(first, second)
+    right = np.random.default_rng(seed).random(len(found))
+    alike = np.where(first == second, first, 0)
+    decided = settled(np.eye(5)[alike] * 0.9 + 0.02, found, right).argmax(axis=-1)
+    for each, p in zip(found, right, strict=True):
+        rivals = [q for other, q in zip(found, right, strict=True) if other != each and _share(other, each)]
+        if p > 0.5 and p > max(rivals, default=0.0):
+            assert (decided[each.row, each.start : each.end] == _tags(each)).all()
+        if p < 0.5 and all(q < 0.5 for q in rivals):
+            assert (decided[each.row, each.start : each.end] == 0).all()
+
+
+def test_what_is_left_of_an_entity_beside_a_likelier_one_is_none():
+    both = [Dispute(0, 0, 2, 0), Dispute(0, 1, 2, 0)]  # "Bank England", and "England" in it
+    proba = np.full((1, 2, 3), [0.1, 0.45, 0.45])
+    assert settled(proba, both, np.array([0.6, 0.95]))[0].argmax(axis=-1).tolist() == [0, 1]
+    assert settled(proba, both, np.array([0.95, 0.6]))[0].argmax(axis=-1).tolist() == [1, 2]
+
+
+def _share(one, other):
+    return one.row == other.row and one.start < other.end and other.start < one.end
+
+
+def _tags(dispute):
+    return [2 * dispute.type + 1] + [2 * dispute.type + 2] * (dispute.end - dispute.start - 1)

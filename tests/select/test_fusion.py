@@ -346,3 +346,49 @@ def test_only_judged_candidates_keep_their_shares(changed, keeps):
     )
     apart = abs(found.mean(axis=(0, 1)) - llm.mean(axis=(0, 1))).max()
     assert apart < 1e-3 if keeps else apart > 1e-2
+
+
+def test_words_that_the_student_does_not_read_are_the_llms_and_cost_it_nothing_elsewhere():
+    _, llm, student = sentences(0, right=0.97)
+    unread = student.copy()
+    unread[:, 15:] = np.eye(4)[0]
+    whole, part = (fusion.say(llm, each, (0.5, 0.5), "words") for each in (student, unread))
+    assert part.student == pytest.approx(float(whole.student), abs=0.02)
+    found = part(llm, unread)
+    np.testing.assert_array_equal(found[:, 15:], llm[:, 15:])
+    np.testing.assert_allclose(found[:, :15], whole(llm, student)[:, :15], atol=0.01)
+    silent = np.full_like(llm, np.nan)
+    np.testing.assert_allclose(part(silent, unread), unread, atol=1e-5)
+
+
+@pytest.mark.parametrize("bound", ["rows", "words"])
+@pytest.mark.parametrize("sureness", [0.95, 0.999, 0.99999])
+def test_a_student_is_not_blamed_for_being_surer_than_a_mere_word_that_it_foretells(bound, sureness):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (40, 20))
+    word, sure = (np.where(np.eye(3)[labels] > 0, most, (1 - most) / 2) for most in (0.9, sureness))
+    word, sure = (word, sure) if bound == "words" else (word.reshape(-1, 3), sure.reshape(-1, 3))
+    assert fusion.say(word, sure, (0.5, 0.5), bound).student == pytest.approx(0.5)
+    wrong = np.roll(sure, 1, axis=-1)
+    assert fusion.say(word, wrong, (0.5, 0.5), bound).student == 0.0
+
+
+def test_of_a_label_without_an_answer_the_students_word_is_taken_and_its_sureness_told_by_the_others():
+    truth = np.random.default_rng(0).random((400, 2)) < 0.4
+    student = np.where(truth[..., None], [0.05, 0.95], [0.95, 0.05])
+    llm = student.copy()
+    llm[::2, 1] = 0.5
+    say = fusion.say(llm, student, (0.5, 0.5), "rows")
+    assert say.temperatures is None
+    np.testing.assert_allclose(say(llm, student), student, atol=1e-5)
+    np.testing.assert_allclose(fusion.sharpened(student, llm), student, atol=1e-5)
+
+
+def test_words_that_were_left_out_of_the_question_do_not_count_among_the_shares():
+    llm, student = words(4)
+    short = llm.copy()
+    short[:, 3:] = 1 / 3
+    whole, part = (
+        fusion.log_linear(said, its, 0.5, 0.5) for said, its in ((short, student), (llm[:, :3], student[:, :3]))
+    )
+    np.testing.assert_allclose(fusion.share_bias(whole, short), fusion.share_bias(part, llm[:, :3]))

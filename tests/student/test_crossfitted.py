@@ -28,6 +28,20 @@ class Parrot:
         return StudentView(np.stack([self.taught.get(text, even) for text in inputs.texts]), np.zeros((len(inputs), 1)))
 
 
+class Taught(UniformStudent):
+    """Says of every text what is true of those it was taught, in the mean."""
+
+    def __init__(self):
+        super().__init__(lambda texts: (2, 2))
+
+    def fit(self, inputs, targets, weights=None, keep=None):
+        self.mean = targets.mean(axis=0)
+        return self
+
+    def view(self, inputs):
+        return StudentView(np.tile(self.mean, (len(inputs), 1, 1)), np.zeros((len(inputs), 1)))
+
+
 def test_nobody_judges_a_row_that_it_was_taught():
     inputs, targets = Inputs([f"text {i}" for i in range(9)]), np.eye(2)[np.arange(9) % 2]
     judge = CrossFitted(lambda fold: Parrot(), 3, 0, (2,)).fit(inputs, targets)
@@ -41,6 +55,15 @@ def test_what_the_others_teach_is_told_of_each_row():
     new = lambda fold: LinearStudent(LinearConfig(c=100.0), LABELS, fold, TfidfEmbedder(64))  # noqa: E731
     judge = CrossFitted(new, 2, 0, (2,)).fit(Inputs(texts), targets)
     assert (judge.out_of_fold_.argmax(axis=1) == targets.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_rare_label_of_several_is_in_every_fold(seed):
+    targets = np.tile(np.eye(2)[[0, 0]], (60, 1, 1))
+    targets[4:34, 0], targets[:4, 1] = np.eye(2)[1], np.eye(2)[1]
+    judge = CrossFitted(lambda fold: Taught(), 2, seed, (2, 2))
+    judge.fit(Inputs([f"text {i}" for i in range(60)]), targets)
+    np.testing.assert_allclose(judge.out_of_fold_[0], [[0.5, 0.5], [28 / 30, 2 / 30]])
 
 
 def test_of_a_single_row_nothing_is_said():

@@ -276,7 +276,9 @@ def test_words_that_are_not_read_are_told_of_and_a_certain_o(student, reviews):
     assert (proba[4:] == np.eye(5)[0]).all()
     assert (proba[:4, 0] < 1).all()
     notes = [event.message for event in heard if isinstance(event, Note)]
-    assert notes[0].startswith("40 of 112 words are not read and count as O: they lie behind 6 tokens")
+    assert notes[0].startswith(
+        "40 of 112 words are not read, and without a word of the LLM count as O: they lie behind 6 tokens"
+    )
     assert notes[1].startswith("3 of 7 words")
 
 
