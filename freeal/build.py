@@ -69,6 +69,7 @@ def inputs(config: Config, *prompt_files: Path) -> tuple[Prompt, data.Corpus]:
     checks.check_task(config, prompt.task)
     checks.check_vectors(config)
     corpus = data.load(config.data, prompt.task, config.seed)
+    checks.check_candidates(config, corpus.pool)
     for wording in prompt.wordings:
         wording.check_fields(corpus.pool)
         if corpus.test is not None and _is_asked(config, corpus):

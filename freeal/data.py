@@ -21,11 +21,11 @@ import numpy as np
 
 from freeal.config import DataConfig
 from freeal.errors import DataError, did_you_mean
-from freeal.formats import sentence_of, tokens_of
+from freeal.formats import check_printed, sentence_of, tokens_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
-from freeal.tasks.multilabel import NONE, listed
+from freeal.tasks.multilabel import NONE, is_list, listed
 from freeal.tasks.spans import split_words, widened
 from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
@@ -233,7 +233,8 @@ class _Intake:
             more = ", ..." if len(self.repeated) > 5 else ""
             raise DataError(
                 f"{name}: {len(self.repeated)} duplicate id(s): {first}{more}; ids must be unique: "
-                "mend them, name another column in data.id, or set data.id to null to number texts by their content"
+                "mend them, name another column in data.id (freeal predict: --id), or set data.id to null (--id '') to "
+                "number texts by their content"
             )
         if not self.examples:
             raise DataError(f"{name}: all {self.rows} texts in column {self.text_column!r} are empty")
@@ -254,8 +255,8 @@ class _Intake:
         if column not in self.columns:
             known = list(self.columns)
             raise DataError(
-                f"{self.table.name}: data.{setting}: there is no column {column!r}{did_you_mean(str(column), known)}; "
-                f"there are {', '.join(map(repr, known))}"
+                f"{self.table.name}: data.{setting}: there is no column {column!r}"
+                f"{did_you_mean(str(column), known)}; there are {', '.join(map(repr, known))}"
             )
 
     def _column(self, number: int, row: Mapping[str, object]) -> str:
@@ -276,9 +277,9 @@ class _Intake:
     def _text(self, number: int, row: Mapping[str, object], column: str) -> str | None:
         """The text of a row; of one that comes as tokens, these with a space between them."""
         value = row.get(column)
-        if self.task.kind != "tokens" or not (isinstance(value, (list, np.ndarray)) or tokens_of(row, column)):
-            return self._string(number, column, value)
         try:
+            if self.task.kind != "tokens" or not (isinstance(value, (list, np.ndarray)) or tokens_of(row, column)):
+                return self._string(number, column, value)
             return sentence_of(self.table, row, None, column, None).text
         except ValueError as error:
             raise self.table.fault(number, str(error)) from error
@@ -321,6 +322,13 @@ class _Intake:
         if all(map(_blank, cells.values())):
             return None
         for column, value in cells.items():
+            if column not in self.columns:
+                known = list(self.columns)
+                raise self.table.fault(
+                    number,
+                    f"data.gold: there is no column {column!r}{did_you_mean(column, known)}; there are "
+                    f"{', '.join(map(repr, known))}",
+                )
             if _flag(value) is None:
                 raise self.table.fault(
                     number,
@@ -336,7 +344,11 @@ class _Intake:
         """
         if _blank(value):
             return None
-        given = (listed(value, self._classes) or [None]) if isinstance(value, str) else value
+        given: object = value
+        if isinstance(value, str):
+            if fold(value) not in self._classes:
+                self._check_printed(number, column, value)
+            given = listed(value, self._classes) or ([] if is_list(value) else [None])
         told: list[object] = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given]
         if self._numbers_are_classes and column not in self.table.classes:
             if (there := self._one_hot(told)) is not None:
@@ -356,6 +368,13 @@ class _Intake:
                 f"gold {value!r} in column {column!r} has a blank beside labels; leave it out, or name the label",
             )
         return found
+
+    def _check_printed(self, number: int, column: str, value: str) -> None:
+        """Raise DataError where a cell is a list as Python prints it."""
+        try:
+            check_printed(column, value)
+        except ValueError as error:
+            raise self.table.fault(number, str(error)) from error
 
     def _one_hot(self, told: Sequence[object]) -> list[int] | None:
         """Classes of a 0 or 1 for each label; None of other lists, and of [0, 1], which may be numbers of labels."""

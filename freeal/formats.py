@@ -7,13 +7,15 @@ jsonl, Hugging Face data sets, Label Studio and spaCy. Offsets count characters 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from freeal.errors import DataError, did_you_mean
 from freeal.tables import Table
@@ -94,17 +96,43 @@ def sentence_of(
     if tagged is None or _are_spans(told) or (not told and (tokens is None or labels == "spans")):
         return Sentence(uid, joined, words, _spans(told, joined, words, types, names))
     places = words if tokens is not None else _places(tagged, joined)
-    spans = [Span(s.start, s.end, _type(s.type, types)) for s in to_spans([_tag(tag, names) for tag in told], places)]
+    found_there = to_spans([_tag(tag, names) for tag in told], places)
+    spans = [Span(s.start, s.end, _type(s.type, types, s.of(joined))) for s in found_there]
     return Sentence(uid, joined, words, tuple(spans))
 
 
 def tokens_of(row: Mapping[str, object], column: str) -> list[str] | None:
-    """The tokens in a column of `row`: a list of texts, also as JSON, if it is not `text`; None if it has none."""
+    """The tokens in a column of `row`: a list of texts, also as JSON, if it is not `text`; None if it has none.
+
+    Raises:
+        ValueError: it is a list as Python prints it.
+    """
     found = row.get(column)
-    found = _of_cell(found) if isinstance(found, str) and column != "text" else found
+    if isinstance(found, str) and column != "text":
+        check_printed(column, found)
+        found = _of_cell(found)
     if isinstance(found, Iterable) and not isinstance(found, (str, Mapping)) and all(isinstance(t, str) for t in found):
         return list(found)
     return None
+
+
+def check_printed(column: str, cell: str) -> None:
+    """Raise ValueError where a cell is a list of texts as Python or numpy prints it, which is no JSON.
+
+    Example:
+        >>> check_printed("tokens", '["EU", "rejects"]')
+        >>> check_printed("tokens", "['EU' 'rejects']")
+        Traceback (most recent call last):
+        ValueError: column 'tokens' holds a list as Python prints it: ['EU' 'rejects']; write it as JSON ...
+    """
+    if _PRINTED.fullmatch(cell.strip()) and isinstance(_of_cell(cell), str):
+        raise ValueError(
+            f"column {column!r} holds a list as Python prints it: {cell.strip()[:80]}; write it as JSON (json.dumps), "
+            "or save the table as jsonl or parquet"
+        )
+
+
+_PRINTED = re.compile(r"""(array\()?\[\s*(['"]).*\2\s*\](, dtype=\w+\))?""", re.DOTALL)
 
 
 def _value(row: Mapping[str, object], column: str) -> object:
@@ -204,7 +232,7 @@ def _span(found: object, text: str, types: Mapping[str, str] | None, names: Sequ
         case [int(start), int(end), str(label)] if not isinstance(start, bool) and not isinstance(end, bool):
             if end > len(text):
                 raise ValueError(f"span {start}:{end} {label!r} ends after the text, which has {len(text)} characters")
-            span = Span(start, end, _type(label, types))
+            span = Span(start, end, _type(label, types, text[max(start, 0) : end]))
             _check_words(span, text, found.get("text") if isinstance(found, dict) else None)
             return span
     mend = "; tags need a column 'tokens' beside the text" if isinstance(found, (str, int)) else ""
@@ -223,13 +251,15 @@ def _check_words(span: Span, text: str, words: object) -> None:
         )
 
 
-def _type(written: str, types: Mapping[str, str] | None) -> str:
+def _type(written: str, types: Mapping[str, str] | None, words: str) -> str:
+    """The type that is `written` of `words`, as the prompt spells it."""
     if types is None:
         return written
     if fold(written) not in types:
         known = list(types.values())
         raise ValueError(
-            f"{written!r} is no type{did_you_mean(written, known)}; types are {', '.join(map(repr, known))}"
+            f"{written!r} is no type{did_you_mean(written, known)}; types are {', '.join(map(repr, known))}: add it to "
+            f"the labels of the prompt, or leave {words!r} and its like out of the gold"
         )
     return types[fold(written)]
 
@@ -237,29 +267,38 @@ def _type(written: str, types: Mapping[str, str] | None) -> str:
 # --- sentences -> files
 
 
-def write_conll(path: Path, sentences: Iterable[Sentence]) -> int:
+class Losses(NamedTuple):
+    """What a form has no place for: how many sentences, how many entities, and how many had to be widened."""
+
+    sentences: int = 0
+    entities: int = 0
+    widened: int = 0
+
+    def and_of(self, spans: Sequence[Span], kept: Sequence[Span]) -> Losses:
+        """With those of one more sentence, whose `spans` became `kept`."""
+        entities, moved = len(spans) - len(kept), len(set(kept) - set(spans))
+        return self._replace(entities=self.entities + entities, widened=self.widened + moved)
+
+
+def _as_tags(sentences: Iterable[Sentence]) -> Losses:
+    """What is lost where entities are tags of words."""
+    lost = Losses()
+    for each in sentences:
+        lost = lost.and_of(each.spans or (), widened(each.spans or (), each.words))
+    return lost
+
+
+def write_conll(path: Path, sentences: Sequence[Sentence]) -> Losses:
     """A token and its BIO2 tag a line, a blank line after each sentence, `# id = ...` before it where it has one.
 
     Spaces in a text are lost, but for one between two tokens. Sentences without spans or words have no form here.
 
-    Returns:
-        How many sentences were left out for that.
-
     Raises:
         DataError: a token or id holds a tab or line break; or the file cannot be written.
     """
-    left_out = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal left_out
-        for sentence in sentences:
-            if sentence.tags:
-                yield _block(path, sentence)
-            else:
-                left_out += 1
-
-    _write(path, lines())
-    return left_out
+    written = [sentence for sentence in sentences if sentence.spans is not None and sentence.words]
+    _write(path, (_block(path, sentence) for sentence in written))
+    return _as_tags(written)._replace(sentences=len(sentences) - len(written))
 
 
 def _block(path: Path, sentence: Sentence) -> str:
@@ -271,7 +310,7 @@ def _block(path: Path, sentence: Sentence) -> str:
     return head + "".join(f"{token}\t{tag}\n" for token, tag in rows) + "\n"
 
 
-def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
+def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> Losses:
     """An object a line: `id`, `text` and `spans`, which are null where they are unknown, with their probabilities.
 
     Raises:
@@ -279,6 +318,7 @@ def write_jsonl(path: Path, sentences: Iterable[Sentence]) -> None:
     """
     rows = ({"id": each.id, "text": each.text, "spans": _listed(each)} for each in sentences)
     _write(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return Losses()
 
 
 def _listed(sentence: Sentence) -> list[dict[str, Any]] | None:
@@ -290,7 +330,7 @@ def _listed(sentence: Sentence) -> list[dict[str, Any]] | None:
     return [{**span, "probability": each} for span, each in zip(spans, sentence.probabilities, strict=True)]
 
 
-def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[str]) -> None:
+def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[str]) -> Losses:
     """A Hugging Face data set: `id`, `text`, `tokens`, `tags` (classes named as `tag_vocabulary` has it) and `spans`.
 
     `tags` and `spans` are null where they are unknown; spans have their `probability`, where any is known. A data set
@@ -316,9 +356,8 @@ def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[st
         for each in sentences
     ]
     columns = {name: [row[name] for row in rows] for name in features}
-    partial = folder.with_name(folder.name + ".partial")
+    partial = _beside(folder)
     try:
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         with _without_bars():
             datasets.Dataset.from_dict(columns, features).save_to_disk(str(partial))
@@ -327,6 +366,9 @@ def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[st
         partial.replace(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return _as_tags(sentences)
 
 
 @contextmanager
@@ -343,7 +385,7 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def write_label_studio(path: Path, sentences: Iterable[Sentence]) -> None:
+def write_label_studio(path: Path, sentences: Iterable[Sentence]) -> Losses:
     """Tasks of Label Studio with their entities as predictions of freeal, to be imported and corrected there.
 
     They fit a labelling interface with `<Labels name="label" toName="text">` and `<Text name="text" value="$text"/>`.
@@ -364,6 +406,7 @@ def write_label_studio(path: Path, sentences: Iterable[Sentence]) -> None:
         for each in sentences
     ]
     _write(path, [json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"])
+    return Losses()
 
 
 def _score(probability: float | None) -> dict[str, float]:
@@ -390,7 +433,7 @@ def _results(sentence: Sentence) -> list[dict[str, Any]]:
     ]
 
 
-def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx") -> None:
+def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx") -> Losses:
     """A spaCy DocBin, to train with: texts cut by spaCy's rules of `language`, spans widened to its tokens.
 
     Where two spans come to share a token, the longer is kept; the entities of a sentence without spans are missing.
@@ -410,7 +453,7 @@ def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx")
         cut = spacy.blank(language)
     except ImportError as error:
         raise DataError(f"{path}: spaCy has no rules for the language {language!r} here: {error}") from error
-    kept = DocBin()
+    kept, lost = DocBin(), Losses()
     for sentence in sentences:
         doc = cut.make_doc(sentence.text)
         if sentence.spans is None:
@@ -418,9 +461,12 @@ def write_spacy(path: Path, sentences: Iterable[Sentence], language: str = "xx")
         else:
             spans = [doc.char_span(s.start, s.end, s.type, alignment_mode="expand") for s in sentence.spans]
             doc.set_ents(filter_spans(spans))
+            found = [Span(entity.start_char, entity.end_char, entity.label_) for entity in doc.ents]
+            lost = lost.and_of(sentence.spans, found)
         kept.add(doc)
     with _whole(path) as partial:
         partial.write_bytes(kept.to_bytes())
+    return lost
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
@@ -431,9 +477,16 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """Where to write what `path` is to hold; it is there whole when the block ends, or as it was before."""
-    partial = path.with_name(path.name + ".partial")
+    partial = _beside(path)
     try:
         yield partial
         partial.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where nothing of anybody's is, on the disk of `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -378,7 +378,12 @@ def _write_table(path: Path, columns: Mapping[str, Any]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    table: pyarrow.Table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    number, text = pa.int64(), pa.string()
+    entity = pa.struct(
+        [("start", number), ("end", number), ("label", text), ("text", text), ("probability", pa.float64())]
+    )
+    of_lists = {"spans": pa.list_(entity), "labels": pa.list_(text)}  # which are known, though all may be empty
+    table: pyarrow.Table = pa.table({name: pa.array(each, of_lists.get(name)) for name, each in columns.items()})
     partial = path.with_suffix(".tmp")
     parquet.write_table(table, partial)
     partial.replace(path)

@@ -108,8 +108,11 @@ def _read_by_lines(path: Path, encoding: str, otherwise: ReadRows | None) -> Rea
     except DataError:  # reading it tells
         return otherwise
     rows = [_columns(line) for line in lines if line and not line.startswith("#")]
-    if sum(len(row) > 1 and _is_tag(row[-1]) for row in rows) > len(rows) / 2:
-        return _conll
+    headed = otherwise is _TEXTS[".tsv"] and bool(rows) and not _is_tag(rows[0][-1])
+    if not headed and sum(len(row) > 1 and _is_tag(row[-1]) for row in rows) > len(rows) / 2:
+        return partial(
+            _conll, because="; it is read as CoNLL, as most of its lines end in a tag: if it is none, save it as .csv"
+        )
     between = "" in lines[next((n for n, line in enumerate(lines) if line), 0) : -1]
     if otherwise is _plain and len(rows) > 2 and between and all(len(row) == 1 for row in rows):
         raise DataError(
@@ -174,18 +177,22 @@ def _json(path: Path, encoding: str) -> Rows:
     yield from enumerate(_of_tasks(rows) if rows and all(map(_is_task, rows)) else rows, 1)
 
 
-def _conll(path: Path, encoding: str) -> Rows:
+def _conll(path: Path, encoding: str, because: str = "") -> Rows:
     """One row a sentence, with the number of its first line: `tokens` and `tags` as they stand there, and `id`.
 
     A blank line ends a sentence. Columns are separated by tabs, where there are any, else by spaces; the first is the
-    token, the last its tag; a file with one column has no tags. `-DOCSTART-` is no token. Before the first token may be
-    comments: `# name = ...`, or, in a file with tags, a line with a # at its start and no tag at its end; `# id = ...`
-    is the id.
+    token, or the second, where the first numbers those of each sentence, the last its tag; a file with one column has
+    no tags. `-DOCSTART-` is no token. Before the first token may be comments: `# name = ...`, or, in a file with tags,
+    a line with a # at its start and no tag at its end; `# id = ...` is the id.
+
+    Args:
+        because: what to say of a line without a tag, if the file's name does not tell that it is CoNLL.
     """
     tagged = any(
         len(columns := _columns(line)) > 1 and (not line.startswith("#") or _is_tag(columns[-1]))
         for line in _first_lines(path, encoding) if not _CONLL_ABOUT.match(line)
     )  # fmt: skip
+    at = 1 if tagged and _are_numbered(_first_lines(path, encoding)) else 0
     first, row = 0, _no_tokens(tagged)
     for number, line in enumerate(_lines(path, encoding), 1):
         line = line.strip(" \r\n")
@@ -202,10 +209,10 @@ def _conll(path: Path, encoding: str) -> Rows:
         if not row["tokens"] and (_CONLL_ABOUT.match(line) or remark):
             row |= {"id": found[1].strip()} if (found := _CONLL_ID.match(line)) else {}
         elif columns[0] != "-DOCSTART-":
-            row["tokens"].append(columns[0])
             if tagged:
-                row["tags"].append(_tag(path, number, columns))
-            elif len(columns) > 1:
+                row["tags"].append(_tag(path, number, columns, because))
+            row["tokens"].append(columns[at])
+            if not tagged and len(columns) > 1:
                 raise DataError(
                     f"{path}: line {number}: {len(columns)} columns, and the lines before have one: a token"
                 )
@@ -229,6 +236,25 @@ def _columns(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else re.split(" +", line)
 
 
+def _are_numbered(lines: Sequence[str]) -> bool:
+    """Whether the first of three or more columns numbers the tokens of each sentence, as in CoNLL-X and GermEval 2014.
+
+    Example:
+        >>> _are_numbered(["1\tBonn\tB-LOC", "2\tliegt\tO", "", "1\tJa\tO"]), _are_numbered(["1\tCD\tO", "1\tCD\tO"])
+        (True, False)
+    """
+    before = found = 0
+    for line in lines:
+        columns = _columns(line)
+        if not line:
+            before = 0
+        elif columns[0] != "-DOCSTART-" and not (line.startswith("#") and not _is_tag(columns[-1])):
+            before, found = before + 1, found + 1
+            if len(columns) < 3 or columns[0] != str(before):
+                return False
+    return found > 0
+
+
 def _no_tokens(tagged: bool) -> dict[str, Any]:
     return {"tokens": [], "tags": []} if tagged else {"tokens": []}
 
@@ -241,15 +267,15 @@ def _is_tag(value: str) -> bool:
     return True
 
 
-def _tag(path: Path, line: int, columns: list[str]) -> str:
+def _tag(path: Path, line: int, columns: list[str], because: str) -> str:
     if len(columns) < 2:
         raise DataError(
-            f"{path}: line {line}: {columns[0]!r} has no tag; expected a token, and in the last column its tag"
+            f"{path}: line {line}: {columns[0]!r} has no tag; expected a token, and in the last column its tag{because}"
         )
     try:
         read_tag(columns[-1])
     except ValueError as error:
-        raise DataError(f"{path}: line {line}: the last column of {columns[0]!r}: {error}") from error
+        raise DataError(f"{path}: line {line}: the last column of {columns[0]!r}: {error}{because}") from error
     return columns[-1]
 
 

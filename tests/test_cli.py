@@ -195,7 +195,7 @@ def test_rows_that_no_call_was_left_for_are_told_and_their_cells_are_blank(confi
     assert sum(row["label"] == row["probability"] == "" for row in rows) == 18
     found = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert found["pool"]["zero_shot"]["accuracy"] <= 0.4
-    assert "(the 60% without an answer count as wrong)" in said.out
+    assert "(60% have no answer, and count as wrong where gold is known)" in said.out
     counts = Counter(row["label"] for row in rows if row["label"])
     shares = {label: pytest.approx(count / 12, abs=1e-3) for label, count in counts.items()}
     told = found["shares"]
@@ -696,6 +696,17 @@ def test_predict_keeps_rows_without_text_in_their_places(ran, tmp_path):
     said = freeal("predict", ran[0], tmp_path / "new.csv", "--json")
     blank = json.loads(said.out.splitlines()[1])
     assert blank == {"id": "b", "label": None, "probabilities": None}
+
+
+def test_predict_tells_its_own_options_where_columns_are_others_than_the_runs(ran, tmp_path):
+    (tmp_path / "new.csv").write_text("number,body\n7,a lovely film\n7,a dull film\n", encoding="utf-8")
+    said = freeal("predict", ran[0], tmp_path / "new.csv")
+    assert "new.csv: there is no column 'text'; there are 'number', 'body': name one with --text" in said.err
+    said = freeal("predict", ran[0], tmp_path / "new.csv", "--text", "body", "--id", "number")
+    assert "1 duplicate id(s): '7' on lines 2 and 3" in said.err
+    assert "(freeal predict: --id)" in said.err
+    said = freeal("predict", ran[0], tmp_path / "new.csv", "--text", "body", "--id", "")
+    assert [row["label"] for row in csv.DictReader(io.StringIO(said.out))] == ["good", "bad"]
 
 
 def test_predict_in_json_gives_every_probability(ran, tmp_path):

@@ -416,8 +416,25 @@ def topic_rows(folder: Path, *told: object) -> Path:
 
 
 def test_a_blank_cell_of_several_labels_is_unknown_and_none_is_the_empty_set(tmp_path):
-    path = written(tmp_path / "pool.csv", "text,topics\nfirst,\nsecond,none\nthird,a;b\n")
-    assert gold_of(path, ("a", "b")) == [[-1, -1], [0, 0], [1, 1]]
+    path = written(tmp_path / "pool.csv", "text,topics\nfirst,\nsecond,none\nthird,a;b\nfourth,[]\nfifth,[ ]\n")
+    assert gold_of(path, ("a", "b")) == [[-1, -1], [0, 0], [1, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [("[]", "no"), ("none", "no"), ('["price"]', "yes"), ("price; speed", "yes"), ("speed", "no"), (";", ";"),
+     ("[null]", "[null]"), ('["price", null]', '["price", null]'), ("prize", "prize")],
+)  # fmt: skip
+def test_a_recorded_cell_says_what_the_same_cell_of_gold_does_or_nothing(told, answer):
+    assert Multilabel(dict.fromkeys(TOPICS, "")).answered(told, 0) == {"answer": answer}
+
+
+def test_labels_as_python_prints_them_are_told_with_the_mend(tmp_path):
+    path = written(tmp_path / "pool.csv", "text,topics\nfirst,\"['price', 'speed']\"\n")
+    assert (
+        "line 2: column 'topics' holds a list as Python prints it: ['price', 'speed']; write it as JSON"
+        in gold_fault(path)
+    )
 
 
 @pytest.mark.parametrize("told", [[None], [""], [" ", None], "[null]", '[""]', ";", [float("nan")]])
@@ -503,7 +520,7 @@ def test_columns_of_labels_that_cannot_be_used_are_told(tmp_path, row, gold, mes
 
 def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_path):
     path = as_csv(tmp_path / "p.csv", [{"text": "x", "price": "1"}])
-    assert "expected 0 or 1" in gold_fault(path, gold=TOPICS)
+    assert "line 2: data.gold: there is no column 'speed'; there are 'text', 'price'" in gold_fault(path, gold=TOPICS)
     path = as_csv(tmp_path / "p.csv", [{"text": "x"}])
     assert "data.gold: there is no column 'price'" in gold_fault(path, gold=TOPICS)
     assert fault(path, gold=LABELS).endswith(

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from freeal import formats
 from freeal.config import DataConfig
+from freeal.data import load
 from freeal.errors import DataError
 from freeal.formats import Sentence, sentence_of
 from freeal.tables import Table, open_table
 from freeal.tasks.classification import fold
 from freeal.tasks.spans import Span, join_tokens, split_words, tag_vocabulary, to_spans
+from freeal.tasks.tokens import Tokens
 
 TYPES = ("PER", "LOC", "side effect")
 
@@ -235,7 +237,7 @@ def test_sentences_of_tokens_are_read_back_with_their_tags(tmp_path, write):
 
 def test_conll_keeps_the_words_of_any_text_and_tells_what_it_leaves_out(tmp_path):
     path = tmp_path / "x.conll"
-    assert formats.write_conll(path, [*ALL, sentence("")]) == 2
+    assert formats.write_conll(path, [*ALL, sentence("")]) == formats.Losses(sentences=2)
     labelled = [each for each in ALL if each.spans is not None]
     found = read(path)
     assert [(each.id, each.tokens, each.tags) for each in found] == [(e.id, e.tokens, e.tags) for e in labelled]
@@ -432,10 +434,10 @@ def test_spacy_says_the_same_of_every_sentence(tmp_path):
     assert [(each.text, each.spans) for each in found] == [(each.text, each.spans) for each in ALL]
 
 
-def test_a_file_for_spacy_is_there_whole_or_as_it_was(tmp_path):
+def test_a_file_for_spacy_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     pytest.importorskip("spacy")
     (tmp_path / "x.spacy").write_bytes(b"before")
-    (tmp_path / "x.spacy.partial").mkdir()  # nothing can be written there
+    monkeypatch.setattr(formats, "_beside", lambda path: tmp_path / "nowhere" / path.name)
     with pytest.raises(DataError, match=r"x\.spacy: cannot be written"):
         formats.write_spacy(tmp_path / "x.spacy", [ANN])
     assert (tmp_path / "x.spacy").read_bytes() == b"before"
@@ -443,7 +445,8 @@ def test_a_file_for_spacy_is_there_whole_or_as_it_was(tmp_path):
 
 def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
     pytest.importorskip("spacy")
-    formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])
+    lost = formats.write_spacy(tmp_path / "x.spacy", [sentence("so Annlike", ("Ann", "PER"), ("like", "LOC"))])
+    assert lost == formats.Losses(entities=1, widened=1)
     (found,) = of_spacy(tmp_path / "x.spacy")
     assert found.spans == (Span(3, 10, "PER"),), "of two that share a token one is kept"
 
@@ -479,7 +482,7 @@ def test_the_benchmark_sets_survive_conll(shared, tmp_path, name):
     folder = shared / "data" / name
     types = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     sentences = list(read_sentences(table(folder / "test.jsonl"), types))
-    assert formats.write_conll(tmp_path / "x.conll", sentences) == 0
+    assert formats.write_conll(tmp_path / "x.conll", sentences) == formats.Losses()
     assert list(read_sentences(table(tmp_path / "x.conll"), types)) == sentences
 
 
@@ -534,3 +537,47 @@ def test_a_class_of_a_span_that_the_data_set_does_not_name_is_told():
     rows = Table("x", "row", (), {"spans": ["PER"]})
     with pytest.raises(ValueError, match="1 is none of the 1 classes that the data set names"):
         sentence_of(rows, {"text": "Ann", "spans": [[0, 3, 1]]}, None, "text", "spans")
+
+
+def test_entities_that_share_a_token_are_counted_as_lost_in_conll_and_in_tags_alone(tmp_path):
+    pytest.importorskip("datasets")
+    text = "Berlin/Paris and US-Iran"
+    spans = tuple(Span(text.index(name), text.index(name) + len(name), "LOC") for name in ("Berlin", "Paris", "US"))
+    both = [Sentence("a", text, join_tokens(text.split()).words, spans)]
+    assert formats.write_conll(tmp_path / "x.conll", both) == formats.Losses(entities=1, widened=2)
+    assert formats.save_dataset(tmp_path / "saved", both, TYPES) == formats.Losses(entities=1, widened=2)
+    assert formats.write_jsonl(tmp_path / "x.jsonl", both) == formats.Losses()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "x.conll", "x.jsonl"]
+
+
+@pytest.mark.parametrize("cell", ["['EU' 'rejects']", "['EU', 'rejects']", "array(['EU'], dtype=object)"])
+def test_a_list_as_python_prints_it_is_no_text(tmp_path, cell):
+    path = tmp_path / "x.csv"
+    path.write_text('tokens\n"' + cell + '"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"x\.csv: line 2: column 'tokens' holds a list as Python prints it.*as JSON"):
+        load(DataConfig(pool=str(path), text="tokens"), Tokens({"PER": ""}), 0)
+
+
+def test_a_first_column_that_numbers_the_tokens_is_none(tmp_path):
+    path = tmp_path / "germeval.conll"
+    path.write_text(
+        "#\thttp://de.wikipedia.org [2009-10-17]\n1\tAnn\tB-PER\tO\n2\tLee\tI-PER\tB-LOC\n\n1\tNew\tO\tO\n",
+        encoding="utf-8",
+    )
+    found = read(path)
+    assert [each.tokens for each in found] == [["Ann", "Lee"], ["New"]]
+    assert [each.tags for each in found] == [["O", "B-LOC"], ["O"]]
+    path.write_text("1\tAnn\tO\n2\tLee\tO\n\n7\tNew\tO\n", encoding="utf-8")
+    assert [each.tokens for each in read(path)] == [["1", "2"], ["7"]]
+
+
+def test_a_table_whose_last_column_looks_like_tags_is_read_by_its_header(tmp_path):
+    path = tmp_path / "x.tsv"
+    path.write_text("id\ttext\tgroup\n1\tAnn sings\tB-side\n2\tBob\tO\n", encoding="utf-8")
+    assert load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0).pool.texts == ["Ann sings", "Bob"]
+    path = tmp_path / "x.txt"
+    path.write_text("my texts\nVitamin B-12\nblood type O\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match="it is read as CoNLL, as most of its lines end in a tag: if it is none, save it"
+    ):
+        load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0)

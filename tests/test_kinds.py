@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import yaml
 from commandline import freeal, undocumented
+from pyarrow import parquet
 
-from freeal import build, config, study
+from freeal import build, config, prompts, study
 from freeal.config import DataConfig
 from freeal.data import load
+from freeal.errors import PromptError
 from freeal.ledger import Ledger
 from freeal.parts import decisions
 from freeal.report import history, page
@@ -502,6 +504,46 @@ def test_exports_replace_nothing_unless_told_to(marked, tmp_path):
     said = freeal("export", run, tmp_path / "mine", "--to", "hf", "--force")
     assert "a folder with other things than a data set" in said.err
     assert [each.name for each in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+def test_an_export_tells_what_it_wrote_and_touches_nothing_else(marked, tmp_path):
+    _, run, _ = marked
+    (tmp_path / "x.conll.partial").write_text("mine", encoding="utf-8")
+    (tmp_path / "saved.partial").mkdir()
+    count = sum(len(json.loads(row["spans"])) for row in labels(run))
+    for name, form in (("x.conll", "conll"), ("saved", "hf")):
+        said = freeal("export", run, tmp_path / name, "--to", form)
+        assert said.out == f"40 texts with {count} entities: {tmp_path / name}\n"
+    assert {each.name for each in tmp_path.iterdir()} == {"x.conll", "x.conll.partial", "saved", "saved.partial"}
+    assert (tmp_path / "x.conll.partial").read_text(encoding="utf-8") == "mine"
+    os.mkfifo(tmp_path / "pipe")
+    said = freeal("export", run, tmp_path / "pipe", "--to", "jsonl")
+    assert said.code == 8
+    assert "a device or pipe; name a file or folder" in said.err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_spans_have_one_type_in_the_table_of_labels_though_there_be_none(tmp_path):
+    rows = [{"id": str(i), "text": f"nobody spoke {i}"} for i in range(4)]
+    job = configured(tmp_path, rows, rows, TOKENS, None, {"PER": PEOPLE, "LOC": PLACES}, student={"kind": "none"})
+    said = freeal("run", job, "--out", tmp_path / "run", "--set", "data.test=null", "--set", "llm.noise=0")
+    assert said.code in (0, 3), said.err
+    field = parquet.read_schema(tmp_path / "run" / "labels.parquet").field("spans").type.value_type
+    assert [part.name for part in field] == ["start", "end", "label", "text", "probability"]
+
+
+def test_types_that_are_named_as_tags_are_told(tmp_path):
+    (tmp_path / "prompt.md").write_text(TOKENS.replace("{PER: a person, LOC: a place}", "[O, B-PER, I-PER]"))
+    with pytest.raises(PromptError, match="types are named as tags are: O, B-PER, I-PER; name the types alone: PER"):
+        prompts.load(tmp_path / "prompt.md")
+
+
+def test_a_pool_without_a_single_candidate_is_refused_before_anything_is_asked(marked, tmp_path):
+    (tmp_path / "low.txt").write_text("berlin is big\nnobody spoke\n", encoding="utf-8")
+    settings = ["reading=names", f"data.pool={tmp_path / 'low.txt'}", "data.gold=null", "data.test=null"]
+    said = freeal("check", marked[0], *(word for each in settings for word in ("--set", each)))
+    assert said.code == 2
+    assert "reading: names: no text of the pool has a candidate to ask about: names are runs of words with" in said.err
 
 
 @pytest.mark.parametrize("name", ["pool.jsonl", "test.jsonl", "prompt.md", "run/labels.csv", "run/x.jsonl", "run", "."])

@@ -54,7 +54,7 @@ def test_the_headline_says_which_rows_the_first_answers_were_scored_on():
     assert "zero-shot 0.780 (of the 25% that were asked so) →" in report.headline(found)
     found["rounds"][0]["zero_shot_of"] = 1000
     found["pool"]["zero_shot"]["coverage"] = 0.25
-    assert "zero-shot 0.780 (the 75% without an answer count as wrong) →" in report.headline(found)
+    assert "zero-shot 0.780 (75% have no answer, and count as wrong where gold is known) →" in report.headline(found)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ MOST = 3
 
 def explain(
     run: RunFolder,
-    uid: Annotated[str, typer.Argument(metavar="ID", help="The row's id, as in labels.csv.")],
+    uid: Annotated[
+        str, typer.Argument(metavar="ID", help="The row's id, as in labels.csv; behind -- if it begins with -.")
+    ],
     chats: Annotated[bool, typer.Option("--chats", help="Print the whole chats as they were sent, too.")] = False,
     as_json: AsJson = False,
 ) -> None:

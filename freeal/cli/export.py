@@ -61,22 +61,26 @@ def export(
             found.ids, found.texts, labels, proba, surest(proba, labels), rows.tokenized(run), strict=True
         )
     ]
-    left_out = 0
     match name:
         case "conll":
-            left_out = formats.write_conll(out, sentences)
+            lost = formats.write_conll(out, sentences)
         case "jsonl":
-            formats.write_jsonl(out, sentences)
+            lost = formats.write_jsonl(out, sentences)
         case "hf":
-            formats.save_dataset(out, sentences, list(task.labels))
+            lost = formats.save_dataset(out, sentences, list(task.labels))
         case "label-studio":
-            formats.write_label_studio(out, sentences)
+            lost = formats.write_label_studio(out, sentences)
         case "spacy":
-            formats.write_spacy(out, sentences, language)
+            lost = formats.write_spacy(out, sentences, language)
         case _:
             what = f"--to {name}: no such form" if name else f"{out}: its ending tells no form"
             raise RunError(f"{what}{did_you_mean(name, FORMS)}; say --to with one of {', '.join(FORMS)}")
-    typer.echo(f"{len(sentences) - left_out:,} texts: {out}" + (f"; {left_out:,} without labels" if left_out else ""))
+    entities = sum(len(each.spans or ()) for each in sentences)
+    told = [f"{len(sentences) - lost.sentences:,} texts with {entities - lost.entities:,} entities: {out}"]
+    told += [f"{lost.sentences:,} without labels"] if lost.sentences else []
+    told += [f"{lost.widened:,} of them widened to whole tokens"] if lost.widened else []
+    told += [f"{lost.entities:,} more left out, which share a token with a longer one"] if lost.entities else []
+    typer.echo("; ".join(told))
 
 
 def _check_free(out: Path, run: Path, force: bool) -> None:
@@ -96,6 +100,8 @@ def _check_free(out: Path, run: Path, force: bool) -> None:
             raise RunError(f"{out}: the run needs {place}; name another place for its labels")
     if not target.parent.is_dir():
         raise RunError(f"{out}: there is no folder {target.parent}; make it first")
+    if out.exists() and not (out.is_file() or out.is_dir()):
+        raise RunError(f"{out}: a device or pipe; name a file or folder")
     inside = [each.name for each in target.iterdir()] if target.is_dir() else []
     if inside and "state.json" not in inside:
         raise RunError(f"{out}: a folder with other things than a data set; name another")

@@ -23,11 +23,15 @@ def predict(
     run: RunFolder,
     file: Annotated[str, typer.Argument(help="Texts: csv, tsv, jsonl, parquet, txt, or a data set.")],
     text: Annotated[str | None, typer.Option("--text", help="Column with the text. Default: as in the run.")] = None,
+    uid: Annotated[
+        str | None, typer.Option("--id", help="Column with ids; '' numbers texts by content. Default: as in the run.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a text, with every probability.")] = False,
 ) -> None:
     """Label the texts of FILE with the student of RUN: id, label and probability on stdout.
 
-    A row of FILE without text has blank cells (in JSON null), and its place for an id where it has none.
+    A row of FILE without text has blank cells (in JSON null), and its place for an id where it has none. As in
+    labels.csv, an apostrophe stands before what a spreadsheet would take for a formula (= + - @); not with --json.
 
     Example: freeal predict runs/quickstart-local-20261122-034700 new.csv > labelled.csv
     """
@@ -50,7 +54,8 @@ def predict(
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
-    wanted = _with_ids(settings.DataConfig(pool=file, **kept | ({"text": text} if text else {})), task)
+    told = ({"text": text} if text else {}) | ({} if uid is None else {"id": uid or None})
+    wanted = _fitting(settings.DataConfig(pool=file, **kept | told), task, uid is not None)
     corpus = data.load(wanted, task, 0)
     pool, empty, before = corpus.pool, corpus.report.empty, corpus.report.before
     with listening() as emit:
@@ -63,26 +68,38 @@ def predict(
     writer = csv.writer(sys.stdout)
     best = task.best(proba)
     found = zip(ids, texts, best, proba, surest(proba, best), strict=True)
-    for number, (uid, words, said, row, sure) in enumerate(found):
+    for number, (name, words, said, row, sure) in enumerate(found):
         cells = task.cells(words, said, row)
         if as_json:
-            typer.echo(json.dumps({"id": uid, **cells, **_probabilities(task, row)}, ensure_ascii=False))
+            typer.echo(json.dumps({"id": name, **cells, **_probabilities(task, row)}, ensure_ascii=False))
             continue
         if number == 0:
             writer.writerow(["id", *cells, "probability"])
         told = "" if np.isnan(sure) else f"{sure:.4f}"
-        writer.writerow([*map(spreadsheet_cell, (uid, *cells.values())), told])
+        writer.writerow([*map(spreadsheet_cell, (name, *cells.values())), told])
 
 
-def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:
-    """The same with the run's column of ids, where the file has it; else ids are in a column `id`, or hashes."""
+def _fitting(wanted: DataConfig, task: Task, has_ids: bool) -> DataConfig:
+    """The same for the columns that the file has: without the run's column of ids, these are in `id`, or hashes.
+
+    Args:
+        has_ids: the column of ids was named for this file.
+
+    Raises:
+        RunError: it has no column with the text.
+    """
     from freeal.tables import open_table
 
-    if wanted.id in (None, "id"):
-        return wanted
     table = open_table(wanted.pool, wanted.split, wanted, entities=task.kind == "tokens")
-    first = next(iter(table.rows), (0, {}))
-    return wanted if wanted.id in first[1] else wanted.model_copy(update={"id": "id"})
+    _, first = next(iter(table.rows), (0, {wanted.text: ""}))
+    if (
+        len(first) > 1
+        and wanted.text not in first
+        and not (task.kind == "tokens" and {"text", "tokens"} & first.keys())
+    ):
+        there = ", ".join(map(repr, first))
+        raise RunError(f"{table.name}: there is no column {wanted.text!r}; there are {there}: name one with --text")
+    return wanted if has_ids or wanted.id is None or wanted.id in first else wanted.model_copy(update={"id": "id"})
 
 
 def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:

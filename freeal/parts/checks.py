@@ -18,6 +18,7 @@ from freeal.llm import LLM
 from freeal.parts import decisions, llms
 from freeal.prompts import Prompt
 from freeal.tasks import Task
+from freeal.tasks.proposals import proposed
 from freeal.types import Example, Pool
 
 STUDENTS: Mapping[str, tuple[str, ...]] = {
@@ -89,6 +90,21 @@ def check_reading(config: Config, asked: LLM) -> None:
     """
     if config.reading != "written" and not isinstance(config.llm, OpenAIConfig):
         candidates.check(asked.capabilities, config.reading)
+
+
+def check_candidates(config: Config, pool: Pool) -> None:
+    """Make sure that there is something to ask about, where the LLM is asked about candidates.
+
+    Raises:
+        Unfit: no text of the pool has one.
+    """
+    if config.reading != "written" and not any(proposed(text, config.reading) for text in pool.texts):
+        mend = (
+            "names are runs of words with capitals; set reading: phrases, or written"
+            if config.reading == "names"
+            else "set reading: written"
+        )
+        raise Unfit(f"reading: {config.reading}: no text of the pool has a candidate to ask about: {mend}")
 
 
 def check_start(config: Config, writes: bool) -> None:

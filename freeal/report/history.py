@@ -85,8 +85,11 @@ class History:
         Raises:
             RunError: there is none; the id most like it is named.
         """
+        ids = list(self.ids)
+        if uid not in ids and uid[:1] == "'" and uid[1:] in ids:  # as a spreadsheet has it
+            uid = uid[1:]
         try:
-            return list(self.ids).index(uid)
+            return ids.index(uid)
         except ValueError:
             like = did_you_mean(uid, self.ids[:COMPARED]) or f"; the first is {self.ids[0]!r}"
             raise RunError(f"{self.folder}: no row {uid!r} among the {len(self.ids):,} of its pool{like}") from None

@@ -300,7 +300,7 @@ def _part(found: Mapping[str, Any]) -> str:
     if (of := first.get("zero_shot_of", first["asked"]) / rows) < ALL:
         return f" (of the {of:.0%} that were asked so)"
     if (answered := found["pool"]["zero_shot"]["coverage"]) < ALL:
-        return f" (the {1 - answered:.0%} without an answer count as wrong)"
+        return f" ({1 - answered:.0%} have no answer, and count as wrong where gold is known)"
     return ""
 
 

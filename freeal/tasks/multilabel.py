@@ -33,15 +33,32 @@ def listed(told: str, known: Container[str]) -> list[Any]:
         >>> listed('["joy"]', {"joy"}), listed("joy, love", {"joy", "love"}), listed("sad, but true", {"sad, but true"})
         (['joy'], ['joy', 'love'], ['sad, but true'])
     """
+    if (found := _json(told)) is not None:
+        return found
+    if fold(told) in known:
+        return [told]
+    between = next((mark for mark in (";", "|", ",") if mark in told), ";")
+    return [name.strip() for name in told.split(between) if name.strip()]
+
+
+def is_list(told: str) -> bool:
+    """Whether a cell is a JSON list, of which the empty one is no label; separators alone tell nothing.
+
+    Example:
+        >>> is_list("[]"), is_list(";")
+        (True, False)
+    """
+    return _json(told) is not None
+
+
+def _json(told: str) -> list[Any] | None:
+    """The JSON list that a cell is; None if it is none."""
     if told.strip().startswith("["):
         with suppress(ValueError):
             found = json.loads(told)
             if isinstance(found, list):
                 return found
-    if fold(told) in known:
-        return [told]
-    between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-    return [name.strip() for name in told.split(between) if name.strip()]
+    return None
 
 
 @dataclass(frozen=True)
@@ -103,8 +120,8 @@ class Multilabel:
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
         names = {fold(name): name for name in self.labels}
-        told = [fold(str(name)) for name in listed(label, names)]
-        if told in ([], [NONE]) or set(told) <= set(names):
+        told = [None if name is None else fold(str(name)) for name in listed(label, names)]
+        if told == [NONE] or set(told) <= set(names) if told else is_list(label):
             return {"answer": YES if fold(list(self.labels)[question]) in told else NO}
         return {"answer": label}  # of a recording: what is not understood is no answer
 

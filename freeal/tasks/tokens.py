@@ -64,6 +64,10 @@ class Tokens:
         validate_labels(list(self.labels), least=1)
         if clash := next((label for label in self.labels if fold(label) == NONE), None):
             raise PromptError(f"type {clash!r} is called as what is no entity; rename it")
+        tags = [label for label in self.labels if label[:2] == "B-" and f"I-{label[2:]}" in self.labels]
+        if tags:
+            types = ", ".join(tag[2:] for tag in tags)
+            raise PromptError(f"types are named as tags are: {', '.join(self.labels)}; name the types alone: {types}")
         if self.words:
             Classification({**self.labels, NONE: ""}, self.words)
 
