@@ -126,6 +126,7 @@ def parts(config: Config, corpus: data.Corpus, annotator: Reader, emit: Emit) ->
             decisions.fuse,
             config=config,
             bound=fusion.bound_of(config.fusion, task),
+            words=task.alike_by_nature,
             sharpen=decisions.sharpens(config, annotator),
             shares=config.keeps_shares,
             verify=decisions.verifier(config, annotator, corpus.pool),

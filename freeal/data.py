@@ -233,8 +233,7 @@ class _Intake:
             more = ", ..." if len(self.repeated) > 5 else ""
             raise DataError(
                 f"{name}: {len(self.repeated)} duplicate id(s): {first}{more}; ids must be unique: "
-                "mend them, name another column in data.id (freeal predict: --id), or set data.id to null (--id '') to "
-                "number texts by their content"
+                "mend them, name another column in data.id, or set data.id to null to number texts by their content"
             )
         if not self.examples:
             raise DataError(f"{name}: all {self.rows} texts in column {self.text_column!r} are empty")
@@ -296,7 +295,7 @@ class _Intake:
     def _true(self, number: int, row: Mapping[str, object], column: str, text: str) -> object:
         """What gold says of a row, None where it says nothing: a class, classes, or spans of words that are read."""
         if isinstance(self.config.gold, tuple):
-            return self._flagged(number, {each: row.get(each) for each in self.config.gold})
+            return self._flagged(number, row, self.config.gold)
         told = self.config.gold or ""
         match self.task.kind:
             case "classification":
@@ -317,17 +316,17 @@ class _Intake:
         self.moved[len(self.gold)] = len(set(whole) - set(within))
         return None if spans is None else whole
 
-    def _flagged(self, number: int, cells: Mapping[str, object]) -> list[int] | None:
+    def _flagged(self, number: int, row: Mapping[str, object], columns: Sequence[str]) -> list[int] | None:
         """The labels with a 1 in their column; None where all are blank."""
+        cells = {column: row.get(column) for column in columns}
         if all(map(_blank, cells.values())):
             return None
         for column, value in cells.items():
-            if column not in self.columns:
-                known = list(self.columns)
+            if column not in row:
                 raise self.table.fault(
                     number,
-                    f"data.gold: there is no column {column!r}{did_you_mean(column, known)}; there are "
-                    f"{', '.join(map(repr, known))}",
+                    f"data.gold: there is no column {column!r} here{did_you_mean(column, row)}; there are "
+                    f"{', '.join(map(repr, row))}",
                 )
             if _flag(value) is None:
                 raise self.table.fault(

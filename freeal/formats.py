@@ -6,10 +6,11 @@ jsonl, Hugging Face data sets, Label Studio and spaCy. Offsets count characters 
 
 from __future__ import annotations
 
+import ast
 import json
-import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,14 +126,27 @@ def check_printed(column: str, cell: str) -> None:
         Traceback (most recent call last):
         ValueError: column 'tokens' holds a list as Python prints it: ['EU' 'rejects']; write it as JSON ...
     """
-    if _PRINTED.fullmatch(cell.strip()) and isinstance(_of_cell(cell), str):
+    if isinstance(_of_cell(cell), str) and (_PRINTED.fullmatch(cell.strip()) or _is_literal(cell.strip())):
         raise ValueError(
-            f"column {column!r} holds a list as Python prints it: {cell.strip()[:80]}; write it as JSON (json.dumps), "
+            f"column {column!r} holds a list as Python prints it: {' '.join(cell.split())[:80]}; write it as JSON (json.dumps), "
             "or save the table as jsonl or parquet"
         )
 
 
-_PRINTED = re.compile(r"""(array\()?\[\s*(['"]).*\2\s*\](, dtype=\w+\))?""", re.DOTALL)
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_PRINTED = re.compile(rf"(array\()?\[\s*{_QUOTED}(,?\s+{_QUOTED})*\s*\](,\s+dtype=.+\))?", re.DOTALL)
+"""Arrays of numpy; lists of Python are known by being literals."""
+
+
+def _is_literal(cell: str) -> bool:
+    """Whether a cell is a list of texts, or of texts and None, as Python writes it."""
+    if not cell.startswith("["):
+        return False
+    try:
+        found = ast.literal_eval(cell)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(found, list) and any(isinstance(each, str) for each in found)
 
 
 def _value(row: Mapping[str, object], column: str) -> object:
@@ -356,18 +370,8 @@ def save_dataset(folder: Path, sentences: Iterable[Sentence], types: Sequence[st
         for each in sentences
     ]
     columns = {name: [row[name] for row in rows] for name in features}
-    partial = _beside(folder)
-    try:
-        partial.mkdir()
-        with _without_bars():
-            datasets.Dataset.from_dict(columns, features).save_to_disk(str(partial))
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        partial.replace(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with _whole(folder) as partial, _without_bars():
+        datasets.Dataset.from_dict(columns, features).save_to_disk(str(partial))
     return _as_tags(sentences)
 
 
@@ -477,16 +481,14 @@ def _write(path: Path, pieces: Iterable[str]) -> None:
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """Where to write what `path` is to hold; it is there whole when the block ends, or as it was before."""
-    partial = _beside(path)
     try:
-        yield partial
-        partial.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".freeal-", ignore_cleanup_errors=True) as desk:
+            whole = Path(desk) / "whole"
+            yield whole
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists() and whole.is_dir():
+                path.unlink()
+            whole.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    """Where nothing of anybody's is, on the disk of `path`."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")

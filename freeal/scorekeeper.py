@@ -204,7 +204,8 @@ class Scorekeeper:
         final = calibrated
         if self.config.learns:
             pool = (state.annotations.proba, state.student)
-            say = fusion.say(*pool, weights, fusion.bound_of(settings, self.task) if both else "none")
+            bound = fusion.bound_of(settings, self.task) if both else "none"
+            say = fusion.say(*pool, weights, bound, self.task.alike_by_nature)
             final = fusion.pooled(calibrated, read, say, both and self.config.keeps_shares, pool)
         return {"zero_shot": answers.proba, "llm": calibrated, "student": read, "final": final}
 

@@ -107,13 +107,13 @@ def _read_by_lines(path: Path, encoding: str, otherwise: ReadRows | None) -> Rea
         lines = _first_lines(path, encoding)
     except DataError:  # reading it tells
         return otherwise
-    rows = [_columns(line) for line in lines if line and not line.startswith("#")]
-    headed = otherwise is _TEXTS[".tsv"] and bool(rows) and not _is_tag(rows[0][-1])
+    rows = [_columns(line) for line in lines if line and not line.startswith(("#", "-DOCSTART-"))]
+    between = "" in lines[next((n for n, line in enumerate(lines) if line), 0) : -1]
+    headed = otherwise is _TEXTS[".tsv"] and not between and bool(rows) and not _is_tag(rows[0][-1])
     if not headed and sum(len(row) > 1 and _is_tag(row[-1]) for row in rows) > len(rows) / 2:
         return partial(
             _conll, because="; it is read as CoNLL, as most of its lines end in a tag: if it is none, save it as .csv"
         )
-    between = "" in lines[next((n for n, line in enumerate(lines) if line), 0) : -1]
     if otherwise is _plain and len(rows) > 2 and between and all(len(row) == 1 for row in rows):
         raise DataError(
             f"{path}: each line is one word, with blank lines between: rename it to .conll if each is a token; "

@@ -701,10 +701,15 @@ def test_predict_keeps_rows_without_text_in_their_places(ran, tmp_path):
 def test_predict_tells_its_own_options_where_columns_are_others_than_the_runs(ran, tmp_path):
     (tmp_path / "new.csv").write_text("number,body\n7,a lovely film\n7,a dull film\n", encoding="utf-8")
     said = freeal("predict", ran[0], tmp_path / "new.csv")
-    assert "new.csv: there is no column 'text'; there are 'number', 'body': name one with --text" in said.err
+    assert said.code == 2
+    assert "new.csv: --text: there is no column 'text'; there are 'number', 'body'" in said.err
     said = freeal("predict", ran[0], tmp_path / "new.csv", "--text", "body", "--id", "number")
     assert "1 duplicate id(s): '7' on lines 2 and 3" in said.err
-    assert "(freeal predict: --id)" in said.err
+    assert "name another column in --id, or say --id '' to number texts by their content" in said.err
+    assert (
+        "--id: there is no column 'nr'"
+        in freeal("predict", ran[0], tmp_path / "new.csv", "--text", "body", "--id", "nr").err
+    )
     said = freeal("predict", ran[0], tmp_path / "new.csv", "--text", "body", "--id", "")
     assert [row["label"] for row in csv.DictReader(io.StringIO(said.out))] == ["good", "bad"]
 

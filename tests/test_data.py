@@ -520,7 +520,9 @@ def test_columns_of_labels_that_cannot_be_used_are_told(tmp_path, row, gold, mes
 
 def test_columns_of_labels_must_be_there_and_are_for_several_labels_alone(tmp_path):
     path = as_csv(tmp_path / "p.csv", [{"text": "x", "price": "1"}])
-    assert "line 2: data.gold: there is no column 'speed'; there are 'text', 'price'" in gold_fault(path, gold=TOPICS)
+    assert "line 2: data.gold: there is no column 'speed' here; there are 'text', 'price'" in gold_fault(
+        path, gold=TOPICS
+    )
     path = as_csv(tmp_path / "p.csv", [{"text": "x"}])
     assert "data.gold: there is no column 'price'" in gold_fault(path, gold=TOPICS)
     assert fault(path, gold=LABELS).endswith(

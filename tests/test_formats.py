@@ -1,5 +1,6 @@
 """Sentences read from every kind of row, written and read back; and faults with their place."""
 
+import csv
 import gzip
 import json
 import sys
@@ -434,13 +435,18 @@ def test_spacy_says_the_same_of_every_sentence(tmp_path):
     assert [(each.text, each.spans) for each in found] == [(each.text, each.spans) for each in ALL]
 
 
+def full(*_):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_file_for_spacy_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     pytest.importorskip("spacy")
     (tmp_path / "x.spacy").write_bytes(b"before")
-    monkeypatch.setattr(formats, "_beside", lambda path: tmp_path / "nowhere" / path.name)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DataError, match=r"x\.spacy: cannot be written"):
         formats.write_spacy(tmp_path / "x.spacy", [ANN])
     assert (tmp_path / "x.spacy").read_bytes() == b"before"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.spacy"]
 
 
 def test_spans_are_widened_to_the_tokens_of_spacy(tmp_path):
@@ -550,12 +556,25 @@ def test_entities_that_share_a_token_are_counted_as_lost_in_conll_and_in_tags_al
     assert sorted(path.name for path in tmp_path.iterdir()) == ["saved", "x.conll", "x.jsonl"]
 
 
-@pytest.mark.parametrize("cell", ["['EU' 'rejects']", "['EU', 'rejects']", "array(['EU'], dtype=object)"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['EU' 'rejects']", "['EU'\n 'rejects']", "['EU', 'rejects']", "array(['EU'], dtype='<U2')", "['EU', None]",
+        """["It's", 'fine']""", """["It's" 'fine']""", "array(['EU', 'it'], dtype=object)",
+    ],
+)  # fmt: skip
 def test_a_list_as_python_prints_it_is_no_text(tmp_path, cell):
-    path = tmp_path / "x.csv"
-    path.write_text('tokens\n"' + cell + '"\n', encoding="utf-8")
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["tokens"], [cell]])
     with pytest.raises(DataError, match=r"x\.csv: line 2: column 'tokens' holds a list as Python prints it.*as JSON"):
-        load(DataConfig(pool=str(path), text="tokens"), Tokens({"PER": ""}), 0)
+        load(DataConfig(pool=str(tmp_path / "x.csv"), text="tokens"), Tokens({"PER": ""}), 0)
+
+
+@pytest.mark.parametrize("cell", ['["Stop!" said Ann. "No!"]', "[music]", "[1] Ann's", "['Tis the season]"])
+def test_a_text_in_brackets_is_one(tmp_path, cell):
+    with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["sentence"], [cell]])
+    assert load(DataConfig(pool=str(tmp_path / "x.csv"), text="sentence"), Tokens({"PER": ""}), 0).pool.texts == [cell]
 
 
 def test_a_first_column_that_numbers_the_tokens_is_none(tmp_path):
@@ -574,6 +593,9 @@ def test_a_first_column_that_numbers_the_tokens_is_none(tmp_path):
 def test_a_table_whose_last_column_looks_like_tags_is_read_by_its_header(tmp_path):
     path = tmp_path / "x.tsv"
     path.write_text("id\ttext\tgroup\n1\tAnn sings\tB-side\n2\tBob\tO\n", encoding="utf-8")
+    assert load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0).pool.texts == ["Ann sings", "Bob"]
+    path = tmp_path / "y.tsv"
+    path.write_text("-DOCSTART-\n\nAnn\tB-PER\nsings\tO\n\nBob\tB-PER\n", encoding="utf-8")
     assert load(DataConfig(pool=str(path)), Tokens({"PER": ""}), 0).pool.texts == ["Ann sings", "Bob"]
     path = tmp_path / "x.txt"
     path.write_text("my texts\nVitamin B-12\nblood type O\n", encoding="utf-8")

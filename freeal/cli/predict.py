@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from freeal.cli.options import RunFolder
-from freeal.errors import RunError
+from freeal.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from freeal.config import DataConfig
@@ -54,9 +54,12 @@ def predict(
     prompt = prompts.load(run / "prompt.md")
     task = prompt.task
     kept = config.data.model_dump(include={"text", "id", "subset", "split", "encoding", "max_words"})
-    told = ({"text": text} if text else {}) | ({} if uid is None else {"id": uid or None})
-    wanted = _fitting(settings.DataConfig(pool=file, **kept | told), task, uid is not None)
-    corpus = data.load(wanted, task, 0)
+    wanted = settings.DataConfig(pool=file, **kept | ({"text": text} if text else {}))
+    wanted = _with_ids(wanted, task) if uid is None else wanted.model_copy(update={"id": uid or None})
+    try:
+        corpus = data.load(wanted, task, 0)
+    except DataError as error:
+        raise DataError(_in_options(str(error))) from error
     pool, empty, before = corpus.pool, corpus.report.empty, corpus.report.before
     with listening() as emit:
         if empty:
@@ -79,27 +82,22 @@ def predict(
         writer.writerow([*map(spreadsheet_cell, (name, *cells.values())), told])
 
 
-def _fitting(wanted: DataConfig, task: Task, has_ids: bool) -> DataConfig:
-    """The same for the columns that the file has: without the run's column of ids, these are in `id`, or hashes.
-
-    Args:
-        has_ids: the column of ids was named for this file.
-
-    Raises:
-        RunError: it has no column with the text.
-    """
+def _with_ids(wanted: DataConfig, task: Task) -> DataConfig:
+    """The same with the run's column of ids, where the file has it; else ids are in a column `id`, or hashes."""
     from freeal.tables import open_table
 
+    if wanted.id in (None, "id"):
+        return wanted
     table = open_table(wanted.pool, wanted.split, wanted, entities=task.kind == "tokens")
-    _, first = next(iter(table.rows), (0, {wanted.text: ""}))
-    if (
-        len(first) > 1
-        and wanted.text not in first
-        and not (task.kind == "tokens" and {"text", "tokens"} & first.keys())
-    ):
-        there = ", ".join(map(repr, first))
-        raise RunError(f"{table.name}: there is no column {wanted.text!r}; there are {there}: name one with --text")
-    return wanted if has_ids or wanted.id is None or wanted.id in first else wanted.model_copy(update={"id": "id"})
+    first = next(iter(table.rows), (0, {}))
+    return wanted if wanted.id in first[1] else wanted.model_copy(update={"id": "id"})
+
+
+def _in_options(problem: str) -> str:
+    """What is wrong with a file, by the options of this command in place of settings."""
+    for setting, option in (("set data.id to null", "say --id ''"), ("data.id", "--id"), ("data.text", "--text")):
+        problem = problem.replace(setting, option)
+    return problem
 
 
 def _probabilities(task: Task, proba: FloatArray) -> dict[str, Any]:

@@ -240,6 +240,7 @@ def fuse(
     believed: BoolArray,
     config: Config,
     bound: fusion.Bound,
+    words: bool,
     sharpen: bool,
     shares: bool,
     verify: Verifier | None,
@@ -251,7 +252,7 @@ def fuse(
         posterior = fusion.freeal(annotations, student, believed)
     else:
         weights = (config.fusion.llm, config.fusion.student)
-        say = fusion.say(annotations.proba, student, weights, bound)
+        say = fusion.say(annotations.proba, student, weights, bound, words)
         if faint := int((say.student < config.fusion.student / 2).sum()):
             of = f" for {faint} of {say.student.size} labels" if say.student.size > 1 else ""
             told = f"it foretells little of what the LLM says{of}: where both speak, its word weighs"

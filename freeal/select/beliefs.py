@@ -77,7 +77,7 @@ def most_confident(
 class Lessons:
     """What the student is to learn: `rows` (m,) of the pool and their distributions `targets` (m, k), or (m, s, k).
 
-    `weights` (m, s) are zero for decisions that were left open in rows that others were answered of; None: one for all.
+    `weights` (m,), or (m, s), are zero for decisions that the LLM left open, as even odds do; None: one for all.
     """
 
     rows: IntArray
@@ -103,13 +103,13 @@ def lessons(annotations: Annotations, state: LoopState, kind: TargetKind) -> Les
     if kind == "refined":
         proba = np.where(by_row(state.clean, proba), state.student, proba)
     rows = np.flatnonzero(spoken(proba) & annotations.labelled)
+    known = answered(annotations.proba[rows])
     targets: FloatArray = proba[rows].astype(np.float64)
     if kind in ("hard", "refined"):
         targets = np.eye(proba.shape[-1])[argmax(targets)]
     if kind == "candidates":
         targets = among_candidates(targets)
-    open_ones = targets.ndim == 3 and not answered(proba[rows]).all()
-    return Lessons(rows, targets, answered(proba[rows]).astype(PROBABILITY) if open_ones else None)
+    return Lessons(rows, targets, None if known.all() else known.astype(PROBABILITY))
 
 
 def among_candidates(proba: FloatArray) -> FloatArray:

@@ -305,7 +305,8 @@ class Calibrator:
     labels, see `estimated_prior`); `prior` (it is brought to the stated shares). In all but the first, a later pass
     over some rows is brought to the mean of what is believed by then of those of them that had labels.
     passes: `latest` replaces what a row had; `average` takes the geometric mean of its passes since the second
-    round: what was said before there were demonstrations from the pool is replaced in both.
+    round: what was said before there were demonstrations from the pool is replaced in both, where there is another
+    answer; a row, or one of its decisions, that gets none keeps what it had.
     """
 
     kind: Literal["none", "batch", "estimated", "prior"]

@@ -55,26 +55,38 @@ def settled(proba: FloatArray, disputes: Sequence[Dispute], right: FloatArray) -
     """`proba` (n, s, k), each entity's words given the probability `right` (d,) that it is one; NaN changes nothing.
 
     The tag that the entity gives to a word has that probability. The others share the rest as they did before; where it
-    is rather none, O has it: that it is not of this type says nothing for another. Of entities that share a word, the
-    likeliest is heard alone: what another has besides is part of none.
+    is rather none, O has it: that it is not of this type says nothing for another. Of entities that share a word and
+    are rather ones the likeliest stands, and what another has besides is part of none.
     """
     found = proba.copy()
-    settled_by: dict[tuple[int, int], float] = {}
-    for place in np.argsort(-right, kind="stable"):
-        dispute, p = disputes[int(place)], float(right[place])
-        if np.isnan(p):
-            continue
-        words = range(dispute.start, dispute.end)
-        over = max((settled_by.get((dispute.row, word), 0.0) for word in words), default=0.0)
-        p = min(p, 1.0 - over)
-        for word in (word for word in words if (dispute.row, word) not in settled_by):
-            settled_by[dispute.row, word] = p
-            tag = 2 * dispute.type + (1 if word == dispute.start else 2)
-            others = np.maximum(found[dispute.row, word].astype(np.float64), FLOOR)
-            if p < 0.5:
-                others[:], others[0] = FLOOR, 1.0
-            others[tag] = 0.0
-            mixed = others * (1.0 - p) / others.sum()
-            mixed[tag] = p
-            found[dispute.row, word] = mixed
+    heard = [int(place) for place in np.argsort(-right, kind="stable") if not np.isnan(right[place])]
+    standing: dict[tuple[int, int], float] = {}
+    for place in [place for place in heard if right[place] >= 0.5]:
+        if standing.keys().isdisjoint(_words(disputes[place])):
+            _give(found, disputes[place], float(right[place]), _words(disputes[place]))
+            standing |= dict.fromkeys(_words(disputes[place]), float(right[place]))
+            heard.remove(place)
+    given = set(standing)
+    for place in heard:
+        words = _words(disputes[place])
+        over = max(standing.get(word, 0.0) for word in words)
+        _give(found, disputes[place], min(float(right[place]), 1.0 - over), [w for w in words if w not in given])
+        given.update(words)
     return found
+
+
+def _words(dispute: Dispute) -> list[tuple[int, int]]:
+    return [(dispute.row, word) for word in range(dispute.start, dispute.end)]
+
+
+def _give(proba: FloatArray, dispute: Dispute, p: float, words: Sequence[tuple[int, int]]) -> None:
+    """Write into `proba` that `words` of the dispute are of its entity with the probability `p`."""
+    for row, word in words:
+        tag = 2 * dispute.type + (1 if word == dispute.start else 2)
+        others = np.maximum(proba[row, word].astype(np.float64), FLOOR)
+        if p < 0.5:
+            others[:], others[0] = FLOOR, 1.0
+        others[tag] = 0.0
+        mixed = others * (1.0 - p) / others.sum()
+        mixed[tag] = p
+        proba[row, word] = mixed

@@ -15,10 +15,7 @@ from freeal.types import Annotations, BoolArray, FloatArray, answered, argmax, b
 FLOOR = 1e-6
 
 Bound = Literal["none", "rows", "words"]
-"""How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words.
-
-Of words it has no say about those that it does not read.
-"""
+"""How a student is kept from overruling a better LLM: not at all, or by what it foretold of rows, or of words."""
 
 
 def bound_of(fusion: FusionConfig, task: Task) -> Bound:
@@ -81,7 +78,7 @@ def unread(student: FloatArray) -> BoolArray:
     return nothing
 
 
-def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], bound: Bound) -> Say:
+def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], bound: Bound, words: bool = False) -> Say:
     """How the two are pooled, by what they said of the pool.
 
     A student of rows is tempered by `doubt`; then, of rows and of words, its share of the weights is no more than it
@@ -90,6 +87,7 @@ def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], boun
     Args:
         llm, student: of the pool, (n, k) or (n, s, k); the student of rows that it did not learn from.
         weights: of the LLM and of the student.
+        words: whether the decisions are about words, some of which the student may not read.
     """
     temperatures = doubt(student, llm) if bound == "rows" else np.ones(1)
     doubted = (temperatures != 1.0).any()
@@ -97,7 +95,7 @@ def say(llm: FloatArray, student: FloatArray, weights: tuple[float, float], boun
     if bound != "none" and weights[0]:
         heard = tempered(student, temperatures) if doubted else student
         its = np.minimum(its, both * foretold(heard, llm, bound))
-    return Say(both - its, its, temperatures if doubted else None, bound == "words")
+    return Say(both - its, its, temperatures if doubted else None, words)
 
 
 def pooled(
@@ -203,7 +201,8 @@ def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:
     """(k,) to add to the log-probabilities of pooled classes: each is then as frequent, in the mean, as the LLM has it.
 
     Where two voices do not mark the same words, their geometric mean marks neither's, and fewer than either: what is
-    rare becomes rarer. How frequent it is was settled when the LLM's answers were calibrated.
+    rare becomes rarer. How frequent it is was settled when the LLM's answers were calibrated. Words of which the LLM's
+    own word stands were not pooled, and count for nothing.
 
     Args:
         pooled: (n, s, k); llm: as wide, NaN where it abstained.
@@ -219,15 +218,17 @@ def share_bias(pooled: FloatArray, llm: FloatArray) -> FloatArray:
     """
     told = spoken(llm)
     ours, theirs = (each[told].reshape(-1, each.shape[-1]).astype(np.float64) for each in (pooled, llm))
-    in_doubt = (np.minimum(ours.max(axis=1), theirs.max(axis=1)) < 1.0 - FLOOR) & answered(theirs)
+    in_doubt = np.minimum(ours.max(axis=1), theirs.max(axis=1)) < 1.0 - FLOOR
+    in_doubt &= answered(theirs) & (ours != theirs).any(axis=1)
     if not in_doubt.any():
         return np.zeros(pooled.shape[-1])
     return prior_bias(ours[in_doubt], theirs[in_doubt].mean(axis=0))
 
 
 def at_shares(pooled: FloatArray, llm: FloatArray, bias: FloatArray) -> FloatArray:
-    """`pooled` (n, s, k) with `bias` (k,) added to its log-probabilities in the rows that the LLM spoke of."""
-    return np.where(np.isnan(llm[..., :1]), pooled, shifted(pooled, bias))
+    """`pooled` (n, s, k) with `bias` (k,) added to its log-probabilities, where the LLM spoke and was pooled."""
+    as_it_is = np.isnan(llm[..., :1]) | (pooled == llm).all(axis=-1, keepdims=True)
+    return np.where(as_it_is, pooled, shifted(pooled, bias))
 
 
 def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:
@@ -258,6 +259,6 @@ def sharpened(pooled: FloatArray, llm: FloatArray) -> FloatArray:
 
 
 def freeal(annotations: Annotations, student: FloatArray, believed: BoolArray) -> FloatArray:
-    """(n, k) the student's distribution on believed rows and where the LLM abstained, the LLM's on the rest."""
-    by_student = believed | ~annotations.labelled
-    return np.where(by_row(by_student, student), student, annotations.proba)
+    """(n, k) the student's distribution on believed rows and where the LLM said nothing, the LLM's on the rest."""
+    by_student = by_row(believed, student) | ~answered(annotations.proba)[..., None]
+    return np.where(by_student, student, annotations.proba)

@@ -107,6 +107,8 @@ def test_a_decision_that_was_left_open_is_not_learned_and_nobody_agrees_with_it(
     taught = lessons(annotations, LoopState.start(2, (2, 2)), "soft")
     assert taught.weights.tolist() == [[1, 0], [1, 1]]
     assert agreeing(annotations, np.array([[[0.2, 0.8], [0.9, 0.1]]] * 2)).tolist() == [False, True]
+    learned = replace(LoopState.start(2, (2, 2)), next_round=1, student=np.full((2, 2, 2), [0.2, 0.8]))
+    assert lessons(annotations, learned, "posterior").weights.tolist() == [[1, 0], [1, 1]]
     whole = Annotations(said_of[1:], said_of[1:], np.zeros(1, np.int16), np.full(1, None, object))
     assert lessons(whole, LoopState.start(1, (2, 2)), "soft").weights is None
 

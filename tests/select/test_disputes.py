@@ -86,10 +86,11 @@ def test_of_entities_that_share_words_the_likeliest_stands_and_no_piece_of_anoth
     alike = np.where(first == second, first, 0)
     decided = settled(np.eye(5)[alike] * 0.9 + 0.02, found, right).argmax(axis=-1)
     for each, p in zip(found, right, strict=True):
-        rivals = [q for other, q in zip(found, right, strict=True) if other != each and _share(other, each)]
-        if p > 0.5 and p > max(rivals, default=0.0):
-            assert (decided[each.row, each.start : each.end] == _tags(each)).all()
-        if p < 0.5 and all(q < 0.5 for q in rivals):
+        stands = {other for other in found if (decided[other.row, other.start : other.end] == _tags(other)).all()}
+        rivals = {other: q for other, q in zip(found, right, strict=True) if other != each and _share(other, each)}
+        if p > 0.5 and each not in stands:
+            assert any(other in stands for other, q in rivals.items() if q > p)
+        if p < 0.5 and all(q < 0.5 for q in rivals.values()):
             assert (decided[each.row, each.start : each.end] == 0).all()
 
 
@@ -98,6 +99,8 @@ def test_what_is_left_of_an_entity_beside_a_likelier_one_is_none():
     proba = np.full((1, 2, 3), [0.1, 0.45, 0.45])
     assert settled(proba, both, np.array([0.6, 0.95]))[0].argmax(axis=-1).tolist() == [0, 1]
     assert settled(proba, both, np.array([0.95, 0.6]))[0].argmax(axis=-1).tolist() == [1, 2]
+    three = [Dispute(0, 0, 1, 0), Dispute(0, 0, 2, 0), Dispute(0, 1, 2, 0)]  # "Paris London", and each alone
+    assert settled(proba, three, np.array([0.8, 0.85, 0.95]))[0].argmax(axis=-1).tolist() == [1, 1]
 
 
 def _share(one, other):

@@ -127,7 +127,9 @@ def fused(asked_in, bound, sharpen, shares=False):
     student = np.where((np.arange(60) % 3 == 0)[:, None], [0.05, 0.95], [0.95, 0.05])
     annotations = Annotations(llm, llm, np.broadcast_to(asked_in, 60).astype(np.int16), np.full(60, None, object))
     settings_ = parse(CONFIG, "test")
-    return decisions.fuse(annotations, student, np.ones(60, bool), settings_, bound, sharpen, shares, None, ignore)
+    return decisions.fuse(
+        annotations, student, np.ones(60, bool), settings_, bound, False, sharpen, shares, None, ignore
+    )
 
 
 def test_a_run_tempers_its_student_and_sharpens_what_was_asked_again():
@@ -310,7 +312,16 @@ def told_of(llm, student, bound):
     llm = llm.astype(np.float32)
     annotations = Annotations(llm, llm, np.zeros(len(llm), np.int16), np.full(len(llm), None, object))
     decisions.fuse(
-        annotations, student, np.ones(len(llm), bool), parse(CONFIG, "test"), bound, False, False, None, told.append
+        annotations,
+        student,
+        np.ones(len(llm), bool),
+        parse(CONFIG, "test"),
+        bound,
+        False,
+        False,
+        False,
+        None,
+        told.append,
     )
     return [note.message for note in told]
 
@@ -342,21 +353,26 @@ def test_only_judged_candidates_keep_their_shares(changed, keeps):
     annotations = Annotations(llm, llm, np.zeros(40, np.int16), np.full(40, None, object))
     settings_ = parse(CONFIG | changed, "test")
     found = decisions.fuse(
-        annotations, student, np.ones(40, bool), settings_, "none", False, settings_.keeps_shares, None, ignore
+        annotations, student, np.ones(40, bool), settings_, "none", True, False, settings_.keeps_shares, None, ignore
     )
     apart = abs(found.mean(axis=(0, 1)) - llm.mean(axis=(0, 1))).max()
     assert apart < 1e-3 if keeps else apart > 1e-2
 
 
-def test_words_that_the_student_does_not_read_are_the_llms_and_cost_it_nothing_elsewhere():
+@pytest.mark.parametrize("bound", ["none", "words"])
+def test_words_that_the_student_does_not_read_are_the_llms_and_cost_it_nothing_elsewhere(bound):
     _, llm, student = sentences(0, right=0.97)
     unread = student.copy()
     unread[:, 15:] = np.eye(4)[0]
-    whole, part = (fusion.say(llm, each, (0.5, 0.5), "words") for each in (student, unread))
+    whole, part = (fusion.say(llm, each, (0.5, 0.5), bound, words=True) for each in (student, unread))
     assert part.student == pytest.approx(float(whole.student), abs=0.02)
     found = part(llm, unread)
     np.testing.assert_array_equal(found[:, 15:], llm[:, 15:])
     np.testing.assert_allclose(found[:, :15], whole(llm, student)[:, :15], atol=0.01)
+    np.testing.assert_array_equal(fusion.pooled(llm, unread, part, True)[:, 15:], llm[:, 15:])
+    np.testing.assert_allclose(
+        fusion.pooled(llm, unread, part, True)[:, :15], fusion.pooled(llm[:, :15], student[:, :15], part, True)
+    )
     silent = np.full_like(llm, np.nan)
     np.testing.assert_allclose(part(silent, unread), unread, atol=1e-5)
 
@@ -392,3 +408,9 @@ def test_words_that_were_left_out_of_the_question_do_not_count_among_the_shares(
         fusion.log_linear(said, its, 0.5, 0.5) for said, its in ((short, student), (llm[:, :3], student[:, :3]))
     )
     np.testing.assert_allclose(fusion.share_bias(whole, short), fusion.share_bias(part, llm[:, :3]))
+
+
+def test_freeals_own_fusion_takes_the_students_word_of_a_label_that_the_llm_left_open():
+    llm, student = np.array([[[0.1, 0.9], [0.5, 0.5]]]), np.array([[[0.8, 0.2], [0.3, 0.7]]])
+    found = fusion.freeal(said(llm), student, np.array([False]))
+    np.testing.assert_allclose(found, [[[0.1, 0.9], [0.3, 0.7]]], atol=1e-6)
