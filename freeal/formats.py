@@ -128,8 +128,8 @@ def check_printed(column: str, cell: str) -> None:
     """
     if isinstance(_of_cell(cell), str) and (_PRINTED.fullmatch(cell.strip()) or _is_literal(cell.strip())):
         raise ValueError(
-            f"column {column!r} holds a list as Python prints it: {' '.join(cell.split())[:80]}; write it as JSON (json.dumps), "
-            "or save the table as jsonl or parquet"
+            f"column {column!r} holds a list as Python prints it: {' '.join(cell.split())[:80]}; write it as "
+            "JSON (json.dumps), or save the table as jsonl or parquet"
         )
 
 
