@@ -358,7 +358,9 @@ class TaggerConfig(Section):
     learning_rate: float = Field(3e-4, gt=0, description="of all-minilm-l6-v2; larger encoders usually want less")
     weight_decay: float = Field(0.01, ge=0)
     batch_size: Positive = 32
-    max_tokens: Positive = Field(160, description="words behind so many tokens are not read: what the LLM says of them stands, else O")
+    max_tokens: Positive = Field(
+        160, description="words behind so many tokens are not read: what the LLM says of them stands, else O"
+    )
     capitals: bool = Field(True, description="an encoder whose tokens have none is told them by marks before the words")
     clip: float = Field(1.0, gt=0)
     warmup_share: Share = Field(0.0, description="share of the steps in which the learning rate rises")
