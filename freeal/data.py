@@ -25,7 +25,7 @@ from freeal.formats import check_printed, sentence_of, tokens_of
 from freeal.tables import Table, open_table
 from freeal.tasks import Task
 from freeal.tasks.classification import fold
-from freeal.tasks.multilabel import NONE, is_list, listed
+from freeal.tasks.multilabel import NONE, listed
 from freeal.tasks.spans import split_words, widened
 from freeal.tasks.tokens import MOST_WORDS, behind
 from freeal.types import Example, IntArray, Pool
@@ -254,8 +254,8 @@ class _Intake:
         if column not in self.columns:
             known = list(self.columns)
             raise DataError(
-                f"{self.table.name}: data.{setting}: there is no column {column!r}"
-                f"{did_you_mean(str(column), known)}; there are {', '.join(map(repr, known))}"
+                f"{self.table.name}: data.{setting}: there is no column {column!r}{did_you_mean(str(column), known)}; "
+                f"there are {', '.join(map(repr, known))}"
             )
 
     def _column(self, number: int, row: Mapping[str, object]) -> str:
@@ -347,7 +347,7 @@ class _Intake:
         if isinstance(value, str):
             if fold(value) not in self._classes:
                 self._check_printed(number, column, value)
-            given = listed(value, self._classes) or ([] if is_list(value) else [None])
+            given = listed(value, self._classes)
         told: list[object] = list(given) if isinstance(given, (list, tuple, np.ndarray)) else [given]
         if self._numbers_are_classes and column not in self.table.classes:
             if (there := self._one_hot(told)) is not None:

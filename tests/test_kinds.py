@@ -532,6 +532,12 @@ def test_spans_have_one_type_in_the_table_of_labels_though_there_be_none(tmp_pat
     assert [part.name for part in field] == ["start", "end", "label", "text", "probability"]
 
 
+def test_an_id_may_be_written_as_the_spreadsheet_has_it(marked):
+    run = history.read(marked[1])
+    run = replace(run, ids=("=cmd", "'=cmd", "-e", *run.ids[3:]))
+    assert [run.row_of(uid) for uid in ("=cmd", "'=cmd", "'-e", "-e")] == [0, 1, 2, 2]
+
+
 def test_types_that_are_named_as_tags_are_told(tmp_path):
     (tmp_path / "prompt.md").write_text(TOKENS.replace("{PER: a person, LOC: a place}", "[O, B-PER, I-PER]"))
     with pytest.raises(PromptError, match="types are named as tags are: O, B-PER, I-PER; name the types alone: PER"):

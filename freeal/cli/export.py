@@ -76,14 +76,14 @@ def export(
             what = f"--to {name}: no such form" if name else f"{out}: its ending tells no form"
             raise RunError(f"{what}{did_you_mean(name, FORMS)}; say --to with one of {', '.join(FORMS)}")
     entities = sum(len(each.spans or ()) for each in sentences)
-    told = [f"{len(sentences) - lost.sentences:,} texts with {entities:,} entities: {out}"]
-    told += [f"{lost.sentences:,} without labels"] if lost.sentences else []
     there = " in its tags" if name == "hf" else ""  # its spans have them all, as they are
-    told += [f"{lost.widened:,} of them widened to whole tokens{there}"] if lost.widened else []
-    told += (
-        [f"{lost.entities:,} of them left out{there}: they share a token with a longer one"] if lost.entities else []
-    )
-    typer.echo("; ".join(told))
+    told = {
+        f"{lost.sentences:,} without labels": lost.sentences,
+        f"{lost.widened:,} of them widened to whole tokens{there}": lost.widened,
+        f"{lost.entities:,} of them left out{there}: they share a token with a longer one": lost.entities,
+    }
+    written = f"{len(sentences) - lost.sentences:,} texts with {entities:,} entities: {out}"
+    typer.echo("; ".join([written, *(what for what, count in told.items() if count)]))
 
 
 def _check_free(out: Path, run: Path, force: bool) -> None:

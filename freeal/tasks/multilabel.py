@@ -22,43 +22,26 @@ NONE = "none"
 """How a text without any label is written."""
 
 
-def listed(told: str, known: Container[str]) -> list[Any]:
+def listed(told: str, known: Container[str]) -> list[Any] | None:
     """The labels of a text as one cell has them: a JSON list, or names with `;`, `|` or `,` between them.
 
     Args:
-        told: what the cell says; nothing but separators is no label.
+        told: what the cell says; separators alone tell nothing, and give None, `[]` no label.
         known: the names there are, folded: one with a comma in it is not cut.
 
     Example:
         >>> listed('["joy"]', {"joy"}), listed("joy, love", {"joy", "love"}), listed("sad, but true", {"sad, but true"})
         (['joy'], ['joy', 'love'], ['sad, but true'])
     """
-    if (found := _json(told)) is not None:
-        return found
-    if fold(told) in known:
-        return [told]
-    between = next((mark for mark in (";", "|", ",") if mark in told), ";")
-    return [name.strip() for name in told.split(between) if name.strip()]
-
-
-def is_list(told: str) -> bool:
-    """Whether a cell is a JSON list, of which the empty one is no label; separators alone tell nothing.
-
-    Example:
-        >>> is_list("[]"), is_list(";")
-        (True, False)
-    """
-    return _json(told) is not None
-
-
-def _json(told: str) -> list[Any] | None:
-    """The JSON list that a cell is; None if it is none."""
     if told.strip().startswith("["):
         with suppress(ValueError):
             found = json.loads(told)
             if isinstance(found, list):
                 return found
-    return None
+    if fold(told) in known:
+        return [told]
+    between = next((mark for mark in (";", "|", ",") if mark in told), ";")
+    return [name.strip() for name in told.split(between) if name.strip()] or None
 
 
 @dataclass(frozen=True)
@@ -120,8 +103,9 @@ class Multilabel:
 
     def answered(self, label: str, question: int) -> Mapping[str, str]:
         names = {fold(name): name for name in self.labels}
-        told = [None if name is None else fold(str(name)) for name in listed(label, names)]
-        if told == [NONE] or set(told) <= set(names) if told else is_list(label):
+        found = listed(label, names)
+        told = None if found is None else [None if name is None else fold(str(name)) for name in found]
+        if told is not None and (told == [NONE] or set(told) <= set(names)):
             return {"answer": YES if fold(list(self.labels)[question]) in told else NO}
         return {"answer": label}  # of a recording: what is not understood is no answer
 
